@@ -1,0 +1,40 @@
+"""Random translation and mirroring, differentiable in the images; what victims train with and poisons must survive."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def draw_augmentation(shape: tuple[int, ...], generator: torch.Generator, *, flip: bool) -> Tensor:
+    """Draw the parameters of one random view per image, on the CPU so that every device sees the same.
+
+    Args:
+        shape: Leading shape of the images, such as ``(N,)`` or ``(S, k)``.
+
+    Returns:
+        ``(*shape, 3)`` float: vertical and horizontal shift in [-1, 1], and 1 or -1 for kept or mirrored.
+    """
+    shift = torch.rand(*shape, 2, generator=generator) * 2 - 1
+    mirror = torch.rand(*shape, 1, generator=generator) < 0.5 if flip else torch.zeros(*shape, 1, dtype=torch.bool)
+    return torch.cat([shift, torch.where(mirror, -1.0, 1.0)], dim=-1)
+
+
+def augment(images: Tensor, views: Tensor, max_shift: float) -> Tensor:
+    """Translate by a sub-pixel amount with bilinear sampling and zero fill, and mirror.
+
+    The augmentation of Geiping et al., "Witches' Brew" (ICLR 2021), appendix: on CIFAR-10 images shift by up to 4 of
+    32 pixels and are mirrored half the time.
+
+    Args:
+        images: ``(N, C, H, W)`` float.
+        views: ``(N, 3)`` from :func:`draw_augmentation`.
+        max_shift: Largest shift as a share of the image's side, for example 4/32.
+    """
+    count = len(images)
+    theta = images.new_zeros(count, 2, 3)
+    theta[:, 0, 0] = views[:, 2]
+    theta[:, 1, 1] = 1
+    theta[:, 0, 2] = views[:, 1] * (2 * max_shift)
+    theta[:, 1, 2] = views[:, 0] * (2 * max_shift)
+    grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -1,0 +1,133 @@
+"""What an attack hands over: perturbed images for one setup, checked against their budget and labels."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attacks.budget import Budget
+from attacks.setups import Setup
+from errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class PoisonSet:
+    """The poisons of one setup. Labels are not stored: a clean-label poison keeps its base's.
+
+    Attributes:
+        setup: Target and bases.
+        images: ``(k, C, H, W)`` uint8, the poisons, in the order of ``setup.base_indices``.
+        bases: The same shape, uint8, the images they started from.
+        target: ``(C, H, W)`` uint8, the test image to be misread.
+        budget: The bound that every poison keeps after rounding to 8 bits.
+        attack: Class name and arguments of the attack, for the record.
+        objective: The attack's own final loss on this setup.
+
+    Raises:
+        InputError: If shapes, dtypes or counts disagree, or a poison leaves the budget.
+    """
+
+    setup: Setup
+    images: Tensor
+    bases: Tensor
+    target: Tensor
+    budget: Budget
+    attack: dict[str, Any] = field(default_factory=dict)
+    objective: float = float("nan")
+
+    def __post_init__(self) -> None:
+        name = f"poison set of setup {self.setup.index}"
+        for label, images in (("poisons", self.images), ("bases", self.bases)):
+            if images.dtype != torch.uint8 or images.ndim != 4:
+                raise InputError(f"{name}: {label} are {images.dtype} of shape {tuple(images.shape)}, not uint8 (k, C, H, W)")
+        if self.images.shape != self.bases.shape or len(self.images) != len(self.setup.base_indices):
+            raise InputError(
+                f"{name}: {len(self.images)} poisons, {len(self.bases)} bases and {len(self.setup.base_indices)} base indices"
+            )
+        if len(self.images) == 0:
+            raise InputError(f"{name} is empty: an attack needs at least 1 poison")
+        if self.target.shape != self.images.shape[1:] or self.target.dtype != torch.uint8:
+            raise InputError(f"{name}: the target is {self.target.dtype} of shape {tuple(self.target.shape)}")
+        if self.setup.target_label == self.setup.adversarial_label:
+            raise InputError(f"{name}: target and bases are both of class {self.setup.target_label}")
+        outside = self.budget.exceeded(self.images, self.bases)
+        if outside.any():
+            worst = self.budget.distance(self.images, self.bases).max().item()
+            raise InputError(
+                f"{name}: {int(outside.sum())} poisons leave the budget, "
+                f"{self.budget.norm} distance {worst:.5f} above eps {self.budget.eps:.5f}"
+            )
+
+    def check_against(self, train_images: Tensor, train_labels: Tensor, test_labels: Tensor) -> None:
+        """Refuse to be laid over a data set that it was not made for.
+
+        Args:
+            train_images: ``(N, C, H, W)`` uint8.
+            train_labels: ``(N,)`` int64.
+            test_labels: ``(T,)`` int64.
+        """
+        setup, rows = self.setup, torch.from_numpy(self.setup.base_indices)
+        name = f"poison set of setup {setup.index}"
+        if rows.min() < 0 or rows.max() >= len(train_images):
+            raise InputError(f"{name}: base index {int(rows.max())} is outside the {len(train_images)} training images")
+        if not 0 <= setup.target_index < len(test_labels) or int(test_labels[setup.target_index]) != setup.target_label:
+            raise InputError(f"{name}: test image {setup.target_index} is not of class {setup.target_label} in this data set")
+        if (train_labels[rows] != setup.adversarial_label).any():
+            raise InputError(f"{name}: a base is not of class {setup.adversarial_label} in this data set")
+        if train_images.shape[1:] != self.bases.shape[1:] or not torch.equal(train_images[rows], self.bases):
+            raise InputError(f"{name}: its bases are not this data set's images at the same rows")
+
+    def to_record(self) -> dict[str, Any]:
+        """Everything but the arrays, as JSON can hold it."""
+        return {
+            "setup": self.setup.index,
+            "seed": self.setup.seed,
+            "target_index": self.setup.target_index,
+            "target_label": self.setup.target_label,
+            "adversarial_label": self.setup.adversarial_label,
+            "num_poisons": len(self.images),
+            "norm": self.budget.norm,
+            "eps": self.budget.eps,
+            "objective": self.objective,
+            "attack": self.attack,
+        }
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """The arrays: ``poisons``, ``bases``, ``target`` (uint8), ``base_indices`` and, if not whole, ``train_rows``."""
+        tensors = {
+            "poisons": self.images.contiguous(),
+            "bases": self.bases.contiguous(),
+            "target": self.target.contiguous(),
+            "base_indices": torch.from_numpy(self.setup.base_indices.copy()),
+        }
+        if self.setup.train_rows is not None:
+            tensors["train_rows"] = torch.from_numpy(self.setup.train_rows.copy())
+        return tensors
+
+    @classmethod
+    def from_parts(cls, record: dict[str, Any], tensors: dict[str, Tensor]) -> "PoisonSet":
+        """Rebuild, and so validate, what :meth:`to_record` and :meth:`to_tensors` gave.
+
+        Raises:
+            InputError: If a part is missing or of the wrong kind.
+        """
+        try:
+            rows = tensors.get("train_rows")
+            indices = np.asarray(tensors["base_indices"].numpy(), np.int64)
+            setup = Setup(
+                index=int(record["setup"]),
+                seed=int(record["seed"]),
+                target_index=int(record["target_index"]),
+                target_label=int(record["target_label"]),
+                adversarial_label=int(record["adversarial_label"]),
+                base_indices=indices,
+                train_rows=None if rows is None else np.asarray(rows.numpy(), np.int64),
+            )
+            budget = Budget(record["norm"], float(record["eps"]))
+            parts = tensors["poisons"], tensors["bases"], tensors["target"]
+            attack, objective = dict(record["attack"]), float(record["objective"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"not a poison set of this project: {error!r}") from error
+        return cls(setup, *parts, budget, attack, objective)

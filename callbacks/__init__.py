@@ -1,0 +1,1 @@
+"""What is watched and logged while something trains."""

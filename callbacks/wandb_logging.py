@@ -1,0 +1,79 @@
+"""Weights & Biases: one run per stage, one group per experiment, offline unless the user is logged in."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.trainer import Trainer
+from PIL.Image import Image
+
+
+def online() -> bool:
+    """Whether runs can be sent: the user logged in and did not say otherwise. Nothing is asked."""
+    import wandb
+
+    if os.environ.get("WANDB_MODE", "online") != "online":
+        return False
+    try:
+        return bool(wandb.login(prompt=False))
+    # A key that the server refuses, or no way to reach it: the run is kept on disk and can be synced later.
+    except (wandb.errors.Error, OSError):
+        return False
+
+
+def make_logger(project: str | None, group: str, job_type: str, folder: Path, config: dict[str, Any]) -> WandbLogger | None:
+    """A run for one stage of an experiment; create it on rank 0 only.
+
+    Args:
+        project: W&B project; None for no run.
+        group: Ties the stages of one experiment together.
+        job_type: ``craft``, ``sanitize``, ``train`` or ``test``.
+        folder: Where ``wandb/`` is written.
+        config: The full resolved configuration.
+    """
+    if project is None:
+        return None
+    os.environ.setdefault("WANDB_SILENT", "true")
+    logging.getLogger("wandb").setLevel(logging.ERROR)
+    mode: Literal["online", "offline"] = "online" if online() else "offline"
+    logger = WandbLogger(
+        project=project, name=f"{group}-{job_type}", group=group, job_type=job_type, save_dir=folder, mode=mode
+    )
+    logger.experiment.config.update(config, allow_val_change=True)
+    return logger
+
+
+def log_images(logger: WandbLogger | None, key: str, images: list[Image], captions: list[str]) -> None:
+    """Log pictures, if there is a logger."""
+    if logger is not None:
+        logger.log_image(key, images, caption=captions)
+
+
+def finish(logger: WandbLogger | None) -> None:
+    """End the run, so that the next stage starts its own."""
+    if logger is not None:
+        logger.experiment.finish()
+
+
+class SaveFullConfig(SaveConfigCallback):
+    """Writes the resolved configuration next to the run and into the logger's own record of it.
+
+    Lightning's callback writes one ``config.yaml`` per logger folder and then refuses a second run; W&B gets only the
+    flat hyper-parameters. Runs on rank 0 alone, so it must not touch anything collective.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"overwrite": True, **kwargs})
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """See Lightning's `SaveConfigCallback`."""
+        import yaml
+
+        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.config.update(config, allow_val_change=True)

@@ -1,0 +1,18 @@
+"""Where images come from. Importing the room lets the command line name its classes without a path."""
+
+from datamodules.arrays import ArraysDataModule
+from datamodules.base import ArrayDataModule, Split
+from datamodules.cifar10 import CIFAR10DataModule
+from datamodules.digits import DigitsDataModule
+from datamodules.poisoned import PoisonedDataModule
+from datamodules.sanitized import DiffusionSanitizeDataModule
+
+__all__ = [
+    "ArrayDataModule",
+    "ArraysDataModule",
+    "CIFAR10DataModule",
+    "DiffusionSanitizeDataModule",
+    "DigitsDataModule",
+    "PoisonedDataModule",
+    "Split",
+]

@@ -1,0 +1,90 @@
+"""Images and labels from ``.npz`` files, the exchange format of this field."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from datamodules.base import ArrayDataModule, Split, SplitName, make_split
+from errors import InputError
+
+
+class ArraysDataModule(ArrayDataModule):
+    """Files with ``images`` (uint8 or float in [0, 1]; NHWC or NCHW) and ``labels`` (integers).
+
+    Args:
+        train: The training split.
+        test: The test split.
+        public: Images that pretrained models may see; optional.
+        dataset: Name in records; by default the training file's folder.
+        num_classes: By default one more than the largest label of the training split.
+        mean: Per-channel mean that models normalize with; by default that of the training split.
+        std: Per-channel standard deviation, likewise.
+        batch_size: Rows per training batch, over all ranks.
+        seed: Seeds the order of training rows.
+    """
+
+    def __init__(
+        self,
+        train: str,
+        test: str,
+        public: str | None = None,
+        dataset: str | None = None,
+        num_classes: int | None = None,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+        batch_size: int = 128,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size, seed)
+        self.paths: dict[SplitName, str | None] = {"train": train, "test": test, "public": public}
+        self.name = dataset or Path(train).resolve().parent.name
+        images, labels = _read(Path(train))
+        largest = int(labels.max(initial=0)) + 1 if np.issubdtype(labels.dtype, np.integer) else 1
+        self.num_classes = largest if num_classes is None else num_classes
+        split = make_split(images, labels, self.num_classes, train)
+        self._splits["train"] = split
+        channels, height, width = split.images.shape[1:]
+        self.image_shape = (channels, height, width)
+        self.mean, self.std = _statistics(split, mean, std)
+
+    def load(self, name: SplitName) -> Split:
+        """See :meth:`ArrayDataModule.load`."""
+        path = self.paths[name]
+        if path is None:
+            raise InputError(f"this data set has no {name} part: name its file (--data.{name})")
+        split = make_split(*_read(Path(path)), self.num_classes, path)
+        if tuple(split.images.shape[1:]) != self.image_shape:
+            raise InputError(
+                f"{path}: images of shape {tuple(split.images.shape[1:])}, the training set's are {self.image_shape}"
+            )
+        return split
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            missing = {"images", "labels"} - set(archive.files)
+            if missing:
+                raise InputError(
+                    f"{path} has no array named {' or '.join(sorted(missing))}, only {sorted(archive.files)} (--data)"
+                )
+            return archive["images"], archive["labels"]
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error} (--data)") from error
+    # A truncated archive, a bare .npy (which has no `files`), or arrays of Python objects.
+    except (ValueError, zipfile.BadZipFile, AttributeError, EOFError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is not an .npz file of plain arrays: {error} (--data)") from error
+
+
+def _statistics(split: Split, mean: list[float] | None, std: list[float] | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    # A few thousand rows fix a channel's mean to a thousandth; a whole-set float copy would be four times the data.
+    sample = split.images[:: max(1, len(split) // 4096)].float() / 255
+    found = torch.std_mean(sample, dim=(0, 2, 3))
+    return (
+        tuple(found[1].tolist() if mean is None else mean),
+        tuple(found[0].clamp_min(1e-3).tolist() if std is None else std),
+    )

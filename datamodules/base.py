@@ -1,0 +1,164 @@
+"""What every data set has in common: whole splits as arrays, and the loaders over them."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from errors import InputError
+
+SplitName = Literal["public", "train", "test"]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A whole split as arrays.
+
+    Attributes:
+        images: ``(N, C, H, W)`` uint8.
+        labels: ``(N,)`` int64, each in ``0..num_classes - 1``.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def make_split(images: Any, labels: Any, num_classes: int, name: str) -> Split:
+    """Validate and convert what a source delivered.
+
+    Args:
+        images: uint8, or float in [0, 1]; NCHW, NHWC or NHW, as an array or a tensor.
+        labels: Integers, ``(N,)``.
+
+    Raises:
+        InputError: If a shape, a dtype or a value is out of range; the message starts with ``name``.
+    """
+    images = torch.as_tensor(np.ascontiguousarray(images) if isinstance(images, np.ndarray) else images)
+    labels = torch.as_tensor(np.ascontiguousarray(labels) if isinstance(labels, np.ndarray) else labels)
+    if images.ndim == 3:
+        images = images[:, None]
+    if images.ndim != 4:
+        raise InputError(f"{name}: images have shape {tuple(images.shape)}, not (N, H, W, C) or (N, C, H, W)")
+    if images.shape[1] not in (1, 3):
+        if images.shape[3] not in (1, 3):
+            raise InputError(f"{name}: images of shape {tuple(images.shape[1:])} have neither 1 nor 3 channels")
+        images = images.permute(0, 3, 1, 2)
+    if images.is_floating_point():
+        low, high = images.aminmax() if len(images) else (torch.zeros(()), torch.zeros(()))
+        if not (low >= 0 and high <= 1):
+            raise InputError(f"{name}: float images range from {low:g} to {high:g}, outside [0, 1]")
+        images = (images * 255).round()
+    elif images.dtype != torch.uint8:
+        raise InputError(f"{name}: images are {images.dtype}, not uint8 or float in [0, 1]")
+    if labels.shape != images.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise InputError(
+            f"{name}: {len(images)} images need as many integer labels, found {labels.dtype} {tuple(labels.shape)}"
+        )
+    if len(images) == 0:
+        raise InputError(f"{name} is empty")
+    labels = labels.to(torch.int64)
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise InputError(f"{name}: labels range from {labels.min()} to {labels.max()}, outside 0..{num_classes - 1}")
+    return Split(images.to(torch.uint8).contiguous(), labels)
+
+
+class _ArrayDataset(Dataset[tuple[Tensor, Tensor]]):
+    """Batches straight from the arrays: one indexing operation a batch."""
+
+    def __init__(self, split: Split) -> None:
+        self.split = split
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.split.images[index], self.split.labels[index]
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        return self.split.images[indices], self.split.labels[indices]
+
+
+def _as_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    return batch
+
+
+class ArrayDataModule(L.LightningDataModule, ABC):
+    """Base of every data set; a leaf says where its splits come from.
+
+    A batch is a pair of uint8 images ``(B, C, H, W)`` and int64 labels ``(B,)``; models scale it themselves. The order of
+    training rows is ``torch.randperm`` of a generator seeded with ``seed + epoch``, so that other code can repeat it.
+
+    Hyper-parameters are plain attributes: `save_hyperparameters` in a nested datamodule stores the outer one's arguments.
+
+    Args:
+        batch_size: Rows per training batch, over all ranks.
+        seed: Seeds the order of training rows.
+    """
+
+    name: str
+    """Name in records."""
+
+    num_classes: int
+    image_shape: tuple[int, int, int]
+
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.5,)
+    """Per-channel statistics that models normalize with, in [0, 1] units."""
+
+    def __init__(self, batch_size: int = 128, seed: int = 0) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}: it must be at least 1 (--data.batch_size)")
+        self.batch_size = batch_size
+        self.seed = seed
+        self._splits: dict[SplitName, Split] = {}
+
+    @abstractmethod
+    def load(self, name: SplitName) -> Split:
+        """Read a split from wherever it comes from; a missing *public* part raises `InputError`."""
+
+    def split(self, name: SplitName) -> Split:
+        """The whole split as arrays, read once."""
+        if name not in self._splits:
+            self._splits[name] = self.load(name)
+        return self._splits[name]
+
+    def setup(self, stage: str) -> None:
+        """Read what the stage needs."""
+        if stage == "fit":
+            self.split("train")
+        self.split("test")
+
+    def _ranks(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        """Shuffled training batches; each rank gets its share of every epoch's permutation."""
+        dataset = _ArrayDataset(self.split("train"))
+        rank, world = self._ranks()
+        sampler: DistributedSampler[Any] = DistributedSampler(dataset, world, rank, shuffle=True, seed=self.seed)
+        return DataLoader(dataset, max(1, self.batch_size // world), sampler=sampler, collate_fn=_as_is)
+
+    def _test_loader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        dataset = _ArrayDataset(self.split("test"))
+        rank, world = self._ranks()
+        # Lightning's default pads to a multiple of the world size and so counts some images twice.
+        sampler = UnrepeatedDistributedSampler(dataset, world, rank, shuffle=False)
+        return DataLoader(dataset, 512, sampler=sampler, collate_fn=_as_is)
+
+    def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        """The test split in order: what is watched during training. Nothing is selected by it."""
+        return self._test_loader()
+
+    def test_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        """The test split in order, each row exactly once over all ranks."""
+        return self._test_loader()

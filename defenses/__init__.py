@@ -1,0 +1,1 @@
+"""How a training set is protected before a model sees it."""

@@ -1,0 +1,151 @@
+"""A pretrained diffusion model as a denoiser: noisy images in, an estimate of the clean ones out, differentiable."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from defenses.schedule import timestep_for
+from errors import InputError
+
+# diffusers writes a bare model and its scheduler into one folder, a pipeline into two.
+_LAYOUTS = ((".", "."), ("unet", "scheduler"))
+
+
+class Denoiser(nn.Module):
+    """One-shot or multi-step denoising with a diffusers ``UNet2DModel`` and its scheduler.
+
+    The noisy image ``x + sigma n`` is scaled to the model's input ``sqrt(abar_t) (2 (x + sigma n) - 1)`` at the first
+    timestep t whose noise covers sigma (:func:`defenses.schedule.timestep_for`). One step returns the model's estimate
+    of x at once (Carlini et al., "(Certified!!) Adversarial Robustness for Free!", ICLR 2023, Algorithm 1); several steps
+    follow the deterministic DDIM path (Song et al., ICLR 2021, equation 12 with no noise) over evenly spaced
+    timesteps from t to 0.
+
+    Args:
+        unet: A diffusers ``UNet2DModel``; with twice as many output as input channels the second half is a learned
+            variance and is ignored.
+        scheduler: A diffusers scheduler that holds ``alphas_cumprod`` and ``config.prediction_type``, one of
+            ``epsilon``, ``sample`` and ``v_prediction``.
+        steps: Number of model evaluations.
+        fingerprint: Identifies the weights in records; computed by :func:`load_denoiser`.
+
+    Raises:
+        InputError: If the prediction type is another, or the channels do not fit.
+    """
+
+    alphas_cumprod: Tensor
+
+    def __init__(self, unet: nn.Module, scheduler: Any, *, steps: int = 1, fingerprint: str = "") -> None:
+        super().__init__()
+        config: Any = unet.config
+        self.channels, self.out_channels = int(config.in_channels), int(config.out_channels)
+        size = config.sample_size
+        self.size = (size, size) if isinstance(size, int) else tuple(size)
+        self.prediction = str(scheduler.config.prediction_type)
+        if self.prediction not in ("epsilon", "sample", "v_prediction"):
+            raise InputError(f"prediction type {self.prediction!r} is not epsilon, sample or v_prediction (--denoiser)")
+        if self.out_channels not in (self.channels, 2 * self.channels):
+            raise InputError(f"the denoiser maps {self.channels} channels to {self.out_channels} (--denoiser)")
+        if steps < 1:
+            raise InputError(f"denoise_steps is {steps}: at least 1 is needed (--denoise_steps)")
+        self.unet = unet
+        self.steps = steps
+        self.fingerprint = fingerprint
+        self.register_buffer("alphas_cumprod", scheduler.alphas_cumprod.double().clone(), persistent=False)
+
+    def check_images(self, shape: tuple[int, ...]) -> None:
+        """Refuse images ``(C, H, W)`` of another shape than the model's."""
+        own = (self.channels, *self.size)
+        if tuple(shape) != own:
+            raise InputError(f"the denoiser takes images of shape {own}, the data's are {tuple(shape)} (--denoiser)")
+
+    def timestep(self, sigma: float) -> int:
+        """The timestep that :meth:`forward` starts from; raises `InputError` beyond the schedule."""
+        return timestep_for(sigma, self.alphas_cumprod)
+
+    def forward(self, noisy: Tensor, sigma: float) -> Tensor:
+        """Denoise.
+
+        Args:
+            noisy: ``(N, C, H, W)`` float: images in [0, 1] plus noise, not clipped.
+            sigma: Standard deviation of that noise, in [0, 1] units.
+
+        Returns:
+            ``(N, C, H, W)`` float in [0, 1].
+        """
+        start = self.timestep(sigma)
+        path = torch.linspace(start, 0, self.steps + 1).round().long().tolist()[:-1]
+        path = list(dict.fromkeys(path))
+        state = self._signal(start) * (2 * noisy - 1)
+        clean = state
+        for index, time in enumerate(path):
+            clean = self._estimate(state, time).clamp(-1, 1)
+            if index + 1 < len(path):
+                direction = (state - self._signal(time) * clean) / self._noise(time)
+                later = path[index + 1]
+                state = self._signal(later) * clean + self._noise(later) * direction
+        return (clean + 1) / 2
+
+    def _signal(self, time: int) -> float:
+        return float(self.alphas_cumprod[time].sqrt())
+
+    def _noise(self, time: int) -> float:
+        return float((1 - self.alphas_cumprod[time]).sqrt())
+
+    def _estimate(self, state: Tensor, time: int) -> Tensor:
+        """The model's estimate of the clean image in [-1, 1] from the state at ``time``."""
+        output = self.unet(state, time).sample[:, : self.channels]
+        if self.prediction == "sample":
+            return output
+        if self.prediction == "v_prediction":
+            return self._signal(time) * state - self._noise(time) * output
+        return (state - self._noise(time) * output) / self._signal(time)
+
+
+def load_denoiser(source: str, *, steps: int = 1) -> Denoiser:
+    """Load a denoiser from a local diffusers folder or from a Hugging Face id such as ``google/ddpm-cifar10-32``.
+
+    Only safetensors are read. Nothing is downloaded for a local folder.
+
+    Raises:
+        InputError: If neither exists, or a file is missing, truncated or foreign.
+    """
+    # diffusers takes seconds to import, which an experiment without a denoiser should not pay.
+    from diffusers import DDPMScheduler, UNet2DModel
+
+    folder = Path(source)
+    if not folder.is_dir() and (folder.is_absolute() or source.count("/") != 1 or source.startswith(".")):
+        raise InputError(f"there is no denoiser folder {source} (--denoiser)")
+    errors: list[str] = []
+    for unet_folder, scheduler_folder in _LAYOUTS:
+        if folder.is_dir() and not (folder / unet_folder / "config.json").is_file():
+            continue
+        options: dict[str, Any] = {} if unet_folder == "." else {"subfolder": unet_folder}
+        scheduler_options: dict[str, Any] = {} if scheduler_folder == "." else {"subfolder": scheduler_folder}
+        try:
+            unet = UNet2DModel.from_pretrained(
+                source, use_safetensors=True, torch_dtype=torch.float32, low_cpu_mem_usage=False, **options
+            )
+            scheduler = DDPMScheduler.from_pretrained(source, **scheduler_options)
+        # diffusers and safetensors raise a dozen kinds for a missing, truncated or foreign file.
+        except Exception as error:
+            errors.append(" ".join(str(error).split())[:200])
+            continue
+        unet.eval().requires_grad_(False)
+        return Denoiser(unet, scheduler, steps=steps, fingerprint=_fingerprint(unet, scheduler))
+    reason = errors[0] if errors else "it holds no config.json of a UNet2DModel"
+    raise InputError(f"cannot load a denoiser from {source}: {reason} (--denoiser)")
+
+
+def _fingerprint(unet: nn.Module, scheduler: Any) -> str:
+    """Hash of weights and schedule: what the sanitized bytes depend on, wherever the files lie."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(unet.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    digest.update(scheduler.alphas_cumprod.double().numpy().tobytes())
+    digest.update(json.dumps(str(scheduler.config.prediction_type)).encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,32 @@
+"""From a noise level in pixels to a timestep of a diffusion model."""
+
+import torch
+from torch import Tensor
+
+from errors import InputError
+
+
+def noise_ratios(alphas_cumprod: Tensor) -> Tensor:
+    """Noise-to-signal ratio ``sqrt((1 - abar_t) / abar_t)`` of every timestep, ``(T,)`` float64, increasing.
+
+    Where a schedule ends in pure noise (zero terminal SNR) the last ratio is infinite.
+    """
+    abar = alphas_cumprod.double().cpu()
+    return ((1 - abar) / abar).sqrt()
+
+
+def timestep_for(sigma: float, alphas_cumprod: Tensor) -> int:
+    """First timestep that is at least as noisy as an image in [0, 1] with noise of standard deviation ``sigma``.
+
+    Images are in [0, 1] and the model's in [-1, 1], so the model's ratio is ``2 sigma``: the smallest t with
+    ``sqrt((1 - abar_t) / abar_t) >= 2 sigma``. The noise that is added has exactly ``sigma``; the model is told the
+    ratio of t, slightly more.
+
+    Raises:
+        InputError: If sigma is negative or beyond the schedule's last finite ratio.
+    """
+    ratios = noise_ratios(alphas_cumprod)
+    largest = ratios[ratios.isfinite()].max().item() / 2
+    if not 0 <= sigma <= largest:
+        raise InputError(f"sigma is {sigma:g}: this denoiser's schedule covers 0 to {largest:.4g} (--sigma)")
+    return int(torch.searchsorted(ratios, torch.tensor(2 * sigma, dtype=torch.float64)))

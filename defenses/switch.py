@@ -1,0 +1,111 @@
+"""The one switch between defences that rewrite a training set."""
+
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from defenses.denoiser import Denoiser
+from defenses.jpeg import jpeg
+from defenses.row_noise import row_noise
+from errors import InputError
+
+DefenseName = Literal["none", "noise_only", "denoise_only", "jpeg", "diffusion"]
+DEFENSES: tuple[DefenseName, ...] = get_args(DefenseName)
+
+_NOISED = ("noise_only", "diffusion")
+_DENOISED = ("denoise_only", "diffusion")
+
+
+class Defense:
+    """A function from rows of a training set to what is trained on instead; labels and order are not its business.
+
+    - ``none``: the images as they are.
+    - ``noise_only``: Gaussian noise of standard deviation sigma, clipped to [0, 1].
+    - ``denoise_only``: the denoiser at its lowest timestep without noise, the limit sigma -> 0.
+    - ``jpeg``: JPEG at ``jpeg_quality``.
+    - ``diffusion``: noise of sigma, then the denoiser.
+
+    Args:
+        name: One of the above.
+        sigma: Noise standard deviation in [0, 1] units; used by ``noise_only`` and ``diffusion``.
+        denoiser: Needed by ``denoise_only`` and ``diffusion``.
+        seed: Seed of the noise.
+        draw: Which independent realisation of the noise.
+        jpeg_quality: 1 to 95.
+
+    Raises:
+        InputError: If the name is unknown, a value is out of range, or the denoiser is missing.
+    """
+
+    def __init__(
+        self,
+        name: DefenseName,
+        *,
+        sigma: float = 0.25,
+        denoiser: Denoiser | None = None,
+        seed: int = 0,
+        draw: int = 0,
+        jpeg_quality: int = 75,
+    ) -> None:
+        if name not in DEFENSES:
+            raise InputError(f"{name!r} is not a defence: choose from {', '.join(DEFENSES)} (--defenses)")
+        if not 0 <= sigma < float("inf"):
+            raise InputError(f"sigma is {sigma:g}: it must be at least 0 (--sigma)")
+        if not 1 <= jpeg_quality <= 95:
+            raise InputError(f"jpeg_quality is {jpeg_quality}: it is 1 to 95 (--jpeg_quality)")
+        if draw < 0 or seed < 0:
+            raise InputError(f"seed {seed} and draw {draw} must be at least 0 (--seed, --draw)")
+        if name in _DENOISED:
+            if denoiser is None:
+                raise InputError(f"the defence {name} needs a denoiser (--denoiser)")
+            denoiser.timestep(sigma)
+        self.name = name
+        self.sigma = sigma if name in _NOISED else 0.0
+        self.denoiser = denoiser if name in _DENOISED else None
+        self.seed, self.draw = seed, draw
+        self.jpeg_quality = jpeg_quality
+
+    def settings(self) -> dict[str, Any]:
+        """All that the output depends on besides the images, as JSON can hold it."""
+        settings: dict[str, Any] = {"defense": self.name}
+        if self.name in _NOISED:
+            settings |= {"sigma": self.sigma, "seed": self.seed, "draw": self.draw}
+        if self.denoiser is not None:
+            settings |= {"denoiser": self.denoiser.fingerprint, "denoise_steps": self.denoiser.steps}
+        if self.name == "jpeg":
+            settings["jpeg_quality"] = self.jpeg_quality
+        return settings
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor, rows: Tensor) -> Tensor:
+        """Sanitize one batch.
+
+        Args:
+            images: ``(B, C, H, W)`` uint8, on the denoiser's device.
+            rows: ``(B,)`` int64, their row numbers in the whole training set, which key the noise.
+
+        Returns:
+            ``(B, C, H, W)`` uint8.
+        """
+        if self.name == "none":
+            return images
+        if self.name == "jpeg":
+            return jpeg(images.cpu(), self.jpeg_quality).to(images.device)
+        return quantize(self.denoise(self.add_noise(images, rows)))
+
+    def add_noise(self, images: Tensor, rows: Tensor) -> Tensor:
+        """Images in [0, 1] plus noise keyed by row, not clipped, float32."""
+        clean = images.float() / 255
+        if self.sigma == 0:
+            return clean
+        return clean + self.sigma * row_noise(rows, tuple(images.shape[1:]), seed=self.seed, draw=self.draw)
+
+    def denoise(self, noisy: Tensor) -> Tensor:
+        """The denoiser's estimate, or the noisy images as they are if the defence has no denoiser."""
+        return noisy if self.denoiser is None else self.denoiser(noisy, self.sigma)
+
+
+def quantize(images: Tensor) -> Tensor:
+    """Float images to uint8, clipped to [0, 1]."""
+    return (images.clamp(0, 1) * 255).round().to(torch.uint8)

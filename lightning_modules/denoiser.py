@@ -1,0 +1,148 @@
+"""Training a small diffusion model on public images, with an exponential moving average of its weights."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from defenses.denoiser import Denoiser
+from errors import InputError
+
+
+class DenoiserModule(L.LightningModule):
+    """A diffusers ``UNet2DModel`` under the DDPM objective (Ho et al., NeurIPS 2020, equation 14) with EMA.
+
+    Args:
+        in_channels: Channels of the images.
+        size: Side of the square images.
+        channels: Width of each resolution; the number of resolutions is its length.
+        layers_per_block: Residual blocks per resolution.
+        attention: Whether the lowest resolution attends.
+        groups: Groups of group normalization; divides every width.
+        prediction: What the model estimates.
+        schedule: diffusers' name of the noise schedule.
+        timesteps: Length of the schedule.
+        learning_rate: Peak of AdamW's rate, after ``warmup`` steps and before a cosine to zero.
+        warmup: Steps of linear increase.
+        ema_decay: Decay of the average whose weights are saved.
+        max_sigma: Train only on timesteps up to this noise level in [0, 1] pixels; None trains on all. A sanitizer never
+            needs more than its own sigma.
+        val_sigma: Noise level at which validation measures one-shot denoising.
+        seed: Seeds weights, noise and timesteps.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        size: int = 32,
+        channels: list[int] | None = None,
+        layers_per_block: int = 1,
+        attention: bool = False,
+        groups: int = 8,
+        prediction: Literal["epsilon", "sample", "v_prediction"] = "epsilon",
+        schedule: str = "linear",
+        timesteps: int = 1000,
+        learning_rate: float = 1e-3,
+        warmup: int = 100,
+        ema_decay: float = 0.995,
+        max_sigma: float | None = None,
+        val_sigma: float = 0.25,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        from diffusers import DDPMScheduler, UNet2DModel
+
+        from defenses.schedule import timestep_for
+
+        channels = [16, 32, 64] if channels is None else channels
+        if any(width % groups for width in channels):
+            raise InputError(f"channels {channels} must each be a multiple of groups = {groups} (--model.channels)")
+        self.save_hyperparameters()
+        down, up = ["DownBlock2D"] * len(channels), ["UpBlock2D"] * len(channels)
+        if attention:
+            down[-1], up[0] = "AttnDownBlock2D", "AttnUpBlock2D"
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.unet = UNet2DModel(
+                sample_size=size,
+                in_channels=in_channels,
+                out_channels=in_channels,
+                layers_per_block=layers_per_block,
+                block_out_channels=tuple(channels),
+                down_block_types=tuple(down),
+                up_block_types=tuple(up),
+                norm_num_groups=groups,
+            )
+        self.average = AveragedModel(self.unet, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
+        self.average.requires_grad_(False)
+        self.scheduler = DDPMScheduler(num_train_timesteps=timesteps, beta_schedule=schedule, prediction_type=prediction)
+        self.num_timesteps = timesteps if max_sigma is None else timestep_for(max_sigma, self.scheduler.alphas_cumprod) + 1
+        self.learning_rate, self.warmup = learning_rate, warmup
+        self.val_sigma = val_sigma
+        self.seed = seed
+
+    def denoiser(self, steps: int = 1) -> Denoiser:
+        """The averaged model as the defence uses it."""
+        return Denoiser(self.average.module, self.scheduler, steps=steps)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Mean squared error of the prediction at random timesteps."""
+        clean = batch[0].float() / 127.5 - 1
+        # Ranks must not share noise, and a resumed run must not repeat it.
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.global_step) * 4096 + self.global_rank)
+        noise = torch.randn(clean.shape, generator=generator).to(clean.device)
+        times = torch.randint(self.num_timesteps, (len(clean),), generator=generator).to(clean.device)
+        noisy = self.scheduler.add_noise(clean, noise, times)
+        prediction = self.scheduler.config.prediction_type
+        if prediction == "epsilon":
+            goal = noise
+        elif prediction == "sample":
+            goal = clean
+        else:
+            goal = self.scheduler.get_velocity(clean, noise, times)
+        loss = functional.mse_loss(self.unet(noisy, times).sample, goal)
+        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False)
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Update the average."""
+        self.average.update_parameters(self.unet)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Root mean squared error of one-shot denoising at ``val_sigma``, beside that of the noise itself."""
+        clean = batch[0].float() / 255
+        generator = torch.Generator().manual_seed(batch_idx)
+        noisy = clean + self.val_sigma * torch.randn(clean.shape, generator=generator).to(clean.device)
+        denoised = self.denoiser().to(self.device)(noisy, self.val_sigma)
+        self.log("val/denoised_mse", functional.mse_loss(denoised, clean), prog_bar=True, sync_dist=True)
+        self.log("val/noisy_mse", functional.mse_loss(noisy.clamp(0, 1), clean), sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, linear warm-up, cosine to zero over the trainer's steps."""
+        optimizer = torch.optim.AdamW(self.unet.parameters(), lr=self.learning_rate)
+        total = max(int(self.trainer.estimated_stepping_batches), self.warmup + 1)
+        schedule = torch.optim.lr_scheduler.SequentialLR(
+            optimizer,
+            [
+                torch.optim.lr_scheduler.LinearLR(optimizer, 0.01, total_iters=self.warmup),
+                torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total - self.warmup),
+            ],
+            [self.warmup],
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def export(self, folder: Path, *, half: bool = False) -> None:
+        """Write the averaged model as a diffusers folder: safetensors, its config and the scheduler's.
+
+        Args:
+            half: Store float16; the loader computes in float32 all the same.
+        """
+        import copy
+
+        model = copy.deepcopy(self.average.module).cpu()
+        (model.half() if half else model.float()).save_pretrained(folder, safe_serialization=True)
+        self.scheduler.save_pretrained(folder)

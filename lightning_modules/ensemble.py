@@ -1,0 +1,216 @@
+"""Many models in one fit: parameters stacked along a leading dimension, trained together and independent of each other."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from lightning_modules.classifier import augmented
+from lightning_modules.recipe import Recipe, epoch_order
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class EnsembleData:
+    """The training sets of M members that share most of their rows.
+
+    Attributes:
+        pool: ``(P, ...)`` uint8 images or float features: every row that any member trains on, once.
+        labels: ``(P,)`` int64.
+        rows: ``(M, N)`` int64: the pool rows that make up each member's training set, in order.
+    """
+
+    pool: Tensor
+    labels: Tensor
+    rows: Tensor
+
+    def members(self, chosen: Sequence[int]) -> "EnsembleData":
+        """The same pool seen by some of the members."""
+        return EnsembleData(self.pool, self.labels, self.rows[list(chosen)])
+
+
+class _MemberOrder(Sampler[Tensor]):
+    """Index batches ``(M, B)``: every member goes through its own permutation, the one a single model of its seed draws."""
+
+    def __init__(self, count: int, batch_size: int, seeds: Sequence[int]) -> None:
+        self.count, self.batch_size, self.seeds, self.epoch = count, batch_size, seeds, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.count // self.batch_size)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        orders = torch.stack([epoch_order(self.count, seed, self.epoch) for seed in self.seeds])
+        yield from orders.split(self.batch_size, dim=1)
+
+
+class _Indices(Dataset[Tensor]):
+    """Hands the sampler's indices on; the module gathers rows where the pool lies."""
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        return index
+
+
+class EnsembleModule(L.LightningModule):
+    """M classifiers that a single `ClassifierModule` each would equal, given the same data, recipe and seed.
+
+    Members are grouped in blocks by position. Where kernels profit (a GPU, or linear heads) a block is one ``torch.func``
+    call over stacked parameters; convolutions on a CPU run member by member, since oneDNN's grouped convolution takes
+    more than twice as long. Optimisers are elementwise, so that stacking changes nothing.
+
+    Args:
+        build: Seed to model; called once a member.
+        seeds: M member seeds: weights, batch order, augmentation.
+        data: The members' training sets, in the same order.
+        recipe: How all are trained.
+        members_per_block: Bounds the memory of one forward and backward pass.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[int], nn.Module],
+        seeds: Sequence[int],
+        data: EnsembleData,
+        recipe: Recipe,
+        members_per_block: int = 16,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.seeds, self.recipe = list(seeds), recipe
+        self.blocks = [range(i, min(i + members_per_block, len(seeds))) for i in range(0, len(seeds), members_per_block)]
+        # In a list, so that the template and the pool are no part of this module's state.
+        self._data = [data]
+        self._template = [build(0)]
+        self._linear = isinstance(self._template[0], nn.Linear)
+        self.parameter_names: list[str] = []
+        self.buffer_names: list[str] = []
+        self.stacked = nn.ParameterList()
+        for number, block in enumerate(self.blocks):
+            parameters, buffers = stack_module_state([build(self.seeds[m]) for m in block])
+            self.parameter_names, self.buffer_names = list(parameters), list(buffers)
+            self.stacked.extend(nn.Parameter(p.detach()) for p in parameters.values())
+            for index, buffer in enumerate(buffers.values()):
+                self.register_buffer(f"buffer_{number}_{index}", buffer)
+
+    def train(self, mode: bool = True) -> "EnsembleModule":
+        """Training mode for the members too."""
+        super().train(mode)
+        self._template[0].train(mode)
+        return self
+
+    def block_state(self, number: int) -> tuple[State, State]:
+        """Stacked parameters and buffers of a block, by name."""
+        width = len(self.parameter_names)
+        parameters = dict(zip(self.parameter_names, list(self.stacked)[number * width : (number + 1) * width], strict=True))
+        buffers = {name: getattr(self, f"buffer_{number}_{i}") for i, name in enumerate(self.buffer_names)}
+        return parameters, buffers
+
+    def member_state(self, member: int) -> State:
+        """State of one member, as its own module would save it."""
+        number = next(n for n, block in enumerate(self.blocks) if member in block)
+        place = member - self.blocks[number].start
+        parameters, buffers = self.block_state(number)
+        persistent = set(self._template[0].state_dict())
+        return {k: v[place].detach().cpu().clone() for k, v in (parameters | buffers).items() if k in persistent}
+
+    def block_logits(self, number: int, inputs: Tensor) -> Tensor:
+        """Logits ``(m, B, classes)`` of a block's m members.
+
+        Args:
+            inputs: ``(m, B, ...)`` float, each member's own batch.
+        """
+        parameters, buffers = self.block_state(number)
+        template = self._template[0]
+
+        def one(own: State, own_buffers: State, images: Tensor) -> Tensor:
+            result: Tensor = functional_call(template, (own, own_buffers), (images,))
+            return result
+
+        if self._linear or inputs.device.type != "cpu":
+            stacked: Tensor = vmap(one)(parameters, buffers, inputs)
+            return stacked
+        # unbind, not indexing: its gradient is one stack, not one zero-filled tensor a member.
+        split = {name: parameter.unbind(0) for name, parameter in parameters.items()}
+        return torch.stack(
+            [
+                one({k: v[i] for k, v in split.items()}, {k: v[i] for k, v in buffers.items()}, inputs[i])
+                for i in range(len(inputs))
+            ]
+        )
+
+    @torch.no_grad()
+    def member_logits(self, inputs: Tensor, batch_size: int = 512) -> Tensor:
+        """Logits ``(M, N, classes)`` of shared inputs ``(N, ...)``, uint8 images or float features, in evaluation mode."""
+        was_training = self.training
+        self.eval()
+        blocks = []
+        for number, block in enumerate(self.blocks):
+            parts = [
+                self.block_logits(number, _as_float(part.to(self.device))[None].expand(len(block), *part.shape))
+                for part in inputs.split(batch_size)
+            ]
+            blocks.append(torch.cat(parts, dim=1))
+        self.train(was_training)
+        return torch.cat(blocks)
+
+    def member_predictions(self, images: Tensor) -> Tensor:
+        """Predicted classes ``(M, N)``."""
+        return self.member_logits(images).argmax(-1)
+
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        """Index batches for all members at once."""
+        order = _MemberOrder(self._data[0].rows.shape[1], self.recipe.batch_size, self.seeds)
+        return DataLoader(_Indices(), batch_size=None, sampler=order)
+
+    def on_fit_start(self) -> None:
+        """Move the pool to where it is gathered from."""
+        data = self._data[0]
+        self._data[0] = EnsembleData(*(t.to(self.device) for t in (data.pool, data.labels, data.rows)))
+
+    def training_step(self, order: Tensor, batch_idx: int) -> None:
+        """One step of every member on its own batch; ``order`` is ``(M, B)`` positions in the members' sets."""
+        data = self._data[0]
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
+        rows = data.rows.gather(1, order)
+        losses = []
+        for number, block in enumerate(self.blocks):
+            own = rows[block.start : block.stop]
+            inputs = _as_float(data.pool[own])
+            if data.pool.ndim == 4:
+                seeds = self.seeds[block.start : block.stop]
+                inputs = augmented(inputs.flatten(0, 1), self.recipe, seeds, self._step).unflatten(0, own.shape)
+            logits = self.block_logits(number, inputs)
+            loss = functional.cross_entropy(logits.flatten(0, 1), data.labels[own].flatten(), reduction="sum") / own.shape[1]
+            self.manual_backward(loss)
+            losses.append(loss.detach())
+        optimizer.step()
+        self.log("train/loss", torch.stack(losses).sum() / len(self.seeds), on_step=False, on_epoch=True, batch_size=1)
+
+    @property
+    def _step(self) -> int:
+        """Steps taken so far; one optimiser, so that the trainer's count is the members' own."""
+        return int(self.global_step)
+
+    def on_train_epoch_end(self) -> None:
+        """Advance the schedule, which manual optimisation leaves to the module."""
+        scheduler: Any = self.lr_schedulers()
+        scheduler.step()
+
+    def configure_optimizers(self) -> Any:
+        """One optimiser over all stacked parameters."""
+        optimizer = self.recipe.build_optimizer(self.stacked.parameters())
+        return {"optimizer": optimizer, "lr_scheduler": self.recipe.build_scheduler(optimizer)}
+
+
+def _as_float(inputs: Tensor) -> Tensor:
+    return inputs.float() / 255 if inputs.dtype == torch.uint8 else inputs

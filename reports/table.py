@@ -1,0 +1,25 @@
+"""The table that a run ends with."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def print_summary(rows: list[dict[str, Any]], title: str) -> None:
+    """Print attack success with its interval beside clean test accuracy, one line a defence."""
+    table = Table(title=title, title_justify="left")
+    for name, justify in (("attack", "left"), ("defence", "left"), ("sigma", "right"), ("attack success", "right"),
+                          ("95 % interval", "right"), ("test accuracy", "right")):  # fmt: skip
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for row in rows:
+        colour = "red" if row["success_rate"] >= 0.5 else "green" if row["success_rate"] <= 0.15 else "yellow"
+        table.add_row(
+            row["attack"],
+            row["defense"].replace("_", " "),
+            f"{row['sigma']:g}" if row["sigma"] else "",
+            f"[{colour}]{row['successes']} of {row['n']} = {row['success_rate']:.0%}[/]",
+            f"{row['ci_low']:.1%} to {row['ci_high']:.1%}",
+            f"{row['clean_accuracy']:.2%}",
+        )
+    Console().print(table)

@@ -1,0 +1,1 @@
+"""The commands: each puts rooms together and keeps what they make in one folder."""

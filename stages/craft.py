@@ -1,0 +1,56 @@
+"""Crafting the poisons of every setup: in fixed batches, shared among ranks, kept one file a setup."""
+
+import time
+
+import torch
+from torch import Tensor
+
+from attacks.poison_set import PoisonSet
+from datamodules.poison_files import load_poisons, poison_path, save_poisons
+from datamodules.progress import StoreProgress
+from errors import InputError
+from lightning_modules.backbones import Backbone
+from ranks import Ranks
+from stages.experiment import Experiment
+from stages.launch import Threads
+
+
+def craft_poisons(experiment: Experiment, surrogates: list[Backbone], ranks: Ranks) -> list[PoisonSet]:
+    """Craft what is missing and read everything back, validated, on every rank.
+
+    Setups are grouped by number, not by rank, so that each batch's arithmetic is the same for any number of ranks.
+    """
+    folder = experiment.folder / "poisons"
+    setups, size = experiment.chosen_setups, experiment.setups_per_batch
+    train, test = experiment.data.split("train"), experiment.data.split("test")
+    batches = [setups[i : i + size] for i in range(0, len(setups), size)]
+    pending = [b for b in batches if not all(poison_path(folder, s.index).with_suffix(".json").exists() for s in b)]
+    ranks.barrier("missing poisons counted")
+    folder.mkdir(parents=True, exist_ok=True)
+    own = [pending[number] for number in ranks.share(len(pending))]
+    steps = 0
+    total = len(own) * experiment.attack.steps * getattr(experiment.attack, "restarts", 1)
+    text = f"craft {experiment.attack.name}, {sum(map(len, own))} setups"
+    with StoreProgress(text, enabled=ranks.rank == 0) as bar, Threads(experiment.threads):
+
+        def progress(objective: Tensor) -> None:
+            nonlocal steps
+            steps += 1
+            bar(steps, total, f"steps, objective {objective.mean():.3f}")
+
+        for batch in own:
+            started = time.perf_counter()
+            crafted = experiment.attack.craft(
+                batch, train.images, train.labels, test.images, surrogates, device=ranks.device, progress=progress
+            )
+            seconds = (time.perf_counter() - started) / len(batch)
+            for poisons in crafted:
+                save_poisons(poisons, folder, {"dataset": experiment.data.name, "seconds": round(seconds, 3)})
+    ranks.barrier("poisons crafted")
+    loaded = [load_poisons(poison_path(folder, setup.index)) for setup in setups]
+    for setup, poisons in zip(setups, loaded, strict=True):
+        same = torch.equal(torch.from_numpy(poisons.setup.base_indices), torch.from_numpy(setup.base_indices))
+        if not same or poisons.setup.target_index != setup.target_index:
+            raise InputError(f"{poison_path(folder, setup.index)} belongs to another setup: remove it (--name)")
+        poisons.check_against(train.images, train.labels, test.labels)
+    return loaded

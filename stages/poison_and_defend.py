@@ -1,0 +1,162 @@
+"""The whole story: craft, train undefended, sanitize, train, compare, report. Run again, it resumes."""
+
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+from PIL import Image
+
+from attacks.poison_set import PoisonSet
+from callbacks.ensemble_scores import Score
+from callbacks.wandb_logging import finish, log_images, make_logger
+from datamodules.progress import announce
+from defenses.switch import DefenseName
+from errors import InputError
+from files import make_folder, write_bytes, write_json
+from ranks import Ranks
+from reports.figures import contact_sheet
+from reports.records import Record, provenance, read_results, revision, write_results, write_summary
+from reports.table import print_summary
+from stages.craft import craft_poisons
+from stages.experiment import Experiment
+from stages.launch import Launch
+from stages.models import train_surrogates
+from stages.report import picture_panel, write_report
+from stages.sanitize import Sanitized, sanitize_all
+from stages.victims import train_victims
+
+
+def run(experiment: Experiment, launch: Launch, config: str, *, until: str = "report") -> Path:
+    """Run an experiment, or what is missing of it.
+
+    Args:
+        experiment: What is measured.
+        launch: On which ranks.
+        config: Resolved configuration as YAML, kept with the results.
+        until: ``craft`` stops once the poisons are there; ``report`` goes to the end.
+
+    Returns:
+        The experiment's folder.
+
+    Raises:
+        InputError: If the input is bad, or the folder holds an experiment with other settings.
+    """
+    started = time.perf_counter()
+    experiment.validate()
+    folder = experiment.folder
+    make_folder(Path(experiment.output_dir), "--output_dir")
+    claim(folder, experiment.settings)
+    ranks = launch.start()
+    if len(experiment.rows) < ranks.world:
+        raise InputError(f"{len(experiment.rows)} images cannot be shared by {ranks.world} ranks (--trainer.devices)")
+    if ranks.rank == 0:
+        make_folder(folder, "--output_dir")
+        write_json(folder / "settings.json", experiment.settings)
+        write_bytes(folder / "config.yaml", config.encode())
+    ranks.barrier("folder made")
+    results = folder / "results.jsonl"
+    if until == "report" and results.exists():
+        announce(f"{folder} is complete; nothing is done twice", ranks)
+        records = read_results(results)
+    else:
+        surrogates, poison_sets = _craft(experiment, config, ranks)
+        if until == "craft":
+            announce(f"poisons of {len(poison_sets)} setups are in {folder / 'poisons'}", ranks)
+            return folder
+        sanitized = _sanitize(experiment, poison_sets, config, ranks)
+        logger = _logger(experiment, "train", config) if ranks.rank == 0 else None
+        scores, seconds = train_victims(experiment, surrogates, poison_sets, sanitized, ranks, logger)
+        records = make_records(experiment, poison_sets, scores, seconds)
+        if ranks.rank == 0:
+            write_json(folder / "provenance.json", provenance(str(ranks.device), ranks.world))
+            write_results(results, records)
+            if logger is not None:
+                logger.log_table("victims", columns=list(records[0]), data=[list(record.values()) for record in records])
+                finish(logger)
+    if ranks.rank == 0:
+        summary = write_summary(folder / "summary.json", records)
+        page = write_report(folder)
+        print_summary(summary, f"{experiment.run_name}: {summary[0]['n']} setups, test accuracy is on clean images")
+        announce(f"report: {page}   ({time.perf_counter() - started:.0f} s)", ranks)
+    ranks.barrier("reported")
+    return folder
+
+
+def claim(folder: Path, settings: dict[str, Any]) -> None:
+    """Refuse a folder that holds an experiment with other settings: its files would be trusted wrongly."""
+    path = folder / "settings.json"
+    if not path.exists():
+        return
+    try:
+        found = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read: {error} (--name)") from error
+    for key, value in settings.items():
+        if found.get(key) != value:
+            raise InputError(
+                f"{folder} holds an experiment with {key} = {found.get(key)}, now it is {value}: choose another (--name)"
+            )
+
+
+def _logger(experiment: Experiment, job_type: str, config: str) -> Any:
+    return make_logger(experiment.wandb_project, experiment.run_name, job_type, experiment.folder, yaml.safe_load(config))
+
+
+def _craft(experiment: Experiment, config: str, ranks: Ranks) -> tuple[list[Any], list[PoisonSet]]:
+    logger = _logger(experiment, "craft", config) if ranks.rank == 0 else None
+    surrogates = train_surrogates(experiment, ranks, logger)
+    poison_sets = craft_poisons(experiment, surrogates, ranks)
+    if ranks.rank == 0:
+        if logger is not None:
+            columns = ["setup", "target_index", "target_label", "adversarial_label", "objective"]
+            logger.log_table("poisons", columns, [[p.to_record()[c] for c in columns] for p in poison_sets])
+        sheets = [contact_sheet(p) for p in poison_sets[:4]]
+        log_images(logger, "base_poison_difference", sheets, [f"setup {p.setup.index}" for p in poison_sets[:4]])
+        finish(logger)
+    return surrogates, poison_sets
+
+
+def _sanitize(experiment: Experiment, poison_sets: list[PoisonSet], config: str, ranks: Ranks) -> dict[DefenseName, Sanitized]:
+    sanitized = sanitize_all(experiment, poison_sets, ranks)
+    if ranks.rank == 0 and len(sanitized) > 1:
+        logger = _logger(experiment, "sanitize", config)
+        name, image = picture_panel(experiment, poison_sets, sanitized)
+        (experiment.folder / "figures").mkdir(exist_ok=True)
+        write_bytes(experiment.folder / "figures" / f"{name}.png", image)
+        if logger is not None:
+            log_images(logger, name, [Image.open(io.BytesIO(image))], ["base, poison, noised, denoised"])
+        finish(logger)
+    return sanitized
+
+
+def make_records(experiment: Experiment, poison_sets: list[PoisonSet], scores: list[Score], seconds: float) -> list[Record]:
+    """One JSON object per setup and defence."""
+    sets = {p.setup.index: p for p in poison_sets}
+    name = revision()
+    return [
+        {
+            "dataset": experiment.data.name,
+            "scenario": experiment.scenario,
+            "attack": experiment.attack.name,
+            "setup": score.setup,
+            "target_index": sets[score.setup].setup.target_index,
+            "target_label": sets[score.setup].setup.target_label,
+            "adversarial_label": sets[score.setup].setup.adversarial_label,
+            "num_poisons": len(sets[score.setup].images),
+            "norm": experiment.attack.budget.norm,
+            "eps": experiment.attack.budget.eps,
+            "defense": score.defense,
+            "sigma": experiment.built_defenses[score.defense].sigma,  # type: ignore[index]
+            "success": score.success,
+            "predicted": score.predicted,
+            "clean_accuracy": round(score.clean_accuracy, 6),
+            "objective": sets[score.setup].objective,
+            "backbone": experiment.backbone,
+            "seed": sets[score.setup].setup.seed,
+            "seconds": round(seconds, 3),
+            "revision": name,
+        }
+        for score in scores
+    ]

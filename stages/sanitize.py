@@ -1,0 +1,52 @@
+"""Sanitizing what the victims of an experiment train on: the clean rows once, the poison rows of every setup apart."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from attacks.poison_set import PoisonSet
+from datamodules.progress import StoreProgress
+from datamodules.store import sanitize
+from defenses.switch import DefenseName
+from ranks import Ranks
+from stages.experiment import Experiment
+
+
+@dataclass(frozen=True, eq=False)
+class Sanitized:
+    """Training images under one defence.
+
+    Attributes:
+        clean: ``(U, C, H, W)`` uint8: the rows ``experiment.rows`` of the training split.
+        poisons: ``(S * k, C, H, W)`` uint8: the poisons, setup after setup.
+    """
+
+    clean: Tensor
+    poisons: Tensor
+
+
+def sanitize_all(experiment: Experiment, poison_sets: list[PoisonSet], ranks: Ranks) -> dict[DefenseName, Sanitized]:
+    """Every defence of the experiment, each into two stores.
+
+    Only k rows differ between setups, and noise is keyed by row, so that a poison laid over the sanitized clean set equals
+    sanitizing the whole poisoned set.
+    """
+    rows = torch.from_numpy(experiment.rows)
+    clean = experiment.data.split("train").images[rows]
+    poisons = torch.cat([p.images for p in poison_sets])
+    poison_rows = torch.cat([torch.from_numpy(p.setup.base_indices) for p in poison_sets])
+    results: dict[DefenseName, Sanitized] = {}
+    for name, defense in experiment.built_defenses.items():
+        if name == "none":
+            results[name] = Sanitized(clean, poisons)
+            continue
+        parts = []
+        for part, images, numbers in (("clean", clean, rows), ("poisons", poisons, poison_rows)):
+            folder = experiment.folder / "stores" / f"{name}_{part}"
+            with StoreProgress(f"sanitize {part} ({name})", enabled=ranks.rank == 0) as bar:
+                parts.append(
+                    sanitize(images, numbers, defense, folder, ranks, batch_size=experiment.sanitize_batch_size, progress=bar)
+                )
+        results[name] = Sanitized(*parts)
+    return results
