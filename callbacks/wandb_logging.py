@@ -3,7 +3,7 @@
 import logging
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import SaveConfigCallback
@@ -25,24 +25,41 @@ def online() -> bool:
         return False
 
 
-def make_logger(project: str | None, group: str, job_type: str, folder: Path, config: dict[str, Any]) -> WandbLogger | None:
-    """A run for one stage of an experiment; create it on rank 0 only.
+class QuietWandbLogger(WandbLogger):
+    """Lightning's `WandbLogger`, online when the user is logged in and otherwise offline, without a question.
 
     Args:
-        project: W&B project; None for no run.
+        project: W&B project.
         group: Ties the stages of one experiment together.
         job_type: ``craft``, ``sanitize``, ``train`` or ``test``.
-        folder: Where ``wandb/`` is written.
-        config: The full resolved configuration.
+        save_dir: Where ``wandb/`` is written.
+        name: Name of the run.
+    """
+
+    def __init__(
+        self,
+        project: str = "poison-and-defend",
+        group: str | None = None,
+        job_type: str = "train",
+        save_dir: str = ".",
+        name: str | None = None,
+    ) -> None:
+        os.environ.setdefault("WANDB_SILENT", "true")
+        logging.getLogger("wandb").setLevel(logging.ERROR)
+        mode = "online" if online() else "offline"
+        super().__init__(project=project, name=name, group=group, job_type=job_type, save_dir=save_dir, mode=mode)
+
+
+def make_logger(
+    project: str | None, group: str, job_type: str, folder: Path, config: dict[str, Any]
+) -> QuietWandbLogger | None:
+    """A run for one stage of an experiment with the full resolved configuration; None without a project.
+
+    Create it on rank 0 only.
     """
     if project is None:
         return None
-    os.environ.setdefault("WANDB_SILENT", "true")
-    logging.getLogger("wandb").setLevel(logging.ERROR)
-    mode: Literal["online", "offline"] = "online" if online() else "offline"
-    logger = WandbLogger(
-        project=project, name=f"{group}-{job_type}", group=group, job_type=job_type, save_dir=folder, mode=mode
-    )
+    logger = QuietWandbLogger(project, group, job_type, str(folder), f"{group}-{job_type}")
     logger.experiment.config.update(config, allow_val_change=True)
     return logger
 

@@ -1,5 +1,6 @@
 """Images and labels from ``.npz`` files, the exchange format of this field."""
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -14,13 +15,14 @@ class ArraysDataModule(ArrayDataModule):
     """Files with ``images`` (uint8 or float in [0, 1]; NHWC or NCHW) and ``labels`` (integers).
 
     Args:
-        train: The training split.
+        train: The training split; a relative path is looked up under ``root``.
         test: The test split.
         public: Images that pretrained models may see; optional.
         dataset: Name in records; by default the training file's folder.
         num_classes: By default one more than the largest label of the training split.
         mean: Per-channel mean that models normalize with; by default that of the training split.
         std: Per-channel standard deviation, likewise.
+        root: Folder of the files; by default the environment variable POISON_DATA_ROOT, or the working directory.
         batch_size: Rows per training batch, over all ranks.
         seed: Seeds the order of training rows.
     """
@@ -34,16 +36,19 @@ class ArraysDataModule(ArrayDataModule):
         num_classes: int | None = None,
         mean: list[float] | None = None,
         std: list[float] | None = None,
+        root: str | None = None,
         batch_size: int = 128,
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, seed)
-        self.paths: dict[SplitName, str | None] = {"train": train, "test": test, "public": public}
+        folder = Path(root or os.environ.get("POISON_DATA_ROOT", "."))
+        given: dict[SplitName, str | None] = {"train": train, "test": test, "public": public}
+        self.paths = {name: None if path is None else folder / path for name, path in given.items()}
         self.name = dataset or Path(train).resolve().parent.name
-        images, labels = _read(Path(train))
+        images, labels = _read(folder / train)
         largest = int(labels.max(initial=0)) + 1 if np.issubdtype(labels.dtype, np.integer) else 1
         self.num_classes = largest if num_classes is None else num_classes
-        split = make_split(images, labels, self.num_classes, train)
+        split = make_split(images, labels, self.num_classes, str(folder / train))
         self._splits["train"] = split
         channels, height, width = split.images.shape[1:]
         self.image_shape = (channels, height, width)
@@ -54,7 +59,7 @@ class ArraysDataModule(ArrayDataModule):
         path = self.paths[name]
         if path is None:
             raise InputError(f"this data set has no {name} part: name its file (--data.{name})")
-        split = make_split(*_read(Path(path)), self.num_classes, path)
+        split = make_split(*_read(path), self.num_classes, str(path))
         if tuple(split.images.shape[1:]) != self.image_shape:
             raise InputError(
                 f"{path}: images of shape {tuple(split.images.shape[1:])}, the training set's are {self.image_shape}"

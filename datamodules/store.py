@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -91,8 +91,8 @@ class SanitizedStore:
         if not sound:
             raise InputError(f"the store {self.folder} is damaged: remove it, and it is made again (--store)")
 
-    def _open(self, name: str, mode: str) -> NDArray[np.uint8]:
-        array: NDArray[np.uint8] = np.load(self.folder / name, mmap_mode=mode, allow_pickle=False)  # type: ignore[call-overload]
+    def _open(self, name: str, mode: Literal["r", "r+", "c"]) -> NDArray[np.uint8]:
+        array: NDArray[np.uint8] = np.load(self.folder / name, mmap_mode=mode, allow_pickle=False)
         return array
 
     def done(self) -> NDArray[np.uint8]:

@@ -97,7 +97,7 @@ class Denoiser(nn.Module):
 
     def _estimate(self, state: Tensor, time: int) -> Tensor:
         """The model's estimate of the clean image in [-1, 1] from the state at ``time``."""
-        output = self.unet(state, time).sample[:, : self.channels]
+        output: Tensor = self.unet(state, time).sample[:, : self.channels]
         if self.prediction == "sample":
             return output
         if self.prediction == "v_prediction":

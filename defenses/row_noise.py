@@ -63,4 +63,4 @@ def row_noise(rows: Tensor, shape: tuple[int, ...], *, seed: int, draw: int) -> 
     for radius, angle in (uniform[:2], uniform[2:]):
         length = (-2 * radius.log()).sqrt()
         normal += [length * (2 * math.pi * angle).cos(), length * (2 * math.pi * angle).sin()]
-    return torch.stack(normal, dim=-1).flatten(1)[:, :pixels].float().unflatten(1, shape)
+    return torch.stack(normal, dim=-1).flatten(1)[:, :pixels].float().reshape(len(rows), *shape)

@@ -1,1 +1,6 @@
-"""What is trained: classifiers, denoisers, ensembles."""
+"""What is trained. Importing the room lets the command line name its classes without a path."""
+
+from lightning_modules.classifier import ClassifierModule
+from lightning_modules.denoiser import DenoiserModule
+
+__all__ = ["ClassifierModule", "DenoiserModule"]

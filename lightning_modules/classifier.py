@@ -22,7 +22,7 @@ class ClassifierModule(L.LightningModule):
     """An image classifier whose weights, batch order and augmentation follow from ``seed``.
 
     Args:
-        backbone: ``convnet``, ``patchnet``, ``resnet18``, ``vgg11`` or ``mobilenet_v2``.
+        backbone: ``convnet``, ``convnet_wide``, ``patchnet``, ``resnet18``, ``vgg11`` or ``mobilenet_v2``.
         num_classes: Number of classes.
         in_channels: Channels of the images.
         mean: Per-channel mean of images in [0, 1].
@@ -74,13 +74,13 @@ class ClassifierModule(L.LightningModule):
 
     def member_predictions(self, images: Tensor) -> Tensor:
         """Predicted classes ``(1, N)``: this model seen as an ensemble of one."""
-        return self(images).argmax(-1)[None]
+        predicted: Tensor = self(images).argmax(-1)
+        return predicted[None]
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Cross-entropy on one augmented batch."""
         images, labels = batch
-        images = augmented(images.float() / 255, self.recipe, [self.seed], self.global_step)
-        logits = self(images)
+        logits = self(augmented(images.float() / 255, self.recipe, [self.seed], self.global_step))
         loss = functional.cross_entropy(logits, labels)
         self.train_accuracy(logits, labels)
         self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True)

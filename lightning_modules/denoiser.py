@@ -1,5 +1,6 @@
 """Training a small diffusion model on public images, with an exponential moving average of its weights."""
 
+import copy
 from pathlib import Path
 from typing import Any, Literal
 
@@ -141,8 +142,6 @@ class DenoiserModule(L.LightningModule):
         Args:
             half: Store float16; the loader computes in float32 all the same.
         """
-        import copy
-
-        model = copy.deepcopy(self.average.module).cpu()
+        model: Any = copy.deepcopy(self.average.module).cpu()
         (model.half() if half else model.float()).save_pretrained(folder, safe_serialization=True)
         self.scheduler.save_pretrained(folder)

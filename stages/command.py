@@ -1,7 +1,10 @@
 """Command-line parsing: which stage, with which configuration."""
 
+import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -14,6 +17,13 @@ _LIGHTNING = {
     "validate": "run one validation epoch",
     "test": "measure a trained model",
     "predict": "run a trained model",
+}
+
+_FROM_DATA: dict[str, Callable[[Any], Any]] = {
+    "num_classes": lambda data: data.num_classes,
+    "in_channels": lambda data: data.image_shape[0],
+    "mean": lambda data: list(data.mean),
+    "std": lambda data: list(data.std),
 }
 
 
@@ -29,6 +39,9 @@ def dispatch(arguments: list[str]) -> None:
     elif command in _LIGHTNING:
         _lightning(arguments)
     elif command in _STAGES:
+        # A stage starts several Trainers, each of which would introduce itself.
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
         _STAGES[command][0](arguments[1:])
     else:
         known = ", ".join([*_STAGES, *_LIGHTNING])
@@ -44,22 +57,29 @@ def _overview() -> str:
 
 
 def _lightning(arguments: list[str]) -> None:
-    from lightning.pytorch.cli import LightningCLI
+    import lightning as L
+    from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
     import datamodules
-    import lightning_modules.classifier
-    from callbacks.target_misclassification import TargetMisclassification
+    import lightning_modules  # noqa: F401
+    from callbacks import TargetMisclassification
     from callbacks.wandb_logging import SaveFullConfig
 
-    LightningCLI(
-        lightning_modules.classifier.L.LightningModule,
+    class CLI(LightningCLI):
+        def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+            # What the images decide is not asked twice; a model that has no such argument is left alone.
+            for argument, of_data in _FROM_DATA.items():
+                parser.link_arguments("data", f"model.init_args.{argument}", compute_fn=of_data, apply_on="instantiate")
+
+    CLI(
+        L.LightningModule,
         datamodules.ArrayDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
         seed_everything_default=0,
         save_config_callback=SaveFullConfig,
         trainer_defaults={"callbacks": [TargetMisclassification()]},
-        args=arguments,
+        args=arguments if arguments != sys.argv[1:] else None,
     )
 
 
@@ -93,12 +113,11 @@ def _presets(arguments: list[str]) -> list[str]:
 
 def _experiment_parser(command: str) -> ArgumentParser:
     # Importing the rooms lets options name their classes without a path.
-    import attacks
-    import datamodules
+    import attacks  # noqa: F401
+    import datamodules  # noqa: F401
     from stages.experiment import Experiment
     from stages.launch import Launch
 
-    del attacks, datamodules
     parser = ArgumentParser(
         prog=f"cli.py {command}", description=_STAGES[command][1], default_config_files=[str(_DEFAULTS)], exit_on_error=True
     )
@@ -127,11 +146,10 @@ def _experiment(command: str, until: str) -> Callable[[list[str]], None]:
 def _train_denoiser(arguments: list[str]) -> None:
     import lightning as L
 
-    import datamodules
+    import datamodules  # noqa: F401
     from lightning_modules.denoiser import DenoiserModule
     from stages.train_denoiser import PublicDataModule, train_denoiser
 
-    del datamodules
     parser = ArgumentParser(prog="cli.py train-denoiser", description=_STAGES["train-denoiser"][1])
     parser.add_argument("--config", action="config", help="YAML file; may be repeated, later ones win")
     parser.add_class_arguments(DenoiserModule, "model")

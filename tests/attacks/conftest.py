@@ -1,0 +1,36 @@
+from collections.abc import Callable
+
+import pytest
+
+from attacks.base import Attack, Surrogate
+from attacks.poison_set import PoisonSet
+from attacks.setups import Setup, draw_setups
+from datamodules import DigitsDataModule
+from lightning_modules.backbones import Backbone, build_backbone
+
+Craft = Callable[..., list[PoisonSet]]
+
+
+@pytest.fixture(scope="session")
+def digits() -> DigitsDataModule:
+    return DigitsDataModule()
+
+
+@pytest.fixture(scope="session")
+def setups(digits: DigitsDataModule) -> list[Setup]:
+    train, test = digits.split("train").labels.numpy(), digits.split("test").labels.numpy()
+    return draw_setups(train, test, num_setups=3, num_poisons=4, seed=7)
+
+
+@pytest.fixture(scope="session")
+def surrogates() -> list[Backbone]:
+    return [build_backbone("convnet", in_channels=1, num_classes=10, seed=seed).eval() for seed in (1, 2)]
+
+
+@pytest.fixture(scope="session")
+def craft(digits: DigitsDataModule, setups: list[Setup], surrogates: list[Backbone]) -> Craft:
+    def run(attack: Attack, chosen: list[Setup] = setups, models: list[Surrogate] = surrogates[:1], **rest) -> list[PoisonSet]:
+        train, test = digits.split("train"), digits.split("test")
+        return attack.craft(chosen, train.images, train.labels, test.images, models, **rest)
+
+    return run

@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+import torch
+
+from attacks import BullseyePolytope
+from attacks.base import CraftBatch
+from attacks.bullseye_polytope import bullseye_objective
+from attacks.poison_set import PoisonSet
+from lightning_modules.backbones import build_backbone
+
+BUDGETS = pytest.mark.parametrize(("norm", "eps"), [("linf", 0.1), ("l2", 2.0)])
+
+
+def numpy_objective(poisons: PoisonSet, images: torch.Tensor, surrogates) -> float:
+    """Equation (3) with coefficients 1/k, in double precision, from features alone."""
+    values = []
+    with torch.no_grad():
+        for surrogate in surrogates:
+            target = surrogate.features(poisons.target[None].float() / 255).double().numpy()[0]
+            features = surrogate.features(images.float() / 255).double().numpy()
+            values.append(np.sqrt(((target - features.mean(0)) ** 2).sum()) / np.sqrt((target**2).sum()))
+    return float(np.mean(values))
+
+
+def batch_of(digits, setups, dtype: torch.dtype = torch.float32) -> CraftBatch:
+    train, test = digits.split("train"), digits.split("test")
+    rows = torch.stack([torch.from_numpy(s.base_indices) for s in setups])
+    targets = test.images[[s.target_index for s in setups]]
+    return CraftBatch(
+        train.images[rows].to(dtype) / 255, train.labels[rows], targets.to(dtype) / 255, tuple(s.seed for s in setups)
+    )
+
+
+@pytest.fixture(scope="module")
+def crafted(craft) -> list[PoisonSet]:
+    return craft(BullseyePolytope(eps=0.1, steps=25))
+
+
+def test_objective_is_the_papers(crafted, surrogates) -> None:
+    images = torch.stack([p.images for p in crafted]).float() / 255
+    with torch.no_grad():
+        centres = [s.features(torch.stack([p.target for p in crafted]).float() / 255) for s in surrogates]
+        found = bullseye_objective(images, centres, surrogates).tolist()
+    assert found == pytest.approx([numpy_objective(p, p.images, surrogates) for p in crafted], rel=1e-4)
+
+
+def test_objective_is_zero_when_the_target_is_the_centre(surrogates) -> None:
+    target = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        centres = [surrogates[0].features(target)]
+        assert bullseye_objective(target[:, None].expand(-1, 3, -1, -1, -1), centres, surrogates[:1]).max() < 1e-5
+
+
+@BUDGETS
+def test_rounded_poisons_are_nearer_to_the_target_and_in_the_budget(craft, surrogates, norm: str, eps: float) -> None:
+    for poisons in craft(BullseyePolytope(eps, norm, steps=25), models=surrogates):
+        start = numpy_objective(poisons, poisons.bases, surrogates)
+        assert numpy_objective(poisons, poisons.images, surrogates) < 0.6 * start
+        delta = (poisons.images.numpy().astype(float) - poisons.bases.numpy()).reshape(len(poisons.images), -1) / 255
+        assert np.linalg.norm(delta, np.inf if norm == "linf" else 2, axis=1).max() <= eps + 1e-8
+
+
+def test_reported_objective_is_that_of_the_poisons_before_rounding(digits, setups, surrogates) -> None:
+    batch = batch_of(digits, setups)
+    poisons, objective = BullseyePolytope(eps=0.1, steps=3).perturb(batch, surrogates[:1], lambda value: None)
+    for setup in range(len(setups)):
+        with torch.no_grad():
+            target, *features = surrogates[0].features(torch.stack([batch.targets[setup], *poisons[setup]])).numpy()
+        expected = np.linalg.norm(target - np.mean(features, 0)) / np.linalg.norm(target)
+        assert objective[setup].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_step_sequence_falls(craft) -> None:
+    seen = []
+    final = craft(BullseyePolytope(eps=0.1, steps=12), progress=lambda objective: seen.append(objective.tolist()))
+    assert np.array(seen).shape == (12, 3)
+    assert (np.array(seen)[-1] < 0.8 * np.array(seen)[0]).all()
+    assert all(poisons.objective < first for poisons, first in zip(final, seen[0], strict=True))
+
+
+def test_poisons_are_made_from_the_setups_own_rows(crafted, setups, digits) -> None:
+    train, test = digits.split("train"), digits.split("test")
+    for poisons, setup in zip(crafted, setups, strict=True):
+        assert poisons.setup is setup
+        assert torch.equal(poisons.bases, train.images[setup.base_indices])
+        assert torch.equal(poisons.target, test.images[setup.target_index])
+        poisons.check_against(train.images, train.labels, test.labels)
+
+
+def test_the_training_set_is_left_as_it_was(crafted, digits, setups) -> None:
+    fresh = type(digits)().split("train").images
+    assert torch.equal(digits.split("train").images, fresh)
+    assert not torch.equal(crafted[0].images, crafted[0].bases)
+
+
+def test_same_seed_same_bytes(crafted, craft) -> None:
+    for one, two in zip(crafted, craft(BullseyePolytope(eps=0.1, steps=25)), strict=True):
+        assert torch.equal(one.images, two.images)
+
+
+def test_a_batch_of_setups_equals_one_by_one(craft, setups) -> None:
+    # Few steps: once near the bullseye, Adam turns the last bit of a vanishing gradient into a whole step.
+    for together, setup in zip(craft(BullseyePolytope(eps=0.1, steps=5)), setups, strict=True):
+        (alone,) = craft(BullseyePolytope(eps=0.1, steps=5), [setup])
+        assert (together.images.int() - alone.images.int()).abs().max() <= 1
+
+
+def test_a_batch_of_setups_equals_one_by_one_in_double_precision_for_as_long_as_one_likes(digits, setups) -> None:
+    model = [build_backbone("patchnet", in_channels=1, num_classes=10, seed=1).double().eval()]
+    attack = BullseyePolytope(eps=0.1, steps=60)
+    together, _ = attack.perturb(batch_of(digits, setups, torch.float64), model, lambda value: None)
+    for row, setup in enumerate(setups):
+        alone, _ = attack.perturb(batch_of(digits, [setup], torch.float64), model, lambda value: None)
+        torch.testing.assert_close(together[row], alone[0], rtol=0, atol=1e-4)
+
+
+def test_surrogates_are_left_as_they_were(craft, surrogates) -> None:
+    before = [{name: value.clone() for name, value in s.state_dict().items()} for s in surrogates]
+    marks = [torch.full_like(p, 3) for s in surrogates for p in s.parameters()]
+    for parameter, mark in zip((p for s in surrogates for p in s.parameters()), marks, strict=True):
+        parameter.grad = mark.clone()
+    try:
+        craft(BullseyePolytope(eps=0.1, steps=2), models=surrogates)
+        for surrogate, old in zip(surrogates, before, strict=True):
+            assert all(torch.equal(value, old[name]) for name, value in surrogate.state_dict().items())
+            assert all((p.grad == 3).all() and p.requires_grad for p in surrogate.parameters())
+    finally:
+        for surrogate in surrogates:
+            surrogate.zero_grad(set_to_none=True)

@@ -1,0 +1,165 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from defenses.denoiser import Denoiser, load_denoiser
+from defenses.jpeg import jpeg
+from defenses.row_noise import row_noise
+from defenses.switch import DEFENSES, Defense, quantize
+from errors import InputError
+
+ROWS = torch.tensor([5, 0, 99, 3, 7, 2])
+NEED_DENOISER = {"denoise_only", "diffusion"}
+
+
+def build(name: str, denoiser: Denoiser | None = None, **rest) -> Defense:
+    return Defense(name, denoiser=denoiser if name in NEED_DENOISER else None, **rest)
+
+
+def levels(floats: np.ndarray) -> np.ndarray:
+    return np.rint(np.clip(floats, 0, 1) * 255)
+
+
+def added(images: torch.Tensor, sigma: float, seed: int = 0, draw: int = 0) -> torch.Tensor:
+    return images.float() / 255 + sigma * row_noise(ROWS, tuple(images.shape[1:]), seed=seed, draw=draw)
+
+
+def test_none_changes_nothing(images) -> None:
+    assert torch.equal(build("none")(images, ROWS), images)
+
+
+def test_noise_only_is_noise_clipped_and_rounded(images) -> None:
+    found = build("noise_only", sigma=0.3, seed=4, draw=2)(images, ROWS)
+    expected = levels(added(images, 0.3, 4, 2).numpy())
+    np.testing.assert_array_equal(found.numpy(), expected)
+    assert {0, 255} <= set(expected.flatten().astype(int).tolist())
+
+
+def test_noise_has_the_stated_standard_deviation() -> None:
+    grey = torch.full((50, 1, 16, 16), 128, dtype=torch.uint8)
+    defense = build("noise_only", sigma=0.1)
+    assert (defense.add_noise(grey, torch.arange(50)) - 128 / 255).std().item() == pytest.approx(0.1, rel=0.03)
+    assert (defense(grey, torch.arange(50)).float() / 255).std().item() == pytest.approx(0.1, rel=0.03)
+
+
+def test_denoise_only_is_the_denoiser_at_sigma_0(images, denoiser) -> None:
+    found = build("denoise_only", denoiser, sigma=0.25)(images, ROWS)
+    expected = denoiser(images.float() / 255, 0.0)
+    np.testing.assert_array_equal(found.numpy(), levels(expected.numpy()))
+    assert not torch.equal(found, images)
+
+
+def test_diffusion_is_the_denoiser_on_unclipped_noise(images, denoiser) -> None:
+    found = build("diffusion", denoiser, sigma=0.25, seed=1)(images, ROWS)
+    expected = denoiser(added(images, 0.25, 1), 0.25)
+    np.testing.assert_array_equal(found.numpy(), levels(expected.numpy()))
+    assert not torch.equal(found, quantize(denoiser(added(images, 0.25, 1).clamp(0, 1), 0.25)))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpeg_is_jpeg_of_the_given_quality(channels: int) -> None:
+    images = torch.arange(channels * 256).remainder(256).to(torch.uint8).view(1, channels, 16, 16)
+    assert torch.equal(build("jpeg", jpeg_quality=20)(images, ROWS[:1]), jpeg(images, 20))
+
+
+def test_the_limit_of_little_noise_is_denoise_only(images, denoiser) -> None:
+    little, none = (build(name, denoiser, sigma=1e-7)(images, ROWS) for name in ("diffusion", "denoise_only"))
+    assert (little.int() - none.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("name", DEFENSES)
+def test_shape_and_type_are_kept_and_the_images_left_alone(name: str, images, denoiser) -> None:
+    before = images.clone()
+    found = build(name, denoiser)(images, ROWS)
+    assert found.shape == images.shape
+    assert found.dtype == torch.uint8
+    assert not found.requires_grad
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("name", DEFENSES)
+@pytest.mark.parametrize("order", [[3, 1, 5, 0, 2, 4], [0, 0, 0, 0, 0, 0], [5, 4, 3, 2, 1, 0]])
+def test_a_rows_bytes_do_not_depend_on_its_neighbours(name: str, order: list[int], images, denoiser) -> None:
+    defense = build(name, denoiser)
+    assert torch.equal(defense(images[order], ROWS[order]), defense(images, ROWS)[order])
+
+
+def test_the_row_number_keys_the_noise_and_nothing_else(images, denoiser) -> None:
+    for name in DEFENSES:
+        defense = build(name, denoiser)
+        same = torch.equal(defense(images, ROWS), defense(images, ROWS + 1))
+        assert same == (name not in ("noise_only", "diffusion"))
+
+
+@pytest.mark.parametrize("name", DEFENSES)
+@pytest.mark.parametrize(
+    "change", [{"sigma": 0.3}, {"seed": 1}, {"draw": 1}, {"jpeg_quality": 40}, {"steps": 3}, {"other": True}]
+)
+def test_settings_differ_when_and_only_when_outputs_do(name: str, change: dict, images, denoiser, folders: list[Path]) -> None:
+    other = load_denoiser(str(folders["other" in change]), steps=change.get("steps", 1))
+    rest = {key: value for key, value in change.items() if key not in ("steps", "other")}
+    one, two = build(name, denoiser), build(name, other, **rest)
+    if name == "denoise_only" and "steps" in change:
+        pytest.skip("from timestep 0 there is only one step to take, which the settings need not know")
+    assert (one.settings() != two.settings()) == (not torch.equal(one(images, ROWS), two(images, ROWS)))
+
+
+def test_settings_tell_defences_apart_and_are_json(denoiser) -> None:
+    told = [json.dumps(build(name, denoiser).settings()) for name in DEFENSES]
+    assert len(set(told)) == len(DEFENSES) == 5
+
+
+def test_an_unknown_name_is_refused() -> None:
+    with pytest.raises(InputError, match=r"'magic'.*none, noise_only, denoise_only, jpeg, diffusion.*--defenses"):
+        Defense("magic")
+
+
+@pytest.mark.parametrize("name", DEFENSES)
+@pytest.mark.parametrize("sigma", [-0.1, float("nan"), float("inf")])
+def test_sigma_that_is_no_noise_level_is_refused(name: str, sigma: float, denoiser) -> None:
+    with pytest.raises(InputError, match=rf"sigma is {sigma:g}.*--sigma"):
+        build(name, denoiser, sigma=sigma)
+
+
+def test_sigma_beyond_the_schedule_is_refused_before_any_image_is_seen(denoiser) -> None:
+    with pytest.raises(InputError, match=r"sigma is 100: .*78\.9.*--sigma"):
+        build("diffusion", denoiser, sigma=100)
+    assert build("noise_only", sigma=100).sigma == 100
+
+
+@pytest.mark.xfail(reason="denoise_only does not use sigma, yet refuses one that the schedule does not cover")
+def test_denoise_only_takes_any_sigma(denoiser, images) -> None:
+    build("denoise_only", denoiser, sigma=100)(images, ROWS)
+
+
+@pytest.mark.parametrize("name", sorted(NEED_DENOISER))
+def test_a_missing_denoiser_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=rf"{name} needs a denoiser.*--denoiser"):
+        Defense(name)
+
+
+@pytest.mark.parametrize(
+    ("rest", "message"),
+    [
+        ({"jpeg_quality": 0}, r"jpeg_quality is 0.*--jpeg_quality"),
+        ({"jpeg_quality": 96}, r"jpeg_quality is 96.*--jpeg_quality"),
+        ({"seed": -1}, r"seed -1.*--seed"),
+        ({"draw": -1}, r"draw -1.*--draw"),
+        *(
+            pytest.param(rest, "--", marks=pytest.mark.xfail(reason="the generator's ranges, 2**64 and 2**32, are not checked"))
+            for rest in ({"seed": 2**64}, {"draw": 2**32})
+        ),
+    ],
+)
+def test_values_out_of_range_are_refused(rest: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Defense("noise_only", **rest)
+
+
+def test_quantize_rounds_every_level_to_itself_and_clips() -> None:
+    every = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(quantize(every.float() / 255), every)
+    assert quantize(torch.tensor([-3.0, 1.7, 0.5 / 255 + 1e-4])).tolist() == [0, 255, 1]
