@@ -96,8 +96,16 @@ def comparison(rows: Sequence[dict[str, Any]], title: str) -> Figure:
     ]
     success.barh(places, rates, xerr=np.maximum(errors, 0), color="#b2433a", ecolor="#444444", capsize=3)
     for place, row in zip(places, rows, strict=True):
-        end = min(100 * row["ci_high"] + 2, 84)
-        success.text(end, place, f"{row['successes']}/{row['n']}", va="center", fontsize=9)
+        # Beyond the interval's whisker, or inside the bar where no room is left.
+        inside = row["ci_high"] > 0.85
+        success.text(
+            3 if inside else 100 * row["ci_high"] + 2,
+            place,
+            f"{row['successes']} of {row['n']}",
+            va="center",
+            fontsize=9,
+            color="white" if inside and row["success_rate"] > 0.2 else "black",
+        )
     success.set(xlim=(0, 100), xlabel="attack success, % (95 % interval)", yticks=places, yticklabels=labels)
     success.invert_yaxis()
     accuracies = [100 * row["clean_accuracy"] for row in rows]

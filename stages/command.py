@@ -39,13 +39,20 @@ def dispatch(arguments: list[str]) -> None:
     elif command in _LIGHTNING:
         _lightning(arguments)
     elif command in _STAGES:
-        # A stage starts several Trainers, each of which would introduce itself.
-        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-        logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+        _quiet_lightning()
         _STAGES[command][0](arguments[1:])
     else:
         known = ", ".join([*_STAGES, *_LIGHTNING])
         raise InputError(f"there is no command {command!r}: choose from {known}")
+
+
+def _quiet_lightning() -> None:
+    """A stage starts several Trainers, each of which would introduce itself."""
+    # Importing sets the level, so that it must come first.
+    import lightning  # noqa: F401
+
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _overview() -> str:

@@ -1,0 +1,42 @@
+import os
+
+# Before torch and wandb are imported by any test: nothing here may reach a network or fill the machine with threads.
+os.environ.setdefault("WANDB_MODE", "offline")
+os.environ.setdefault("WANDB_SILENT", "true")
+os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+import torch
+from diffusers import DDPMScheduler, UNet2DModel
+
+from defenses.denoiser import Denoiser
+
+
+def tiny_unet(channels: int = 1, size: int = 32, out_channels: int | None = None) -> UNet2DModel:
+    """A real UNet of about 20 thousand parameters."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return UNet2DModel(
+            sample_size=size,
+            in_channels=channels,
+            out_channels=out_channels or channels,
+            layers_per_block=1,
+            block_out_channels=(8, 16),
+            down_block_types=("DownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "UpBlock2D"),
+            norm_num_groups=4,
+        ).eval()
+
+
+@pytest.fixture(scope="session")
+def denoiser() -> Denoiser:
+    return Denoiser(tiny_unet(), DDPMScheduler(), fingerprint="tiny")
+
+
+@pytest.fixture(scope="session")
+def denoiser_folder(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("denoiser")
+    tiny_unet().save_pretrained(folder)
+    DDPMScheduler().save_pretrained(folder)
+    return str(folder)

@@ -1,0 +1,63 @@
+import lightning as L
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from datamodules import DigitsDataModule
+from errors import InputError
+from lightning_modules.backbones import build_backbone
+from lightning_modules.classifier import ClassifierModule
+from lightning_modules.recipe import Recipe
+
+
+def test_a_classifier_learns_digits():
+    recipe = Recipe(epochs=12, batch_size=64)
+    trainer = L.Trainer(
+        max_epochs=12, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
+    data = DigitsDataModule(batch_size=64)
+    module = ClassifierModule("convnet", recipe=recipe)
+    trainer.fit(module, data)
+    (result,) = trainer.test(module, data, verbose=False)
+    assert result["test/accuracy"] > 0.93
+    predicted = module.member_predictions(data.split("test").images)[0]
+    assert result["test/accuracy"] == pytest.approx((predicted == data.split("test").labels).float().mean().item())
+
+
+def test_a_frozen_body_is_neither_trained_nor_put_in_training_mode(tmp_path):
+    net = build_backbone("convnet_wide", in_channels=1, num_classes=10, seed=1)
+    save_file(net.state_dict(), tmp_path / "f.safetensors")
+    module = ClassifierModule("convnet_wide", features=str(tmp_path / "f.safetensors")).train()
+    assert not module.net.body.training and module.net.head.training
+    assert [n for n, p in module.named_parameters() if p.requires_grad] == ["net.head.weight", "net.head.bias"]
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path):
+    net = build_backbone("patchnet", in_channels=1, num_classes=10, seed=1)
+    save_file(net.state_dict(), tmp_path / "patchnet.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "patchnet.safetensors").read_bytes()[:999])
+    for name in ("patchnet", "cut", "missing"):
+        with pytest.raises(InputError, match="cannot load weights"):
+            ClassifierModule("convnet", features=str(tmp_path / f"{name}.safetensors"))
+
+
+def test_unknown_backbones_and_bad_recipes_are_refused():
+    with pytest.raises(InputError, match="choose from convnet"):
+        ClassifierModule("transformer")
+    with pytest.raises(InputError, match="epochs of a recipe is 0"):
+        Recipe(epochs=0)
+    with pytest.raises(InputError, match="learning_rate of a recipe is -1"):
+        Recipe(learning_rate=-1)
+
+
+def test_the_schedule_falls_at_its_milestones():
+    recipe = Recipe(epochs=40, learning_rate=0.1, milestones=[0.35, 0.6, 0.875])
+    optimizer = recipe.build_optimizer([torch.nn.Parameter(torch.zeros(1))])
+    scheduler = recipe.build_scheduler(optimizer)
+    rates = []
+    for _ in range(40):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    falls = [epoch for epoch in range(1, 40) if rates[epoch] < rates[epoch - 1]]
+    assert falls == [14, 24, 35] and rates[-1] == pytest.approx(1e-4)

@@ -1,0 +1,79 @@
+import lightning as L
+import pytest
+import torch
+
+from datamodules import DigitsDataModule
+from defenses.denoiser import load_denoiser
+from errors import InputError
+from lightning_modules.denoiser import DenoiserModule
+from stages.train_denoiser import PublicDataModule, train_denoiser
+
+
+def small(**kwargs):
+    return DenoiserModule(channels=[8, 16], groups=4, warmup=10, ema_decay=0.9, learning_rate=3e-3, **kwargs)
+
+
+def trainer(steps):
+    return L.Trainer(
+        max_steps=steps,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=1,
+        num_sanity_val_steps=0,
+        check_val_every_n_epoch=1000,
+    )
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_training_learns_to_denoise(tmp_path, prediction):
+    module = small(prediction=prediction, max_sigma=0.5)
+    data = PublicDataModule(DigitsDataModule(), batch_size=32)
+    out = train_denoiser(module, data, trainer(60), str(tmp_path / "model"), half=True)
+    denoiser = load_denoiser(str(out))
+    clean = DigitsDataModule().split("test").images[:64].float() / 255
+    noisy = clean + 0.25 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    before = (noisy.clamp(0, 1) - clean).square().mean()
+    after = (denoiser(noisy, 0.25) - clean).square().mean()
+    assert after < 0.7 * before
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path):
+    states = []
+    for number in range(2):
+        torch.manual_seed(number)
+        module = small(seed=3)
+        trainer(3).fit(module, PublicDataModule(DigitsDataModule(), batch_size=8))
+        states.append(module.average.module.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_only_public_images_are_trained_on():
+    data = PublicDataModule(DigitsDataModule())
+    public = DigitsDataModule().split("public")
+    assert torch.equal(data.split("train").images, public.images)
+
+
+def test_bad_requests_are_refused_before_training(tmp_path):
+    with pytest.raises(InputError, match="multiple of groups"):
+        DenoiserModule(channels=[10, 20])
+    data = PublicDataModule(DigitsDataModule())
+    with pytest.raises(InputError, match=r"exists.*--out"):
+        train_denoiser(small(), data, trainer(1), str(tmp_path), half=False)
+    with pytest.raises(InputError, match="takes images of shape"):
+        train_denoiser(small(in_channels=3), data, trainer(1), str(tmp_path / "new"), half=False)
+    with pytest.raises(InputError, match="sigma is 1000"):
+        small(max_sigma=1000.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_shipped_denoiser_denoises_images_it_has_never_seen():
+    denoiser = load_denoiser("pretrained/digits_denoiser")
+    test = DigitsDataModule().split("test").images[:128].float() / 255
+    noisy = test + 0.25 * torch.randn(test.shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        error = (denoiser(noisy, 0.25) - test).square().mean().sqrt().item()
+    assert error < 0.06  # the noise is 0.25; clipped to [0, 1] it is still 0.2

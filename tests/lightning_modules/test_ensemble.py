@@ -1,0 +1,133 @@
+import lightning as L
+import pytest
+import torch
+
+from datamodules import DigitsDataModule
+from lightning_modules.backbones import BACKBONES, build_backbone
+from lightning_modules.classifier import ClassifierModule, augmented, fresh_head
+from lightning_modules.ensemble import EnsembleData, EnsembleModule
+from lightning_modules.recipe import Recipe
+
+
+def fit(module, epochs, data=None):
+    trainer = L.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+    )
+    trainer.fit(module, data)
+    return module
+
+
+class Few(DigitsDataModule):
+    def load(self, name):
+        split = super().load(name)
+        return type(split)(split.images[:48], split.labels[:48])
+
+
+@pytest.mark.parametrize(
+    ("backbone", "recipe"),
+    [
+        ("convnet", Recipe(epochs=2, batch_size=20, max_shift=0.1, flip=True)),
+        ("resnet18", Recipe(epochs=1, batch_size=24, learning_rate=0.01)),
+        ("patchnet", Recipe(epochs=3, batch_size=16, optimizer="adam", learning_rate=0.01, milestones=[])),
+    ],
+)
+def test_a_member_equals_a_single_classifier_of_the_same_data_and_seed(backbone, recipe):
+    seeds = [3, 5, 11]
+    split = Few().split("train")
+    rows = torch.arange(48).expand(3, -1)
+
+    def build(seed):
+        return build_backbone(backbone, in_channels=1, num_classes=10, seed=seed)
+
+    ensemble = fit(
+        EnsembleModule(build, seeds, EnsembleData(split.images, split.labels, rows), recipe, members_per_block=2), recipe.epochs
+    )
+    single = ClassifierModule(backbone, recipe=recipe, seed=5)
+    fit(single, recipe.epochs, Few(batch_size=recipe.batch_size, seed=5))
+    state, before = ensemble.member_state(1), build(5).state_dict()
+    moved = max((before[name].float() - value.float()).abs().max().item() for name, value in single.net.state_dict().items())
+    assert moved > 1e-2
+    for name, value in single.net.state_dict().items():
+        torch.testing.assert_close(state[name], value, rtol=1e-3, atol=1e-4 * moved + 1e-6, msg=lambda m, n=name: f"{n}: {m}")
+    test = Few().split("test").images
+    assert torch.equal(ensemble.member_predictions(test)[1], single.eval().member_predictions(test)[0])
+
+
+def test_a_head_of_the_ensemble_equals_a_frozen_classifier(tmp_path):
+    from safetensors.torch import save_file
+
+    net = build_backbone("convnet", in_channels=1, num_classes=10, seed=1).eval()
+    save_file(net.state_dict(), tmp_path / "features.safetensors")
+    split, recipe = Few().split("train"), Recipe(epochs=4, batch_size=20, learning_rate=0.1)
+    with torch.no_grad():
+        features = net.features(split.images.float() / 255)
+    data = EnsembleData(features, split.labels, torch.arange(48).expand(2, -1))
+    ensemble = fit(EnsembleModule(lambda seed: fresh_head(64, 10, seed), [8, 9], data, recipe), recipe.epochs)
+    single = ClassifierModule("convnet", recipe=recipe, features=str(tmp_path / "features.safetensors"), seed=9)
+    fit(single, recipe.epochs, Few(batch_size=20, seed=9))
+    torch.testing.assert_close(ensemble.member_state(1)["weight"], single.net.head.weight.detach(), rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(a, b) for a, b in zip(net.body.parameters(), single.net.body.parameters(), strict=True))
+
+
+def test_vectorized_and_member_by_member_forward_agree():
+    # On a CPU convolutions run member by member; the stacked form is what a GPU runs.
+    from torch.func import functional_call, vmap
+
+    def build(seed):
+        return build_backbone("convnet", in_channels=1, num_classes=10, seed=seed)
+
+    split = Few().split("train")
+    data = EnsembleData(split.images, split.labels, torch.arange(48).expand(3, -1))
+    ensemble = EnsembleModule(build, [1, 2, 3], data, Recipe())
+    parameters, buffers = ensemble.block_state(0)
+    inputs = torch.rand(3, 4, 1, 32, 32)
+    template = build(0)
+    stacked = vmap(lambda p, b, x: functional_call(template, (p, b), (x,)))(parameters, buffers, inputs)
+    torch.testing.assert_close(ensemble.block_logits(0, inputs), stacked, rtol=1e-4, atol=1e-5)
+
+
+def test_members_with_different_rows_learn_different_labels():
+    pool = torch.cat([torch.zeros(8, 4), torch.ones(8, 4), torch.zeros(8, 4), torch.ones(8, 4)])
+    labels = torch.tensor([0] * 8 + [1] * 8 + [1] * 8 + [0] * 8)
+    data = EnsembleData(pool, labels, torch.stack([torch.arange(16), torch.arange(16, 32)]))
+    recipe = Recipe(epochs=60, batch_size=16, learning_rate=0.5, weight_decay=0.0, milestones=[])
+    ensemble = fit(EnsembleModule(lambda seed: fresh_head(4, 2, seed), [1, 2], data, recipe), 60)
+    assert ensemble.member_predictions(torch.stack([torch.zeros(4), torch.ones(4)])).tolist() == [[0, 1], [1, 0]]
+
+
+def test_random_views_do_not_depend_on_the_other_members():
+    images = torch.rand(2, 6, 1, 16, 16)
+    recipe = Recipe(max_shift=0.2, flip=True)
+    together = augmented(images.flatten(0, 1), recipe, [4, 9], step=3).unflatten(0, (2, 6))
+    assert torch.equal(together[1], augmented(images[1], recipe, [9], step=3))
+    assert not torch.equal(together[1], augmented(images[1], recipe, [9], step=4))
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_backbones_give_the_features_they_promise(name, channels):
+    net = build_backbone(name, in_channels=channels, num_classes=7, seed=0).eval()
+    images = torch.rand(2, channels, 32, 32)
+    assert net.features(images).shape == (2, net.num_features)
+    assert torch.equal(net(images), net.head(net.features(images))) and net(images).shape == (2, 7)
+
+
+def test_weights_depend_on_the_seed_and_leave_the_global_generator_alone():
+    state = torch.get_rng_state()
+    one, two, three = (build_backbone("convnet", in_channels=1, num_classes=10, seed=s) for s in (1, 1, 2))
+    assert torch.equal(one.head.weight, two.head.weight) and not torch.equal(one.head.weight, three.head.weight)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_resnet18_has_the_small_image_stem():
+    net = build_backbone("resnet18", in_channels=3, num_classes=10, seed=0)
+    assert net.body.conv1.stride == (1, 1) and net.body.conv1.kernel_size == (3, 3)
+    # 11,173,962 is the parameter count of the CIFAR ResNet-18 of the literature.
+    assert sum(p.numel() for p in net.parameters()) == 11_173_962

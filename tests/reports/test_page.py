@@ -1,0 +1,116 @@
+import base64
+import html
+import json
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from reports.page import render_page
+from reports.records import summarize
+
+EVIL = "<script>alert('1')</script> & \"quoted\" <img src=x onerror=y>"
+VOID = {"meta", "img", "br"}
+
+
+class Reader(HTMLParser):
+    """Collects tags with their attributes and all text, and checks that every tag is closed by its own end."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def render(records: list[dict[str, Any]], **rest: Any) -> str:
+    parts = {"title": "digits", "figures": [("first", b"one"), ("second", b"two")], "config": "sigma: 0.25", "provenance": {}}
+    return render_page(**parts | {"summary": summarize(records), "records": records} | rest)
+
+
+def test_nothing_is_asked_of_the_network(records) -> None:
+    page = render(records, provenance={"revision": "abc", "versions": {"torch": "2"}})
+    assert not re.search(r"https?:|//\w|<script|<link|<iframe|@import|url\(", page, re.IGNORECASE)
+    for _, attributes in Reader(page).tags:
+        assert "href" not in attributes
+        assert attributes.get("src", "data:").startswith("data:")
+
+
+def test_all_user_text_is_escaped(make_record) -> None:
+    own = [make_record(attack=EVIL, defense=EVIL, predicted=EVIL, target_label=EVIL, adversarial_label=EVIL, target_index=EVIL)]
+    page = render(own, title=EVIL, figures=[(EVIL, b"png")], config=EVIL, provenance={EVIL: EVIL})
+    assert "<script" not in page
+    assert "alert('1')" not in page
+    reader = Reader(page)
+    assert {tag for tag, _ in reader.tags}.isdisjoint({"script"})
+    assert [attributes["alt"] for tag, attributes in reader.tags if tag == "img"] == [EVIL]
+    # Title twice, attack, defence twice, five cells of the setup less the number, caption, configuration.
+    assert reader.text.count(EVIL) >= 10
+    assert reader.text.count(json.dumps(EVIL)) == 2
+
+
+def test_figures_are_embedded_whole_and_in_order(records) -> None:
+    sources = [attributes["src"] for tag, attributes in Reader(render(records)).tags if tag == "img"]
+    assert [base64.b64decode(source.partition("base64,")[2]) for source in sources] == [b"one", b"two"]
+    page = render(records)
+    assert page.index(sources[0]) < page.index("<table") < page.index(sources[1])
+
+
+def test_every_number_of_the_summary_is_on_the_page(records) -> None:
+    text = Reader(render(records)).text
+    for row in summarize(records):
+        assert f"{row['successes']} of 4 = {row['success_rate']:.0%}" in text
+        assert f"{100 * row['ci_low']:.1f}% to {100 * row['ci_high']:.1f}%" in text
+    assert text.count("88.50%") == 5
+
+
+def test_every_setup_has_a_line_that_says_how_its_target_was_read(records) -> None:
+    page = render(records)
+    lines = re.findall(r"<tr>(.*?)</tr>", page.split("Every setup")[1])[1:]
+    assert len(lines) == 4
+    for setup, line in enumerate(lines):
+        cells = re.findall(r'<td class="(.*?)">(.*?)</td>', line)
+        assert [text for _, text in cells[:4]] == [str(setup), str(40 + setup), "3", "7"]
+        expected = [("hit", "read as 7") if setup >= number else ("miss", "read as 3") for number in range(5)]
+        assert cells[4:] == expected
+
+
+def test_an_undefended_run_has_no_sigma(records) -> None:
+    rows = re.findall(r"<tr>(.*?)</tr>", render(records))
+    undefended = next(row for row in rows if "undefended" in row and "<td" in row)
+    assert '<td class="number"></td>' in undefended
+    assert '<td class="number">0.25</td>' in next(row for row in rows if "noise + denoise" in row and "<td" in row)
+
+
+def test_configuration_and_provenance_are_shown_verbatim(records) -> None:
+    provenance = {"revision": "f00 & bar", "versions": {"torch": "2.14"}}
+    page = html.unescape(render(records, config="a: 1\nb: [x, 'y']\n", provenance=provenance))
+    assert "<pre>a: 1\nb: [x, 'y']\n</pre>" in page
+    assert json.loads(re.findall(r"<pre>(\{.*?)</pre>", page, re.DOTALL)[0]) == provenance
+
+
+@pytest.mark.parametrize(
+    ("rest", "text"),
+    [
+        ({}, "at most 8/255 (linf)"),
+        ({"eps": 1.5, "norm": "l2"}, "at most 1.5 (l2, pixels in [0, 1])"),
+        pytest.param({"eps": 0.1}, "25.5/255", marks=pytest.mark.xfail(reason="0.1 is 25.5/255, the page says 26/255")),
+    ],
+)
+def test_the_budget_is_stated(make_record, rest: dict[str, Any], text: str) -> None:
+    assert text in Reader(render([make_record(**rest)])).text
