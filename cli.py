@@ -16,12 +16,18 @@ def main(args: list[str] | None = None) -> int:
 
     try:
         dispatch(arguments)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("stopped; the same command continues where it was", file=sys.stderr)
         return 130
+    except Exception as error:
+        cause: BaseException | None = error
+        # The argument parser wraps what a constructor raises in errors of its own.
+        while cause is not None and not isinstance(cause, InputError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        print(f"error: {cause}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -30,11 +30,14 @@ def augment(images: Tensor, views: Tensor, max_shift: float) -> Tensor:
         views: ``(N, 3)`` from :func:`draw_augmentation`.
         max_shift: Largest shift as a share of the image's side, for example 4/32.
     """
-    count = len(images)
-    theta = images.new_zeros(count, 2, 3)
-    theta[:, 0, 0] = views[:, 2]
-    theta[:, 1, 1] = 1
-    theta[:, 0, 2] = views[:, 1] * (2 * max_shift)
-    theta[:, 1, 2] = views[:, 0] * (2 * max_shift)
-    grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
+    height, width = images.shape[-2:]
+    # Pixel centres in [-1, 1]. torch's affine_grid is the same but has no rule for batching under torch.func.
+    down = (torch.arange(height, device=images.device) * 2 + 1) / height - 1
+    right = (torch.arange(width, device=images.device) * 2 + 1) / width - 1
+    shift = views[:, :2] * (2 * max_shift)
+    across = views[:, 2, None] * right + shift[:, 1, None]
+    along = down + shift[:, 0, None]
+    grid = torch.stack([across[:, None, :].expand(-1, height, -1), along[:, :, None].expand(-1, -1, width)], dim=-1).to(
+        images.dtype
+    )
     return functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

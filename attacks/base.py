@@ -32,7 +32,8 @@ class CraftBatch:
         bases: ``(S, k, C, H, W)`` float in [0, 1].
         base_labels: ``(S, k)`` int64, all equal to the setup's adversarial label.
         targets: ``(S, C, H, W)`` float in [0, 1].
-        seeds: One per setup; randomness is drawn per setup, so that a setup's poisons do not depend on its neighbours.
+        seeds: One per setup; randomness is drawn per setup. Poisons depend on the neighbours in a batch by rounding alone,
+            which an optimiser can amplify: keep batches fixed where bytes must repeat.
     """
 
     bases: Tensor

@@ -25,7 +25,7 @@ def parse_eps(eps: float | str) -> float:
     """
     try:
         return float(Fraction(eps)) if isinstance(eps, str) else float(eps)
-    except (ValueError, ZeroDivisionError) as error:
+    except (ValueError, ZeroDivisionError, OverflowError) as error:
         raise InputError(f"eps is {eps!r}: write a number such as 0.03 or a fraction such as 8/255 (--attack.eps)") from error
 
 
@@ -49,7 +49,9 @@ class Budget:
         if self.norm not in ("linf", "l2"):
             raise InputError(f"norm is {self.norm!r}: it is linf or l2 (--attack.norm)")
         if not (math.isfinite(self.eps) and self.eps > 0):
-            raise InputError(f"eps is {self.eps:g}: it must be above 0 (--attack.eps)")
+            raise InputError(f"eps is {self.eps:g}: it must be above 0 and finite (--attack.eps)")
+        if self.eps * 255 < 1 - _LEVEL_SLACK:
+            raise InputError(f"eps is {self.eps:g}: less than 1/255 changes no pixel of an 8-bit image (--attack.eps)")
         if self.norm == "linf" and self.eps > 1:
             raise InputError(f"eps is {self.eps:g}: an linf budget is at most 1, the whole pixel range (--attack.eps)")
 
@@ -91,12 +93,14 @@ class Budget:
         Returns:
             uint8 of the same shape, whose :meth:`distance` to ``bases`` is at most ``eps``.
         """
-        levels = self.project(images, bases.to(images.dtype) / 255) * 255 - bases
+        # In double precision: single rounds a level up where eps is a hair below it.
+        levels = self.project(images.double(), bases.double() / 255) * 255 - bases
         if self.norm == "linf":
             bound = math.floor(self.eps * 255 + _LEVEL_SLACK)
             levels = levels.round().clamp(-bound, bound)
         else:
-            levels = levels.trunc()
+            # A millionth of a level: a difference of whole levels must survive the round trip through [0, 1].
+            levels = (levels + levels.sign() * _LEVEL_SLACK).trunc()
         return (bases + levels).clamp(0, 255).to(torch.uint8)
 
     def distance(self, images: Tensor, bases: Tensor) -> Tensor:

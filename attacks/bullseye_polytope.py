@@ -70,5 +70,6 @@ def bullseye_objective(poisons: Tensor, centres: Sequence[Tensor], surrogates: S
     losses = []
     for surrogate, centre in zip(surrogates, centres, strict=True):
         features = surrogate.features(poisons.flatten(0, 1)).unflatten(0, poisons.shape[:2])
-        losses.append((centre - features.mean(1)).norm(dim=-1) / centre.norm(dim=-1))
+        # A target that no unit responds to has no direction to go to, but must not turn the poisons into NaN.
+        losses.append((centre - features.mean(1)).norm(dim=-1) / centre.norm(dim=-1).clamp_min(1e-12))
     return torch.stack(losses).mean(0)

@@ -23,7 +23,7 @@ class PoisonSet:
         target: ``(C, H, W)`` uint8, the test image to be misread.
         budget: The bound that every poison keeps after rounding to 8 bits.
         attack: Class name and arguments of the attack, for the record.
-        objective: The attack's own final loss on this setup.
+        objective: The attack's own final loss on this setup, before rounding to 8 bits.
 
     Raises:
         InputError: If shapes, dtypes or counts disagree, or a poison leaves the budget.
@@ -70,8 +70,12 @@ class PoisonSet:
         """
         setup, rows = self.setup, torch.from_numpy(self.setup.base_indices)
         name = f"poison set of setup {setup.index}"
-        if rows.min() < 0 or rows.max() >= len(train_images):
-            raise InputError(f"{name}: base index {int(rows.max())} is outside the {len(train_images)} training images")
+        used = rows if setup.train_rows is None else torch.cat([rows, torch.from_numpy(setup.train_rows)])
+        outside = used[(used < 0) | (used >= len(train_images))]
+        if len(outside):
+            raise InputError(f"{name}: row {int(outside[0])} is outside the {len(train_images)} training images")
+        if setup.train_rows is not None and not torch.equal(used[-len(rows) :], rows):
+            raise InputError(f"{name}: its training rows do not end with its bases")
         if not 0 <= setup.target_index < len(test_labels) or int(test_labels[setup.target_index]) != setup.target_label:
             raise InputError(f"{name}: test image {setup.target_index} is not of class {setup.target_label} in this data set")
         if (train_labels[rows] != setup.adversarial_label).any():

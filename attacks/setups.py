@@ -1,6 +1,7 @@
 """Which image is the target, which images may be perturbed: the choices that an attack starts from."""
 
 import json
+import operator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,15 +107,22 @@ def load_setups(
     Raises:
         InputError: If the file is missing or malformed, or an index or a class disagrees with the data.
     """
+    if num_setups < 1:
+        raise InputError(f"num_setups is {num_setups}: read at least 1 (--num_setups)")
     try:
         entries = json.loads(path.read_text())["setups"][:num_setups]
         read = [
-            (int(e["target_index"]), int(e["target_class"]), int(e["base_class"]), np.array(e["base_indices"], np.int64))
-            for e in entries
+            (
+                operator.index(entry["target_index"]),
+                operator.index(entry["target_class"]),
+                operator.index(entry["base_class"]),
+                np.array([operator.index(row) for row in entry["base_indices"]], np.int64),
+            )
+            for entry in entries
         ]
     except OSError as error:
         raise InputError(f"cannot read the setups {path}: {error.strerror} (--setups)") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise InputError(f"{path} is not a list of setups as the public benchmark writes them: {error!r} (--setups)") from error
     if len(read) < num_setups:
         raise InputError(f"{path} holds {len(read)} setups, fewer than the {num_setups} asked for (--num_setups)")
@@ -124,6 +132,12 @@ def load_setups(
             raise InputError(f"setup {index} of {path}: test image {target_index} is not of class {target_label} (--setups)")
         if bases.ndim != 1 or bases.min(initial=0) < 0 or bases.max(initial=0) >= len(train_labels):
             raise InputError(f"setup {index} of {path}: a base index is outside 0..{len(train_labels) - 1} (--setups)")
+        if target_label == label:
+            raise InputError(f"setup {index} of {path}: target and bases are both of class {label} (--setups)")
+        if len(bases) != len(read[0][3]):
+            raise InputError(f"setup {index} of {path} has {len(bases)} bases, setup 0 has {len(read[0][3])} (--setups)")
+        if train_size is None and len(np.unique(bases)) < len(bases):
+            raise InputError(f"setup {index} of {path} names a base twice, which needs a --train_size (--setups)")
         check_num_poisons(len(bases), int((train_labels == label).sum()), label)
         if (train_labels[bases] != label).any():
             raise InputError(f"setup {index} of {path}: a base image is not of class {label} (--setups)")

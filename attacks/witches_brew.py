@@ -81,7 +81,7 @@ class WitchesBrew(Attack):
         for _ in range(self.restarts):
             poisons = self._start(batch, generators).requires_grad_()
             optimizer = torch.optim.Adam([poisons], lr=self.learning_rate)
-            milestones = [max(1, round(share * self.steps)) for share in _DECAY_AT]
+            milestones = [max(1, int(share * self.steps)) for share in _DECAY_AT]
             scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, 0.1)
             for _ in range(self.steps):
                 gradient, objective = self._gradient(poisons.detach(), batch, surrogates, wanted, generators)

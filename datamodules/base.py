@@ -132,6 +132,10 @@ class ArrayDataModule(L.LightningDataModule, ABC):
             self._splits[name] = self.load(name)
         return self._splits[name]
 
+    def row_numbers(self) -> Tensor:
+        """``(N,)`` int64: for each training row its number in the data set that was first read, which keys its noise."""
+        return torch.arange(len(self.split("train")))
+
     def setup(self, stage: str) -> None:
         """Read what the stage needs."""
         if stage == "fit":

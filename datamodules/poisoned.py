@@ -45,10 +45,8 @@ class WrapperDataModule(ArrayDataModule):
         return self.source.targets() if isinstance(self.source, WrapperDataModule) else []
 
     def row_numbers(self) -> Tensor:
-        """``(N,)`` int64: for each training row its number in the data set that was first read, which keys its noise."""
-        if isinstance(self.source, WrapperDataModule):
-            return self.source.row_numbers()
-        return torch.arange(len(self.split("train")))
+        """See :meth:`ArrayDataModule.row_numbers`."""
+        return self.source.row_numbers()
 
 
 class PoisonedDataModule(WrapperDataModule):
@@ -90,5 +88,5 @@ class PoisonedDataModule(WrapperDataModule):
         return [self.poisons]
 
     def row_numbers(self) -> Tensor:
-        """See :meth:`WrapperDataModule.row_numbers`."""
-        return torch.from_numpy(self.poisons.setup.rows(len(self.source.split("train"))))
+        """See :meth:`ArrayDataModule.row_numbers`."""
+        return self.source.row_numbers()[torch.from_numpy(self.poisons.setup.rows(len(self.source.split("train"))))]

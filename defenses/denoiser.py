@@ -1,7 +1,7 @@
 """A pretrained diffusion model as a denoiser: noisy images in, an estimate of the clean ones out, differentiable."""
 
 import hashlib
-import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,6 @@ class Denoiser(nn.Module):
         scheduler: A diffusers scheduler that holds ``alphas_cumprod`` and ``config.prediction_type``, one of
             ``epsilon``, ``sample`` and ``v_prediction``.
         steps: Number of model evaluations.
-        fingerprint: Identifies the weights in records; computed by :func:`load_denoiser`.
 
     Raises:
         InputError: If the prediction type is another, or the channels do not fit.
@@ -38,11 +37,13 @@ class Denoiser(nn.Module):
 
     alphas_cumprod: Tensor
 
-    def __init__(self, unet: nn.Module, scheduler: Any, *, steps: int = 1, fingerprint: str = "") -> None:
+    def __init__(self, unet: nn.Module, scheduler: Any, *, steps: int = 1) -> None:
         super().__init__()
         config: Any = unet.config
         self.channels, self.out_channels = int(config.in_channels), int(config.out_channels)
         size = config.sample_size
+        if size is None:
+            raise InputError("the denoiser's configuration names no sample_size (--denoiser)")
         self.size = (size, size) if isinstance(size, int) else tuple(size)
         self.prediction = str(scheduler.config.prediction_type)
         if self.prediction not in ("epsilon", "sample", "v_prediction"):
@@ -53,8 +54,16 @@ class Denoiser(nn.Module):
             raise InputError(f"denoise_steps is {steps}: at least 1 is needed (--denoise_steps)")
         self.unet = unet
         self.steps = steps
-        self.fingerprint = fingerprint
         self.register_buffer("alphas_cumprod", scheduler.alphas_cumprod.double().clone(), persistent=False)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of weights, schedule and prediction type: what the output depends on, wherever the files lie."""
+        digest = hashlib.sha256(f"{self.prediction} {tuple(self.alphas_cumprod.tolist())}".encode())
+        for name, tensor in sorted(self.unet.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def check_images(self, shape: tuple[int, ...]) -> None:
         """Refuse images ``(C, H, W)`` of another shape than the model's."""
@@ -126,26 +135,25 @@ def load_denoiser(source: str, *, steps: int = 1) -> Denoiser:
         options: dict[str, Any] = {} if unet_folder == "." else {"subfolder": unet_folder}
         scheduler_options: dict[str, Any] = {} if scheduler_folder == "." else {"subfolder": scheduler_folder}
         try:
-            unet = UNet2DModel.from_pretrained(
-                source, use_safetensors=True, torch_dtype=torch.float32, low_cpu_mem_usage=False, **options
+            unet, report = UNet2DModel.from_pretrained(
+                source,
+                use_safetensors=True,
+                torch_dtype=torch.float32,
+                low_cpu_mem_usage=False,
+                output_loading_info=True,
+                **options,
             )
             scheduler = DDPMScheduler.from_pretrained(source, **scheduler_options)
         # diffusers and safetensors raise a dozen kinds for a missing, truncated or foreign file.
         except Exception as error:
             errors.append(" ".join(str(error).split())[:200])
             continue
+        # diffusers fills what is missing with random weights and only warns.
+        wrong = [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"], *report["error_msgs"]]
+        if wrong:
+            errors.append(f"its weights do not fit its configuration ({len(wrong)} differ, first {wrong[0]})")
+            continue
         unet.eval().requires_grad_(False)
-        return Denoiser(unet, scheduler, steps=steps, fingerprint=_fingerprint(unet, scheduler))
+        return Denoiser(unet, scheduler, steps=steps)
     reason = errors[0] if errors else "it holds no config.json of a UNet2DModel"
     raise InputError(f"cannot load a denoiser from {source}: {reason} (--denoiser)")
-
-
-def _fingerprint(unet: nn.Module, scheduler: Any) -> str:
-    """Hash of weights and schedule: what the sanitized bytes depend on, wherever the files lie."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(unet.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    digest.update(scheduler.alphas_cumprod.double().numpy().tobytes())
-    digest.update(json.dumps(str(scheduler.config.prediction_type)).encode())
-    return digest.hexdigest()[:16]

@@ -54,12 +54,12 @@ class Defense:
             raise InputError(f"sigma is {sigma:g}: it must be at least 0 (--sigma)")
         if not 1 <= jpeg_quality <= 95:
             raise InputError(f"jpeg_quality is {jpeg_quality}: it is 1 to 95 (--jpeg_quality)")
-        if draw < 0 or seed < 0:
-            raise InputError(f"seed {seed} and draw {draw} must be at least 0 (--seed, --draw)")
+        if not (0 <= seed < 2**63 and 0 <= draw < 2**32):
+            raise InputError(f"seed is {seed} and draw {draw}: they are at least 0 and below 2**63 and 2**32 (--seed, --draw)")
         if name in _DENOISED:
             if denoiser is None:
                 raise InputError(f"the defence {name} needs a denoiser (--denoiser)")
-            denoiser.timestep(sigma)
+            denoiser.timestep(sigma if name in _NOISED else 0.0)
         self.name = name
         self.sigma = sigma if name in _NOISED else 0.0
         self.denoiser = denoiser if name in _DENOISED else None

@@ -86,7 +86,7 @@ def render_page(
     first = records[0]
     text = (
         f"{first['num_poisons']} correctly labelled training images were changed by at most "
-        f"{first['eps'] * 255:.0f}/255 ({first['norm']}) in each of {summary[0]['n']} randomly drawn setups, "
+        f"{first['eps'] * 255:.4g}/255 ({first['norm']}) in each of {summary[0]['n']} randomly drawn setups, "
         "so that one chosen test image is misread."
         if first["norm"] == "linf"
         else f"{first['num_poisons']} correctly labelled training images were changed by at most {first['eps']:g} "

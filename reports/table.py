@@ -3,6 +3,7 @@
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from reports.figures import defense_label
@@ -10,7 +11,7 @@ from reports.figures import defense_label
 
 def print_summary(rows: list[dict[str, Any]], title: str) -> None:
     """Print attack success with its interval beside clean test accuracy, one line a defence."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=escape(title), title_justify="left", title_style="bold")
     for name in ("defence", "sigma", "attack success", "95 % interval", "test accuracy"):
         table.add_column(name, justify="left" if name == "defence" else "right", no_wrap=True)
     for row in rows:

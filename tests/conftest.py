@@ -31,7 +31,7 @@ def tiny_unet(channels: int = 1, size: int = 32, out_channels: int | None = None
 
 @pytest.fixture(scope="session")
 def denoiser() -> Denoiser:
-    return Denoiser(tiny_unet(), DDPMScheduler(), fingerprint="tiny")
+    return Denoiser(tiny_unet(), DDPMScheduler())
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,9 @@
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,10 +75,12 @@ from pathlib import Path
 from ranks import Ranks
 images = torch.randint(0, 256, (37, 1, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 import time
-sanitize(images, torch.arange(37), Defense("diffusion", denoiser=load_denoiser({denoiser_folder!r})), Path({str(tmp_path / "store")!r}),
-    Ranks(), batch_size=8, progress=lambda done, total: time.sleep(0.5))
+from pathlib import Path
+defense = Defense("diffusion", denoiser=load_denoiser({denoiser_folder!r}))
+store = Path({str(tmp_path / "store")!r})
+sanitize(images, torch.arange(37), defense, store, Ranks(), batch_size=8, progress=lambda done, total: time.sleep(0.5))
 """
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=os.getcwd())
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=Path.cwd())
     deadline = time.monotonic() + 60
     while not (tmp_path / "store" / "done.npy").exists() or np.load(tmp_path / "store" / "done.npy").sum() < 8:
         assert time.monotonic() < deadline and process.poll() is None

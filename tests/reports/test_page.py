@@ -109,7 +109,7 @@ def test_configuration_and_provenance_are_shown_verbatim(records) -> None:
     [
         ({}, "at most 8/255 (linf)"),
         ({"eps": 1.5, "norm": "l2"}, "at most 1.5 (l2, pixels in [0, 1])"),
-        pytest.param({"eps": 0.1}, "25.5/255", marks=pytest.mark.xfail(reason="0.1 is 25.5/255, the page says 26/255")),
+        pytest.param({"eps": 0.1}, "25.5/255"),
     ],
 )
 def test_the_budget_is_stated(make_record, rest: dict[str, Any], text: str) -> None:

@@ -23,7 +23,6 @@ def test_every_defence_has_a_line_with_its_numbers(records, capsys: pytest.Captu
         assert ("0.25" in line) == (row["sigma"] > 0)
 
 
-@pytest.mark.xfail(reason="rich reads [..] in a title (--name) as markup: it vanishes, or [/..] raises MarkupError")
 @pytest.mark.parametrize("title", ["runs [a] of 4", "runs [/a] of 4"])
 def test_brackets_in_a_title_are_printed(records, capsys: pytest.CaptureFixture[str], title: str) -> None:
     print_summary(summarize(records), title)

@@ -1,0 +1,47 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Whole stages at small size: real digits, real networks, few epochs.
+SMALL = [
+    "--num_setups=4",
+    "--num_poisons=25",
+    "--attack.steps=60",
+    "--feature_recipe.epochs=12",
+    "--victim_recipe.epochs=30",
+    "--setups_per_batch=2",
+    "--members_per_block=4",
+    "--trainer.accelerator=cpu",
+]
+
+
+@pytest.fixture(scope="session")
+def cli():
+    def run(*arguments: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess:
+        # A launcher's variables of this process must not reach the next one.
+        inherited = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_PORT")}
+        return subprocess.run(
+            [sys.executable, "cli.py", *map(str, arguments)],
+            cwd=ROOT,
+            env={**inherited, "OMP_NUM_THREADS": "1", **environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(cli, tmp_path_factory) -> Path:
+    """A small experiment, run once by one process."""
+    folder = tmp_path_factory.mktemp("runs")
+    result = cli("poison-and-defend", *SMALL, f"--output_dir={folder}", "--name=one")
+    assert result.returncode == 0, result.stderr
+    return folder / "one"

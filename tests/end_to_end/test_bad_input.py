@@ -1,0 +1,127 @@
+import os
+import re
+import shutil
+import time
+
+import numpy as np
+import pytest
+
+from errors import InputError
+from stages.command import dispatch
+
+
+@pytest.fixture
+def files(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+    labels = np.arange(40) % 4
+    np.savez(tmp_path / "good.npz", images=images, labels=labels)
+    np.savez(tmp_path / "unlabelled.npz", images=images)
+    np.savez(tmp_path / "bright.npz", images=images / 100, labels=labels)
+    np.savez(tmp_path / "small.npz", images=images[:, :16, :16], labels=labels)
+    shutil.copytree("pretrained/digits_denoiser", tmp_path / "broken")
+    weights = tmp_path / "broken" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    return tmp_path
+
+
+def arrays(folder, train="good.npz", *more):
+    return [
+        "--data=ArraysDataModule",
+        f"--data.root={folder}",
+        f"--data.train={train}",
+        "--data.test=good.npz",
+        "--data.public=good.npz",
+        "--num_poisons=5",
+        "--defenses=[none]",
+        *more,
+    ]
+
+
+CASES = {
+    "unknown attack": (lambda f: ["--attack=voodoo"], "voodoo.*choose from bullseye_polytope, witches_brew"),
+    "attack in the wrong scenario": (lambda f: ["--scenario=from_scratch"], "attack on transfer, not on from_scratch"),
+    "missing data": (lambda f: arrays(f, "missing.npz"), "cannot read .*missing.npz: No such file"),
+    "no labels": (lambda f: arrays(f, "unlabelled.npz"), "no array named labels"),
+    "float images above one": (lambda f: arrays(f, "bright.npz"), r"outside \[0, 1\]"),
+    "labels out of range": (
+        lambda f: arrays(f, "good.npz", "--data.num_classes=3"),
+        r"labels range from 0 to 3, outside 0\.\.2",
+    ),
+    "negative sigma": (lambda f: ["--sigma=-0.1"], r"sigma is -0.1: it must be at least 0 \(--sigma\)"),
+    "sigma beyond the schedule": (lambda f: ["--sigma=500"], r"sigma is 500: .* covers 0 to [\d.]+ \(--sigma\)"),
+    "eps zero": (lambda f: ["--attack.eps=0"], r"eps is 0: it must be above 0 .*\(--attack.eps\)"),
+    "eps above one": (lambda f: ["--attack.eps=1.5"], r"eps is 1.5: .* at most 1"),
+    "eps that is no number": (lambda f: ["--attack.eps=eight"], "eps is 'eight'"),
+    "too many poisons": (lambda f: ["--num_poisons=300"], r"num_poisons is 300, but class \d has only \d+ training images"),
+    "no poisons": (lambda f: ["--num_poisons=0"], "num_poisons is 0"),
+    "no setups": (lambda f: ["--num_setups=0"], "num_setups is 0"),
+    "a denoiser of other channels": (
+        lambda f: arrays(f, "good.npz", "--defenses=[diffusion]"),
+        r"takes images of shape \(1, 32, 32\), the data's are \(3, 32, 32\)",
+    ),
+    "a denoiser of another size": (
+        lambda f: [*arrays(f, "small.npz", "--defenses=[diffusion]"), "--data.test=small.npz", "--data.public=small.npz"],
+        r"takes images of shape \(1, 32, 32\), the data's are \(3, 16, 16\)",
+    ),
+    "a truncated denoiser": (lambda f: [f"--denoiser={f / 'broken'}"], "cannot load a denoiser from .*broken"),
+    "a missing denoiser": (lambda f: ["--denoiser=/nowhere/at/all"], "there is no denoiser folder"),
+    "unknown backbone": (lambda f: ["--backbone=transformer"], "backbone"),
+    "missing setups": (lambda f: ["--setups=nowhere.json"], "cannot read the setups nowhere.json"),
+    "unwritable output": (lambda f: ["--output_dir=/proc/runs"], r"cannot write to /proc/runs: .*\(--output_dir\)"),
+    "unknown option": (lambda f: ["--sigmma=1"], "sigmma"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input_stops_with_one_sentence_and_leaves_nothing(name, files, capsys, monkeypatch):
+    arguments, message = CASES[name]
+    output = files / "runs"
+    given = arguments(files)
+    if not any(a.startswith("--output_dir") for a in given):
+        given = [*given, f"--output_dir={output}"]
+    with pytest.raises((InputError, SystemExit)) as stop:
+        dispatch(["poison-and-defend", *given])
+    if isinstance(stop.value, SystemExit):
+        assert stop.value.code == 2
+        text = capsys.readouterr().err
+    else:
+        text = str(stop.value)
+        assert "\n" not in text
+    assert re.search(message, text), text
+    assert not output.exists() or not any(output.iterdir())
+
+
+POISONED = ["--data=PoisonedDataModule", "--data.source=DigitsDataModule", "--data.poisons=no.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["poison-and-defend", "--attack=voodoo"], "error: 'voodoo' is not an attack"),
+        (["poison-and-defend", "--sigma=500"], "error: sigma is 500"),
+        (["heal"], "error: there is no command 'heal'"),
+        (["fit", "--model=ClassifierModule", *POISONED], "error: cannot read the poison set"),
+        (["report", "--run=nowhere"], "error: nowhere holds no results.jsonl"),
+    ],
+)  # fmt: skip
+def test_the_command_line_says_it_without_a_traceback_within_seconds(cli, tmp_path, command, message):
+    started = time.monotonic()
+    result = cli(*command)
+    seconds = time.monotonic() - started
+    assert result.returncode == 2 and message in result.stderr and "Traceback" not in result.stderr
+    # 10 s on a quiet machine; tests may share theirs.
+    assert seconds < 10 * max(1.0, 2 * os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+@pytest.mark.ddp
+def test_fewer_images_than_ranks(cli, files):
+    few = np.load(files / "good.npz")
+    np.savez(files / "few.npz", images=few["images"][:2], labels=np.array([0, 1]))
+    result = cli(
+        "poison-and-defend", *arrays(files, "few.npz", "--num_poisons=1"), f"--output_dir={files / 'runs'}",
+        "--data.test=few.npz", "--data.public=few.npz", "--trainer.devices=3", "--trainer.strategy=ddp", "--trainer.accelerator=cpu",
+    )  # fmt: skip
+    assert (
+        result.returncode != 0 and "2 images cannot be shared by 3 ranks" in result.stderr and "Traceback" not in result.stderr
+    )

@@ -1,0 +1,116 @@
+import pytest
+import yaml
+
+from tests.end_to_end.conftest import ROOT
+
+ARGUMENTS = [
+    "--model=ClassifierModule",
+    "--model.recipe.epochs=4",
+    "--data=DiffusionSanitizeDataModule",
+    "--data.sigma=0.2",
+    "--data.source=PoisonedDataModule",
+    "--data.source.source=DigitsDataModule",
+    "--data.source.source.batch_size=32",
+    "--trainer.max_epochs=4",
+    "--trainer.accelerator=cpu",
+    "--trainer.enable_progress_bar=false",
+]
+
+
+def fit(cli, finished, folder, *more):
+    return cli(
+        "fit",
+        *ARGUMENTS,
+        f"--data.store={folder / 'store'}",
+        f"--data.source.poisons={finished / 'poisons' / 'setup_001.safetensors'}",
+        f"--trainer.default_root_dir={folder}",
+        *more,
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted(cli, finished, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fit")
+    logger = ["--trainer.logger=CSVLogger", f"--trainer.logger.save_dir={folder}", "--trainer.logger.name=csv"]
+    result = fit(cli, finished, folder, *logger)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def test_fit_sanitizes_first_then_learns_and_watches_the_target(fitted):
+    import csv
+
+    assert (fitted / "store" / "manifest.json").exists()
+    rows = list(csv.DictReader(next((fitted / "csv").rglob("metrics.csv")).open()))
+    accuracies = [float(r["val/accuracy"]) for r in rows if r.get("val/accuracy")]
+    watched = [float(r["val/target_misclassification"]) for r in rows if r.get("val/target_misclassification")]
+    assert accuracies[-1] > 0.8 and len(watched) == 4 and set(watched) <= {0.0, 1.0}
+
+
+def test_nested_datamodules_keep_their_own_arguments(fitted):
+    # In Lightning a wrapped datamodule can be given the outer one's hyper-parameters; 598 rows in batches of 32 are 19 steps.
+    checkpoint = next(fitted.rglob("*.ckpt"))
+    assert "step=76" in checkpoint.name
+
+
+def test_test_reads_the_checkpoint_and_the_store(cli, finished, fitted):
+    checkpoint = next(fitted.rglob("*.ckpt"))
+    result = cli(
+        "test",
+        *ARGUMENTS,
+        f"--data.store={fitted / 'store'}",
+        f"--data.source.poisons={finished / 'poisons' / 'setup_001.safetensors'}",
+        f"--ckpt_path={checkpoint}",
+        "--trainer.logger=false",
+    )
+    assert result.returncode == 0, result.stderr
+    assert "test/accuracy" in result.stdout and "test/target_misclassification" in result.stdout
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+def test_two_ranks_fill_the_store_before_a_fit_with_the_same_bytes(cli, finished, fitted, tmp_path):
+    result = fit(cli, finished, tmp_path, "--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.logger=false")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "store" / "images.npy").read_bytes() == (fitted / "store" / "images.npy").read_bytes()
+
+
+def test_sanitize_writes_arrays_with_labels_and_order_kept(cli, tmp_path):
+    import numpy as np
+
+    from datamodules import DigitsDataModule
+
+    result = cli(
+        "sanitize", "--data.source=DigitsDataModule", f"--data.store={tmp_path / 's'}", f"--out={tmp_path / 'clean.npz'}",
+        "--data.sigma=0.1", "--trainer.accelerator=cpu",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    arrays, train = np.load(tmp_path / "clean.npz"), DigitsDataModule().split("train")
+    assert np.array_equal(arrays["labels"], train.labels.numpy())
+    change = np.abs(arrays["images"].astype(int) - train.images.numpy().astype(int)).mean()
+    assert 0 < change < 15
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: str(p.relative_to(ROOT / "configs")))
+def test_every_configuration_is_understood(path, tmp_path, monkeypatch):
+    import contextlib
+    import io
+
+    import numpy as np
+
+    from stages.command import dispatch
+
+    for name in ("train", "test"):
+        (tmp_path / "cifar10-jpeg").mkdir(exist_ok=True)
+        np.savez(tmp_path / "cifar10-jpeg" / f"{name}.npz", images=np.zeros((2, 32, 32, 3), np.uint8), labels=np.array([0, 9]))
+    monkeypatch.setenv("POISON_DATA_ROOT", str(tmp_path))
+    command = "train-denoiser" if "denoiser" in path.parts else "poison-and-defend"
+    extra = ["--out=x"] if command == "train-denoiser" else []
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), pytest.raises(SystemExit) as stop:
+        dispatch([command, f"--config={path}", *extra, "--print_config"])
+    assert stop.value.code == 0
+    resolved = yaml.safe_load(printed.getvalue())
+    for key, value in yaml.safe_load(path.read_text()).items():
+        if not isinstance(value, dict):
+            assert resolved[key] == value or resolved[key]["class_path"].endswith(value)
