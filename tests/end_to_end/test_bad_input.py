@@ -120,7 +120,8 @@ def test_fewer_images_than_ranks(cli, files):
     np.savez(files / "few.npz", images=few["images"][:2], labels=np.array([0, 1]))
     result = cli(
         "poison-and-defend", *arrays(files, "few.npz", "--num_poisons=1"), f"--output_dir={files / 'runs'}",
-        "--data.test=few.npz", "--data.public=few.npz", "--trainer.devices=3", "--trainer.strategy=ddp", "--trainer.accelerator=cpu",
+        "--data.test=few.npz", "--data.public=few.npz",
+        "--trainer.devices=3", "--trainer.strategy=ddp", "--trainer.accelerator=cpu",
     )  # fmt: skip
     assert (
         result.returncode != 0 and "2 images cannot be shared by 3 ranks" in result.stderr and "Traceback" not in result.stderr

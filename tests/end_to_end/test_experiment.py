@@ -62,8 +62,8 @@ def test_the_full_configuration_is_kept_and_sent_to_wandb(finished):
                 keys |= {item.key or "/".join(item.nested_key) for item in record.history.item}
     assert groups == {"one"} and kinds == {"craft", "sanitize", "train"}
     assert {"attack", "victim_recipe", "sigma", "trainer"} <= set(sent)
-    assert {"target_misclassification/none", "test_accuracy/diffusion", "victims", "poisons"} <= keys
-    assert "base_poison_noised_denoised" in keys
+    assert {"target_misclassification/none", "test_accuracy/diffusion", "victims/nrows", "poisons/nrows"} <= keys
+    assert {"base_poison_noised_denoised/count", "base_poison_difference/count"} <= keys
 
 
 def test_every_poison_set_keeps_its_budget(finished):
