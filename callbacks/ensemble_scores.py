@@ -88,7 +88,7 @@ class EnsembleScores(Callback):
 def evaluate(module: L.LightningModule, watch: Watch) -> list[Score]:
     """Score every member of an ensemble, or a single classifier as an ensemble of one."""
     predictions: Tensor = module.member_predictions(watch.test_inputs.to(module.device)).cpu()  # type: ignore[operator]
-    classes = int(max(watch.test_labels.max(), predictions.max())) + 1
+    classes = max(2, int(max(watch.test_labels.max(), predictions.max())) + 1)
     accuracy = multiclass_accuracy(
         predictions, watch.test_labels.expand_as(predictions), classes, average="micro", multidim_average="samplewise"
     )
