@@ -5,11 +5,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+import yaml
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer import Trainer
 from PIL.Image import Image
+
+from files import write_bytes
 
 
 def online() -> bool:
@@ -77,20 +80,24 @@ def finish(logger: WandbLogger | None) -> None:
 
 
 class SaveFullConfig(SaveConfigCallback):
-    """Writes the resolved configuration next to the run and into the logger's own record of it.
+    """Keeps the resolved configuration in each logger's own folder of the run, and in W&B's record of it.
 
-    Lightning's callback writes one ``config.yaml`` per logger folder and then refuses a second run; W&B gets only the
-    flat hyper-parameters. Runs on rank 0 alone, so it must not touch anything collective.
+    Lightning's callback writes ``config.yaml`` where the command was given or once for all runs, and then refuses the next;
+    W&B gets only flat hyper-parameters. Runs on rank 0 alone, so it must not touch anything collective such as
+    ``trainer.log_dir``. A run without a logger keeps nothing.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"overwrite": True, **kwargs})
+        super().__init__(*args, **{**kwargs, "save_to_log_dir": False})
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """See Lightning's `SaveConfigCallback`."""
-        import yaml
-
-        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        text = self.parser.dump(self.config, skip_none=False)
         for logger in trainer.loggers:
+            folder = logger.log_dir
             if isinstance(logger, WandbLogger):
-                logger.experiment.config.update(config, allow_val_change=True)
+                logger.experiment.config.update(yaml.safe_load(text), allow_val_change=True)
+                folder = logger.experiment.dir
+            if folder is not None:
+                Path(folder).mkdir(parents=True, exist_ok=True)
+                write_bytes(Path(folder) / "config.yaml", text.encode())

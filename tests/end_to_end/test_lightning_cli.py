@@ -44,6 +44,8 @@ def test_fit_sanitizes_first_then_learns_and_watches_the_target(fitted):
     rows = list(csv.DictReader(next((fitted / "csv").rglob("metrics.csv")).open()))
     accuracies = [float(r["val/accuracy"]) for r in rows if r.get("val/accuracy")]
     watched = [float(r["val/target_misclassification"]) for r in rows if r.get("val/target_misclassification")]
+    config = yaml.safe_load(next((fitted / "csv").rglob("config.yaml")).read_text())
+    assert config["data"]["init_args"]["sigma"] == 0.2
     assert accuracies[-1] > 0.8 and len(watched) == 4 and set(watched) <= {0.0, 1.0}
 
 
