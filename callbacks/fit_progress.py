@@ -1,7 +1,5 @@
 """One progress bar for a whole fit, whatever it trains."""
 
-from typing import Any
-
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
@@ -33,7 +31,3 @@ class FitProgress(Callback):
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Hide the bar, also after an error."""
         self.bar.__exit__(None, None, None)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing to keep."""
-        return {}

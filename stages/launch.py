@@ -36,7 +36,7 @@ class Launch:
         # model is ever wrapped.
         fabric = L.Fabric(accelerator=self.accelerator, devices=self.devices, num_nodes=self.num_nodes, strategy=self.strategy)
         fabric.launch()
-        return Ranks(fabric.global_rank, fabric.world_size, fabric.device, fabric.strategy.barrier)
+        return Ranks.of(fabric)
 
 
 def local_trainer(ranks: Ranks, *, epochs: int, callbacks: Sequence[Callback] = (), logger: Logger | None = None) -> L.Trainer:

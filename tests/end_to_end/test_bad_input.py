@@ -1,7 +1,5 @@
-import os
 import re
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -105,13 +103,10 @@ POISONED = ["--data=PoisonedDataModule", "--data.source=DigitsDataModule", "--da
         (["report", "--run=nowhere"], "error: nowhere holds no results.jsonl"),
     ],
 )  # fmt: skip
-def test_the_command_line_says_it_without_a_traceback_within_seconds(cli, tmp_path, command, message):
-    started = time.monotonic()
+def test_the_command_line_says_it_in_one_line_without_a_traceback(cli, command, message):
     result = cli(*command)
-    seconds = time.monotonic() - started
     assert result.returncode == 2 and message in result.stderr and "Traceback" not in result.stderr
-    # 10 s on a quiet machine; tests may share theirs.
-    assert seconds < 10 * max(1.0, 2 * os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert sum(line.startswith("error:") for line in result.stderr.splitlines()) == 1
 
 
 @pytest.mark.ddp
