@@ -2,48 +2,27 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attacks.budget import Budget, Norm, parse_eps
 from attacks.poison_set import PoisonSet
 from attacks.setups import Setup
+from attacks.surrogate import CraftBatch, Retrain, Surrogate
+from attacks.trigger import CornerTrigger, PatchTrigger, Trigger
 from errors import InputError
 
-Scenario = Literal["transfer", "from_scratch"]
+Scenario = Literal["transfer", "fine_tune", "from_scratch"]
+"""``transfer``: a fresh head on frozen features; ``fine_tune``: fresh head, all layers trained; ``from_scratch``."""
 
+Goal = Literal["targets", "source", "others"]
+"""What success is measured on: the targets, triggered images of the source class, or of ``others``, all but the adversarial."""
 
-class Surrogate(nn.Module, ABC):
-    """The attacker's model, as far as an attack sees it: images in [0, 1] to features and to logits."""
-
-    @abstractmethod
-    def features(self, images: Tensor) -> Tensor:
-        """Penultimate features ``(N, F)`` of float images ``(N, C, H, W)`` in [0, 1]."""
-
-
-@dataclass(frozen=True, eq=False)
-class CraftBatch:
-    """What crafting sees of S setups with k bases each, on one device.
-
-    Attributes:
-        bases: ``(S, k, C, H, W)`` float in [0, 1].
-        base_labels: ``(S, k)`` int64, all equal to the setup's adversarial label.
-        targets: ``(S, C, H, W)`` float in [0, 1].
-        seeds: One per setup; randomness is drawn per setup. Poisons depend on the neighbours in a batch by rounding alone,
-            which an optimiser can amplify: keep batches fixed where bytes must repeat.
-    """
-
-    bases: Tensor
-    base_labels: Tensor
-    targets: Tensor
-    seeds: tuple[int, ...]
-
-    def generators(self, stream: int = 0) -> list[torch.Generator]:
-        """One CPU generator per setup; ``stream`` tells apart the uses within one attack."""
-        return [torch.Generator().manual_seed((seed + stream) % 2**63) for seed in self.seeds]
+TriggerConfig = PatchTrigger | CornerTrigger
 
 
 class Attack(ABC):
@@ -64,11 +43,30 @@ class Attack(ABC):
     name: ClassVar[str]
     """Name in records, on the command line and in file names."""
 
+    goal: ClassVar[Goal] = "targets"
+    several_targets: ClassVar[bool] = False
+    """Whether one poison set may serve several targets."""
+
+    robust_surrogates: ClassVar[bool] = False
+    """Whether the attacker's models are adversarially trained, independently of any victim."""
+
+    sources: int = 0
+    """How many triggered source-class training images crafting sees per setup; -1 for as many as there are bases."""
+
+    trigger: TriggerConfig | None = None
+    visible_trigger: bool = False
+    """Whether poisons carry the trigger on top of their budget; otherwise whatever they carry is within it."""
+
     def __init__(self, eps: float | str, norm: Norm, steps: int) -> None:
         if steps < 1:
             raise InputError(f"steps is {steps}: an attack takes at least 1 step (--attack.steps)")
         self.budget = Budget(norm, parse_eps(eps))
         self.steps = steps
+
+    @property
+    def total_steps(self) -> int:
+        """How often `perturb` calls ``progress`` at most."""
+        return self.steps
 
     @abstractmethod
     def perturb(
@@ -83,10 +81,35 @@ class Attack(ABC):
             Poisons ``(S, k, C, H, W)`` float in the budget, and the final objective ``(S,)``, lower is better.
         """
 
+    def select(
+        self,
+        setups: Sequence[Setup],
+        train_images: Tensor,
+        train_labels: Tensor,
+        batch: CraftBatch,
+        surrogates: Sequence[Surrogate],
+    ) -> list[Setup]:
+        """Choose other bases of the same class than the setups name; most attacks take those that are given.
+
+        Args:
+            batch: As for :meth:`perturb`, with the bases that the setups name.
+        """
+        del train_images, train_labels, batch, surrogates
+        return list(setups)
+
+    def build_trigger(self, image_shape: tuple[int, int, int]) -> Trigger | None:
+        """What is stamped on images of shape (C, H, W), if the attack has a trigger.
+
+        Raises:
+            InputError: If it does not fit.
+        """
+        return None if self.trigger is None else self.trigger.build(image_shape)
+
     def arguments(self) -> dict[str, Any]:
         """The attack's settings as JSON can hold them, for records and for telling runs apart."""
         plain = {key: value for key, value in vars(self).items() if isinstance(value, (int, float, str, bool))}
-        return {"name": self.name, "norm": self.budget.norm, "eps": self.budget.eps, **plain}
+        stamped = {} if self.trigger is None else {"trigger": self.trigger.settings()}
+        return {"name": self.name, "norm": self.budget.norm, "eps": self.budget.eps, **plain, **stamped}
 
     def craft(
         self,
@@ -98,29 +121,87 @@ class Attack(ABC):
         *,
         device: torch.device | str = "cpu",
         progress: Callable[[Tensor], None] = lambda objective: None,
+        retrain: Retrain | None = None,
     ) -> list[PoisonSet]:
         """Craft, round to 8 bits and validate the poisons of every setup, all in one batch.
 
         Args:
-            setups: All with the same number of bases.
+            setups: All with the same number of bases and of targets.
             train_images: ``(N, C, H, W)`` uint8.
             train_labels: ``(N,)`` int64.
             test_images: ``(T, C, H, W)`` uint8.
             surrogates: The attacker's models, in evaluation mode on ``device``; their parameters are not changed.
+            retrain: For attacks that retrain their surrogates while crafting.
+
+        Raises:
+            InputError: If the budget or the trigger does not fit, or a poison is not finite.
         """
-        self.budget.check_shape(tuple(train_images.shape[1:]))
-        rows = torch.stack([torch.from_numpy(s.base_indices) for s in setups])
+        channels, height, width = train_images.shape[1:]
+        self.budget.check_shape((channels, height, width))
+        trigger = self.build_trigger((channels, height, width))
+        batch = self._batch(setups, train_images, train_labels, test_images, trigger, device)
+        chosen = self.select(setups, train_images, train_labels, batch, surrogates)
+        if any(new is not old for new, old in zip(chosen, setups, strict=True)):
+            batch = self._batch(chosen, train_images, train_labels, test_images, trigger, device)
+        if retrain is not None:
+            batch = replace(batch, retrain=partial(retrain, chosen))
+        crafted, objective = self.perturb(batch, surrogates, progress)
+        broken = ~crafted.flatten(1).isfinite().all(1)
+        if broken.any():
+            raise InputError(
+                f"{self.name}: the poisons of setup {chosen[int(broken.nonzero()[0])].index} are not finite: "
+                "take smaller steps (--attack.learning_rate) or another surrogate"
+            )
+        rows = torch.stack([torch.from_numpy(s.base_indices) for s in chosen])
         bases = train_images[rows]
-        targets = test_images[[s.target_index for s in setups]]
-        batch = CraftBatch(
-            bases=bases.to(device).float() / 255,
+        images = self.budget.quantize(crafted.detach().cpu(), bases)
+        if trigger is not None and self.visible_trigger:
+            images = trigger.stamp(images.flatten(0, 1), rows.flatten()).view_as(images)
+        return [
+            PoisonSet(
+                setup, images[i], bases[i], test_images[setup.target_index], self.budget, self.arguments(), float(value),
+                trigger, self.goal, self.visible_trigger,
+            )
+            for i, (setup, value) in enumerate(zip(chosen, objective.tolist(), strict=True))
+        ]  # fmt: skip
+
+    def _batch(
+        self,
+        setups: Sequence[Setup],
+        train_images: Tensor,
+        train_labels: Tensor,
+        test_images: Tensor,
+        trigger: Trigger | None,
+        device: torch.device | str,
+    ) -> CraftBatch:
+        rows = torch.stack([torch.from_numpy(s.base_indices) for s in setups])
+        targets = test_images[torch.tensor([s.target_indices for s in setups])]
+        sources = None
+        if self.sources and trigger is not None:
+            wanted = rows.shape[1] if self.sources < 0 else self.sources
+            chosen = torch.stack([source_rows(setup, train_labels, wanted) for setup in setups])
+            images = trigger.stamp(train_images[chosen.flatten()], chosen.flatten())
+            sources = images.view(*chosen.shape, *images.shape[1:]).to(device).float() / 255
+        return CraftBatch(
+            bases=train_images[rows].to(device).float() / 255,
             base_labels=train_labels[rows].to(device),
             targets=targets.to(device).float() / 255,
             seeds=tuple(s.seed for s in setups),
+            sources=sources,
+            trigger=trigger,
         )
-        crafted, objective = self.perturb(batch, surrogates, progress)
-        images = self.budget.quantize(crafted.detach().cpu(), bases)
-        return [
-            PoisonSet(setup, image, base, target, self.budget, self.arguments(), float(value))
-            for setup, image, base, target, value in zip(setups, images, bases, targets, objective.tolist(), strict=True)
-        ]
+
+
+def source_rows(setup: Setup, train_labels: Tensor, count: int) -> Tensor:
+    """``(count,)`` int64: training rows of the source class, drawn by the setup's seed; repeated where there are too few.
+
+    Raises:
+        InputError: If the class has no training image.
+    """
+    candidates = (train_labels == setup.target_label).nonzero()[:, 0]
+    if len(candidates) == 0:
+        raise InputError(
+            f"setup {setup.index}: its source class {setup.target_label} has no training image to put a trigger on"
+        )
+    order = torch.randperm(len(candidates), generator=torch.Generator().manual_seed((setup.seed + 7) % 2**63))
+    return candidates[order.repeat(-(-count // len(order)))[:count]]

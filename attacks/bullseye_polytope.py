@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from attacks.base import Attack, CraftBatch, Surrogate
+from attacks.base import Attack
 from attacks.budget import Norm
+from attacks.surrogate import CraftBatch, Surrogate
 from errors import InputError
 
 
@@ -41,7 +42,7 @@ class BullseyePolytope(Attack):
     ) -> tuple[Tensor, Tensor]:
         """See :meth:`Attack.perturb`."""
         with torch.no_grad():
-            centres = [surrogate.features(batch.targets) for surrogate in surrogates]
+            centres = [surrogate.features(batch.targets[:, 0]) for surrogate in surrogates]
         poisons = batch.bases.clone().requires_grad_()
         # Adam is elementwise, so that one optimiser over all setups equals one per setup.
         optimizer = torch.optim.Adam([poisons], lr=self.learning_rate)

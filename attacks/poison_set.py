@@ -9,6 +9,7 @@ from torch import Tensor
 
 from attacks.budget import Budget
 from attacks.setups import Setup
+from attacks.trigger import Trigger
 from errors import InputError
 
 
@@ -24,6 +25,9 @@ class PoisonSet:
         budget: The bound that every poison keeps after rounding to 8 bits.
         attack: Class name and arguments of the attack, for the record.
         objective: The attack's own final loss on this setup, before rounding to 8 bits.
+        trigger: What a backdoor stamps on images that are to be misread; None for an attack on chosen targets.
+        goal: What success is measured on; see :data:`attacks.base.Goal`.
+        visible_trigger: Whether the poisons carry the trigger on top of their budget, which then holds elsewhere.
 
     Raises:
         InputError: If shapes, dtypes or counts disagree, or a poison leaves the budget.
@@ -36,6 +40,9 @@ class PoisonSet:
     budget: Budget
     attack: dict[str, Any] = field(default_factory=dict)
     objective: float = float("nan")
+    trigger: Trigger | None = None
+    goal: str = "targets"
+    visible_trigger: bool = False
 
     def __post_init__(self) -> None:
         name = f"poison set of setup {self.setup.index}"
@@ -52,13 +59,34 @@ class PoisonSet:
             raise InputError(f"{name}: the target is {self.target.dtype} of shape {tuple(self.target.shape)}")
         if self.setup.target_label == self.setup.adversarial_label:
             raise InputError(f"{name}: target and bases are both of class {self.setup.target_label}")
-        outside = self.budget.exceeded(self.images, self.bases)
+        if (self.trigger is None) != (self.goal == "targets") or self.goal not in ("targets", "source", "others"):
+            raise InputError(f"{name}: an attack on {self.goal} {'without' if self.trigger is None else 'with'} a trigger")
+        bounded = self._without_trigger()
+        outside = self.budget.exceeded(bounded, self.bases)
         if outside.any():
-            worst = self.budget.distance(self.images, self.bases).max().item()
+            worst = self.budget.distance(bounded, self.bases).max().item()
             raise InputError(
                 f"{name}: {int(outside.sum())} poisons leave the budget, "
                 f"{self.budget.norm} distance {worst:.5f} above eps {self.budget.eps:.5f}"
             )
+
+    def _without_trigger(self) -> Tensor:
+        """The poisons, with their bases' pixels where a visible trigger stands."""
+        if self.trigger is None or not self.visible_trigger:
+            return self.images
+        return torch.where(self.trigger.mask(*self.images.shape[-2:]), self.bases, self.images)
+
+    def trials(self, test_labels: Tensor) -> Tensor:
+        """Rows of the test split that success is counted over: the targets, or the images that get the trigger.
+
+        Args:
+            test_labels: ``(T,)`` int64.
+        """
+        if self.goal == "targets":
+            return torch.tensor(self.setup.target_indices)
+        if self.goal == "source":
+            return (test_labels == self.setup.target_label).nonzero()[:, 0]
+        return (test_labels != self.setup.adversarial_label).nonzero()[:, 0]
 
     def check_against(self, train_images: Tensor, train_labels: Tensor, test_labels: Tensor) -> None:
         """Refuse to be laid over a data set that it was not made for.
@@ -76,8 +104,9 @@ class PoisonSet:
             raise InputError(f"{name}: row {int(outside[0])} is outside the {len(train_images)} training images")
         if setup.train_rows is not None and not torch.equal(used[-len(rows) :], rows):
             raise InputError(f"{name}: its training rows do not end with its bases")
-        if not 0 <= setup.target_index < len(test_labels) or int(test_labels[setup.target_index]) != setup.target_label:
-            raise InputError(f"{name}: test image {setup.target_index} is not of class {setup.target_label} in this data set")
+        for target in setup.target_indices:
+            if not 0 <= target < len(test_labels) or int(test_labels[target]) != setup.target_label:
+                raise InputError(f"{name}: test image {target} is not of class {setup.target_label} in this data set")
         if (train_labels[rows] != setup.adversarial_label).any():
             raise InputError(f"{name}: a base is not of class {setup.adversarial_label} in this data set")
         if train_images.shape[1:] != self.bases.shape[1:] or not torch.equal(train_images[rows], self.bases):
@@ -96,10 +125,14 @@ class PoisonSet:
             "eps": self.budget.eps,
             "objective": self.objective,
             "attack": self.attack,
+            "more_targets": list(self.setup.more_targets),
+            "goal": self.goal,
+            "trigger": None if self.trigger is None else self.trigger.settings(),
+            "visible_trigger": self.visible_trigger,
         }
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """The arrays: ``poisons``, ``bases``, ``target`` (uint8), ``base_indices`` and, if not whole, ``train_rows``."""
+        """Arrays: ``poisons``, ``bases``, ``target``, a backdoor's ``trigger`` (uint8); ``base_indices``, ``train_rows``."""
         tensors = {
             "poisons": self.images.contiguous(),
             "bases": self.bases.contiguous(),
@@ -108,6 +141,8 @@ class PoisonSet:
         }
         if self.setup.train_rows is not None:
             tensors["train_rows"] = torch.from_numpy(self.setup.train_rows.copy())
+        if self.trigger is not None:
+            tensors["trigger"] = self.trigger.pattern.contiguous()
         return tensors
 
     @classmethod
@@ -128,10 +163,13 @@ class PoisonSet:
                 adversarial_label=int(record["adversarial_label"]),
                 base_indices=indices,
                 train_rows=None if rows is None else np.asarray(rows.numpy(), np.int64),
+                more_targets=tuple(int(row) for row in record["more_targets"]),
             )
             budget = Budget(record["norm"], float(record["eps"]))
             parts = tensors["poisons"], tensors["bases"], tensors["target"]
             attack, objective = dict(record["attack"]), float(record["objective"])
+            stamped, goal, visible = record["trigger"], str(record["goal"]), bool(record["visible_trigger"])
+            trigger = None if stamped is None else Trigger(tensors["trigger"], **stamped)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"not a poison set of this project: {error!r}") from error
-        return cls(setup, *parts, budget, attack, objective)
+        return cls(setup, *parts, budget, attack, objective, trigger, goal, visible)

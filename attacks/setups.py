@@ -4,6 +4,7 @@ import json
 import operator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ class Setup:
         base_indices: ``(k,)`` int64, rows of the training split that may be perturbed.
         train_rows: ``(N,)`` int64, the rows of the training split that the victim trains on, *the last k of which
             are the bases in order*; None means the whole split, in which each base is found at its own row.
+        more_targets: Further test rows of the same class, for an attack on several views of a thing.
     """
 
     index: int
@@ -35,6 +37,12 @@ class Setup:
     adversarial_label: int
     base_indices: Indices
     train_rows: Indices | None = None
+    more_targets: tuple[int, ...] = ()
+
+    @property
+    def target_indices(self) -> tuple[int, ...]:
+        """Test rows of all targets, the one that the benchmark's rule looks at first."""
+        return (self.target_index, *self.more_targets)
 
     @property
     def positions(self) -> Indices:
@@ -63,7 +71,9 @@ def check_num_poisons(num_poisons: int, available: int, label: int) -> None:
         )
 
 
-def draw_setups(train_labels: Indices, test_labels: Indices, *, num_setups: int, num_poisons: int, seed: int) -> list[Setup]:
+def draw_setups(
+    train_labels: Indices, test_labels: Indices, *, num_setups: int, num_poisons: int, seed: int, num_targets: int = 1
+) -> list[Setup]:
     """Draw setups by seed: a uniform test image, a uniform other class, uniform bases of that class.
 
     None is discarded, whatever a clean model makes of its target, and setup i does not depend on how many are drawn.
@@ -71,8 +81,8 @@ def draw_setups(train_labels: Indices, test_labels: Indices, *, num_setups: int,
     Raises:
         InputError: If ``num_setups`` or ``num_poisons`` is below 1, or a drawn class has too few images.
     """
-    if num_setups < 1:
-        raise InputError(f"num_setups is {num_setups}: draw at least 1 (--num_setups)")
+    if num_setups < 1 or num_targets < 1:
+        raise InputError(f"num_setups is {num_setups}, num_targets {num_targets}: at least 1 (--num_setups, --num_targets)")
     classes = np.unique(train_labels)
     if len(classes) < 2:
         raise InputError(f"the training set has {len(classes)} class: an attack needs at least 2 (--data)")
@@ -87,21 +97,29 @@ def draw_setups(train_labels: Indices, test_labels: Indices, *, num_setups: int,
         adversarial_label = int(rng.choice(classes[classes != target_label]))
         candidates = np.flatnonzero(train_labels == adversarial_label)
         bases = rng.choice(candidates, num_poisons, replace=False)
-        setups.append(Setup(index, own_seed, target_index, target_label, adversarial_label, bases.astype(np.int64)))
+        others = np.setdiff1d(np.flatnonzero(test_labels == target_label), [target_index])
+        if len(others) < num_targets - 1:
+            raise InputError(
+                f"num_targets is {num_targets}, but class {target_label} has {len(others) + 1} test images (--num_targets)"
+            )
+        # Drawn last, so that one target or several, the first and the bases are the same.
+        more = tuple(int(row) for row in rng.choice(others, num_targets - 1, replace=False))
+        setups.append(Setup(index, own_seed, target_index, target_label, adversarial_label, bases.astype(np.int64), None, more))
     return setups
 
 
 def load_setups(
     path: Path, train_labels: Indices, test_labels: Indices, *, num_setups: int, train_size: int | None, seed: int
 ) -> list[Setup]:
-    """Read the public benchmark's setups from JSON and rebuild its training sets.
+    """Read the public benchmark's setups, its own pickle or JSON, and rebuild its training sets.
 
     A training set of ``train_size`` images over K classes holds the first ``train_size / K`` rows of every class in
     dataset order, the bases left out; the base class gives up k of these, and the k bases follow at the end
     (Schwarzschild et al., "Just How Toxic is Data Poisoning?", its evaluator's construction).
 
     Args:
-        path: JSON with ``setups: [{target_class, target_index, base_class, base_indices}]``.
+        path: JSON with ``setups: [{target_class, target_index, base_class, base_indices}]``, or the benchmark's pickle of
+            dictionaries with these keys (blanks for underscores).
         train_size: Size of each victim's training set; None keeps the whole training split.
 
     Raises:
@@ -110,7 +128,7 @@ def load_setups(
     if num_setups < 1:
         raise InputError(f"num_setups is {num_setups}: read at least 1 (--num_setups)")
     try:
-        entries = json.loads(path.read_text())["setups"][:num_setups]
+        entries = _entries(path)[:num_setups]
         read = [
             (
                 operator.index(entry["target_index"]),
@@ -122,7 +140,9 @@ def load_setups(
         ]
     except OSError as error:
         raise InputError(f"cannot read the setups {path}: {error.strerror} (--setups)") from error
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, OverflowError, AttributeError) as error:
         raise InputError(f"{path} is not a list of setups as the public benchmark writes them: {error!r} (--setups)") from error
     if len(read) < num_setups:
         raise InputError(f"{path} holds {len(read)} setups, fewer than the {num_setups} asked for (--num_setups)")
@@ -144,6 +164,14 @@ def load_setups(
         rows = None if train_size is None else _benchmark_rows(train_labels, bases, label, train_size)
         setups.append(Setup(index, setup_seed(seed, index), target_index, target_label, label, bases, rows))
     return setups
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    if path.suffix in (".pickle", ".pkl"):
+        from pickles import read_pickle
+
+        return [{key.replace(" ", "_"): value for key, value in entry.items()} for entry in read_pickle(path, "--setups")]
+    return list(json.loads(path.read_text())["setups"])
 
 
 def _benchmark_rows(labels: Indices, bases: Indices, base_label: int, train_size: int) -> Indices:

@@ -13,8 +13,9 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
 from attacks.augmentation import augment, draw_augmentation
-from attacks.base import Attack, CraftBatch, Surrogate
+from attacks.base import Attack
 from attacks.budget import Norm
+from attacks.surrogate import CraftBatch, Surrogate
 from errors import InputError
 
 Parameters = dict[str, Tensor]
@@ -70,13 +71,18 @@ class WitchesBrew(Attack):
         self.max_shift = max_shift
         self.flip = flip
 
+    @property
+    def total_steps(self) -> int:
+        """See :attr:`Attack.total_steps`."""
+        return self.steps * self.restarts
+
     def perturb(
         self, batch: CraftBatch, surrogates: Sequence[Surrogate], progress: Callable[[Tensor], None]
     ) -> tuple[Tensor, Tensor]:
         """See :meth:`Attack.perturb`."""
         generators = batch.generators()
         adversarial = batch.base_labels[:, 0]
-        wanted = [target_gradients(s, batch.targets, adversarial) for s in surrogates]
+        wanted = [target_gradients(s, batch.targets[:, 0], adversarial) for s in surrogates]
         best, lowest = batch.bases.clone(), torch.full((len(batch.bases),), float("inf"), device=batch.bases.device)
         for _ in range(self.restarts):
             poisons = self._start(batch, generators).requires_grad_()

@@ -29,7 +29,7 @@ def craft_poisons(experiment: Experiment, surrogates: list[Backbone], ranks: Ran
     folder.mkdir(parents=True, exist_ok=True)
     own = [pending[number] for number in ranks.share(len(pending))]
     steps = 0
-    total = len(own) * experiment.attack.steps * getattr(experiment.attack, "restarts", 1)
+    total = len(own) * experiment.attack.total_steps
     text = f"craft {experiment.attack.name}, {sum(map(len, own))} setups"
     with StoreProgress(text, enabled=ranks.rank == 0) as bar, Threads(experiment.threads):
 

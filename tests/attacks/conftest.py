@@ -2,9 +2,10 @@ from collections.abc import Callable
 
 import pytest
 
-from attacks.base import Attack, Surrogate
+from attacks.base import Attack
 from attacks.poison_set import PoisonSet
 from attacks.setups import Setup, draw_setups
+from attacks.surrogate import Surrogate
 from datamodules import DigitsDataModule
 from lightning_modules.backbones import Backbone, build_backbone
 

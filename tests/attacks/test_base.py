@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attacks import Attack, BullseyePolytope, WitchesBrew
-from attacks.base import CraftBatch
+from attacks.surrogate import CraftBatch
 from errors import InputError
 
 ATTACKS: list[type[Attack]] = [BullseyePolytope, WitchesBrew]

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from attacks import BullseyePolytope
-from attacks.base import CraftBatch
 from attacks.bullseye_polytope import bullseye_objective
 from attacks.poison_set import PoisonSet
+from attacks.surrogate import CraftBatch
 from lightning_modules.backbones import build_backbone
 
 BUDGETS = pytest.mark.parametrize(("norm", "eps"), [("linf", 0.1), ("l2", 2.0)])
@@ -25,7 +25,7 @@ def numpy_objective(poisons: PoisonSet, images: torch.Tensor, surrogates) -> flo
 def batch_of(digits, setups, dtype: torch.dtype = torch.float32) -> CraftBatch:
     train, test = digits.split("train"), digits.split("test")
     rows = torch.stack([torch.from_numpy(s.base_indices) for s in setups])
-    targets = test.images[[s.target_index for s in setups]]
+    targets = test.images[[s.target_index for s in setups]][:, None]
     return CraftBatch(
         train.images[rows].to(dtype) / 255, train.labels[rows], targets.to(dtype) / 255, tuple(s.seed for s in setups)
     )
@@ -65,7 +65,7 @@ def test_reported_objective_is_that_of_the_poisons_before_rounding(digits, setup
     poisons, objective = BullseyePolytope(eps=0.1, steps=3).perturb(batch, surrogates[:1], lambda value: None)
     for setup in range(len(setups)):
         with torch.no_grad():
-            target, *features = surrogates[0].features(torch.stack([batch.targets[setup], *poisons[setup]])).numpy()
+            target, *features = surrogates[0].features(torch.stack([batch.targets[setup, 0], *poisons[setup]])).numpy()
         expected = np.linalg.norm(target - np.mean(features, 0)) / np.linalg.norm(target)
         assert objective[setup].item() == pytest.approx(expected, rel=1e-4)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from attacks import WitchesBrew
-from attacks.base import CraftBatch
+from attacks.surrogate import CraftBatch
 from lightning_modules.backbones import Backbone
 
 
@@ -21,7 +21,7 @@ def brew(steps: int = 6, restarts: int = 1, **rest) -> WitchesBrew:
 def batch(digits, setups) -> CraftBatch:
     train, test = digits.split("train"), digits.split("test")
     rows = torch.stack([torch.from_numpy(s.base_indices) for s in setups])
-    targets = test.images[[s.target_index for s in setups]].float() / 255
+    targets = test.images[[s.target_index for s in setups]][:, None].float() / 255
     return CraftBatch(train.images[rows].float() / 255, train.labels[rows], targets, tuple(s.seed for s in setups))
 
 
@@ -35,7 +35,7 @@ def matching(model: Backbone, poisons: Tensor, batch: CraftBatch, setup: int) ->
     """B of one setup by plain autograd over the concatenated parameters."""
     wanted = batch.base_labels[setup, :1]
     parameters = list(model.parameters())
-    goal = torch.autograd.grad(functional.cross_entropy(model(batch.targets[setup : setup + 1]), wanted), parameters)
+    goal = torch.autograd.grad(functional.cross_entropy(model(batch.targets[setup]), wanted), parameters)
     loss = functional.cross_entropy(model(poisons), batch.base_labels[setup])
     own = torch.autograd.grad(loss, parameters, create_graph=True)
     return 1 - functional.cosine_similarity(*(torch.cat([g.flatten() for g in side]) for side in (own, goal)), dim=0)
@@ -72,7 +72,7 @@ def test_first_step_is_signed_descent_on_the_mean_over_surrogates(batch, surroga
 
 def test_rate_falls_tenfold_at_three_five_and_seven_eighths(monkeypatch: pytest.MonkeyPatch) -> None:
     attack = brew(steps=16, eps=1, learning_rate=0.01)
-    dark = CraftBatch(torch.zeros(1, 1, 1, 2, 2), torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1, 2, 2), (0,))
+    dark = CraftBatch(torch.zeros(1, 1, 1, 2, 2), torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1, 1, 2, 2), (0,))
     path = []
 
     def uphill(poisons: Tensor, *_) -> tuple[Tensor, Tensor]:
