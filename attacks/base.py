@@ -13,7 +13,7 @@ from attacks.budget import Budget, Norm, parse_eps
 from attacks.poison_set import PoisonSet
 from attacks.setups import Setup
 from attacks.surrogate import CraftBatch, Retrain, Surrogate
-from attacks.trigger import CornerTrigger, PatchTrigger, Trigger
+from attacks.trigger import Trigger, TriggerConfig
 from errors import InputError
 
 Scenario = Literal["transfer", "fine_tune", "from_scratch"]
@@ -21,8 +21,6 @@ Scenario = Literal["transfer", "fine_tune", "from_scratch"]
 
 Goal = Literal["targets", "source", "others"]
 """What success is measured on: the targets, triggered images of the source class, or of ``others``, all but the adversarial."""
-
-TriggerConfig = PatchTrigger | CornerTrigger
 
 
 class Attack(ABC):
@@ -46,6 +44,9 @@ class Attack(ABC):
     goal: ClassVar[Goal] = "targets"
     several_targets: ClassVar[bool] = False
     """Whether one poison set may serve several targets."""
+
+    uses_logits: ClassVar[bool] = False
+    """Whether it looks at its surrogates' logits, whose classes must then be the data's."""
 
     robust_surrogates: ClassVar[bool] = False
     """Whether the attacker's models are adversarially trained, independently of any victim."""

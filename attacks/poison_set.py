@@ -88,6 +88,11 @@ class PoisonSet:
             return (test_labels == self.setup.target_label).nonzero()[:, 0]
         return (test_labels != self.setup.adversarial_label).nonzero()[:, 0]
 
+    def tested_images(self, test_images: Tensor, test_labels: Tensor) -> Tensor:
+        """The images ``(t, C, H, W)`` uint8 of :meth:`trials`, with the trigger if there is one."""
+        rows = self.trials(test_labels)
+        return test_images[rows] if self.trigger is None else self.trigger.stamp(test_images[rows], rows)
+
     def check_against(self, train_images: Tensor, train_labels: Tensor, test_labels: Tensor) -> None:
         """Refuse to be laid over a data set that it was not made for.
 

@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_accuracy
 
+from attacks.poison_set import PoisonSet
 from ranks import Ranks
 
 
@@ -19,16 +20,22 @@ class Score:
     Attributes:
         setup: Number of the setup.
         defense: What its training set went through.
-        success: Whether the target is read as the adversarial label.
-        predicted: The class that the target is read as.
+        success: Whether the setup's first target, with the trigger if there is one, is read as the adversarial label.
+        predicted: The class that it is read as.
+        successes: How many of the trials are read as the adversarial label.
+        trials: Targets, or test images with the trigger.
         clean_accuracy: Share of clean test images that are read right, in [0, 1].
+        source_accuracy: The same over the target's class alone.
     """
 
     setup: int
     defense: str
     success: bool
     predicted: int
+    successes: int
+    trials: int
     clean_accuracy: float
+    source_accuracy: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,16 +44,16 @@ class Watch:
 
     Attributes:
         names: Setup and defence of every member.
-        targets: ``(M, ...)`` each member's target, as the members take their inputs.
-        adversarial_labels: ``(M,)`` int64.
-        test_inputs: ``(T, ...)`` clean test split.
+        poison_sets: Each member's own: what counts as success on which test rows.
+        test_inputs: ``(T, ...)`` clean test split, as the members take their inputs.
+        triggered_inputs: The same with a backdoor's trigger; None for attacks on targets.
         test_labels: ``(T,)`` int64.
     """
 
     names: Sequence[tuple[int, str]]
-    targets: Tensor
-    adversarial_labels: Tensor
+    poison_sets: Sequence[PoisonSet]
     test_inputs: Tensor
+    triggered_inputs: Tensor | None
     test_labels: Tensor
 
 
@@ -77,7 +84,7 @@ class EnsembleScores(Callback):
             own = [score for score in self.scores if score.defense == defense]
             pl_module.log_dict(
                 {
-                    f"target_misclassification/{defense}": sum(s.success for s in own) / len(own),
+                    f"target_misclassification/{defense}": sum(s.successes / s.trials for s in own) / len(own),
                     f"test_accuracy/{defense}": sum(s.clean_accuracy for s in own) / len(own),
                 },
                 batch_size=1,
@@ -87,14 +94,30 @@ class EnsembleScores(Callback):
 @torch.no_grad()
 def evaluate(module: L.LightningModule, watch: Watch) -> list[Score]:
     """Score every member of an ensemble, or a single classifier as an ensemble of one."""
-    predictions: Tensor = module.member_predictions(watch.test_inputs.to(module.device)).cpu()  # type: ignore[operator]
-    classes = max(2, int(max(watch.test_labels.max(), predictions.max())) + 1)
-    accuracy = multiclass_accuracy(
-        predictions, watch.test_labels.expand_as(predictions), classes, average="micro", multidim_average="samplewise"
-    )
-    # Every member predicts every target; its own is on the diagonal.
-    targets = module.member_predictions(watch.targets.to(module.device)).cpu().diagonal()  # type: ignore[operator]
-    return [
-        Score(setup, defense, bool(found == wanted), int(found), float(share))
-        for (setup, defense), found, wanted, share in zip(watch.names, targets, watch.adversarial_labels, accuracy, strict=True)
-    ]
+    labels = watch.test_labels
+
+    def predict(inputs: Tensor) -> Tensor:
+        predictions: Tensor = module.member_predictions(inputs.to(module.device)).cpu()  # type: ignore[operator]
+        return predictions
+
+    clean = predict(watch.test_inputs)
+    tested = clean if watch.triggered_inputs is None else predict(watch.triggered_inputs)
+    classes = max(2, int(max(labels.max(), clean.max())) + 1)
+    accuracy = multiclass_accuracy(clean, labels.expand_as(clean), classes, average="micro", multidim_average="samplewise")
+    scores = []
+    for member, ((number, defense), poisons) in enumerate(zip(watch.names, watch.poison_sets, strict=True)):
+        setup, rows = poisons.setup, poisons.trials(labels)
+        source, target = labels == setup.target_label, int(tested[member, setup.target_index])
+        scores.append(
+            Score(
+                setup=number,
+                defense=defense,
+                success=target == setup.adversarial_label,
+                predicted=target,
+                successes=int((tested[member, rows] == setup.adversarial_label).sum()),
+                trials=len(rows),
+                clean_accuracy=float(accuracy[member]),
+                source_accuracy=float((clean[member, source] == setup.target_label).float().mean()),
+            )
+        )
+    return scores

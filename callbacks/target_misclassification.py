@@ -1,4 +1,4 @@
-"""Watching one classifier: is the target of the attack misread, and as what."""
+"""Watching one classifier: how much of what the attack aims at is misread as it wants."""
 
 import lightning as L
 import torch
@@ -8,10 +8,10 @@ from attacks.poison_set import PoisonSet
 
 
 class TargetMisclassification(Callback):
-    """Logs, next to test accuracy, whether each target is read as its adversarial label.
+    """Logs, next to test accuracy, the share of targets (backdoors: of triggered test images) read as the adversarial label.
 
-    Targets come from the datamodule (a `PoisonedDataModule`, however it is wrapped); without any the callback is silent.
-    Every rank evaluates all targets, so that the value is the same everywhere without a collective.
+    Poisons come from the datamodule (a `PoisonedDataModule`, however it is wrapped); without any the callback is silent.
+    Every rank evaluates all of them, so that the value is the same everywhere without a collective.
     """
 
     def _log(self, trainer: L.Trainer, module: L.LightningModule, prefix: str) -> None:
@@ -19,10 +19,13 @@ class TargetMisclassification(Callback):
         poison_sets: list[PoisonSet] = find() if find is not None else []
         if not poison_sets or trainer.sanity_checking:
             return
-        images = torch.stack([p.target for p in poison_sets]).to(module.device)
-        with torch.no_grad():
-            predicted = module.member_predictions(images)[0].tolist()  # type: ignore[operator]
-        hits = [float(p.setup.adversarial_label == found) for p, found in zip(poison_sets, predicted, strict=True)]
+        test = trainer.datamodule.split("test")  # type: ignore[attr-defined]
+        hits = []
+        for poisons in poison_sets:
+            images = poisons.tested_images(test.images, test.labels).split(512)
+            with torch.no_grad():
+                predicted = torch.cat([module.member_predictions(part.to(module.device))[0] for part in images])  # type: ignore[operator]
+            hits.append(float((predicted == poisons.setup.adversarial_label).float().mean()))
         own = {f"{prefix}/target_misclassification/setup_{p.setup.index}": h for p, h in zip(poison_sets, hits, strict=True)}
         module.log_dict({f"{prefix}/target_misclassification": sum(hits) / len(hits), **own}, rank_zero_only=False)
 

@@ -10,7 +10,7 @@ from defenses.jpeg import jpeg
 from defenses.row_noise import row_noise
 from errors import InputError
 
-DefenseName = Literal["none", "noise_only", "denoise_only", "jpeg", "diffusion"]
+DefenseName = Literal["no_attack", "none", "noise_only", "denoise_only", "jpeg", "diffusion"]
 DEFENSES: tuple[DefenseName, ...] = get_args(DefenseName)
 
 _NOISED = ("noise_only", "diffusion")
@@ -21,6 +21,7 @@ class Defense:
     """A function from rows of a training set to what is trained on instead; labels and order are not its business.
 
     - ``none``: the images as they are.
+    - ``no_attack``: likewise, and the experiment leaves its bases unperturbed: what would have happened anyway.
     - ``noise_only``: Gaussian noise of standard deviation sigma, clipped to [0, 1].
     - ``denoise_only``: the denoiser at its lowest timestep without noise, the limit sigma -> 0.
     - ``jpeg``: JPEG at ``jpeg_quality``.
@@ -88,7 +89,7 @@ class Defense:
         Returns:
             ``(B, C, H, W)`` uint8.
         """
-        if self.name == "none":
+        if self.name in ("none", "no_attack"):
             return images
         if self.name == "jpeg":
             return jpeg(images.cpu(), self.jpeg_quality).to(images.device)

@@ -1,6 +1,6 @@
 """The model that a user trains for real: one classifier, from scratch or a fresh head on frozen features."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.nn import functional
 from torchmetrics.classification import MulticlassAccuracy
 
 from attacks.augmentation import augment, draw_augmentation
+from attacks.pgd import pgd, uniform_in_ball
 from errors import InputError
 from lightning_modules.backbones import Backbone, BackboneName, build_backbone
 from lightning_modules.recipe import Recipe, step_generator
@@ -47,6 +48,8 @@ class ClassifierModule(L.LightningModule):
         super().__init__()
         self.save_hyperparameters(ignore=["recipe"])
         self.recipe = Recipe() if recipe is None else recipe
+        if features is not None:
+            refuse_adversarial_head(self.recipe)
         self.net: Backbone = build_backbone(
             backbone, in_channels=in_channels, num_classes=num_classes, mean=mean, std=std, seed=seed
         )
@@ -78,9 +81,13 @@ class ClassifierModule(L.LightningModule):
         return predicted[None]
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Cross-entropy on one augmented batch."""
+        """Cross-entropy on one augmented, and if so asked adversarial, batch."""
         images, labels = batch
-        logits = self(augmented(images.float() / 255, self.recipe, [self.seed], self.global_step))
+        inputs = augmented(images.float() / 255, self.recipe, [self.seed], self.global_step)
+        (inputs,) = adversarial(
+            self, lambda many: self(many[0])[None], inputs[None], labels[None], self.recipe, [self.seed], self.global_step
+        )
+        logits = self(inputs)
         loss = functional.cross_entropy(logits, labels)
         self.train_accuracy(logits, labels)
         self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True)
@@ -127,7 +134,60 @@ def augmented(images: Tensor, recipe: Recipe, seeds: Sequence[int], step: int) -
     return augment(images, torch.cat(views).to(images.device), recipe.max_shift)
 
 
-def load_weights(module: torch.nn.Module, path: Path, prefix: str = "") -> None:
+def adversarial(
+    module: torch.nn.Module,
+    logits_of: Callable[[Tensor], Tensor],
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    step: int,
+) -> Tensor:
+    """The inner maximisation of Madry et al. (2018), equation (2.1), for one or more members, if the recipe asks for it.
+
+    The module is in evaluation mode meanwhile: the ascent would otherwise push as many batches of half-made examples through
+    the running statistics of batch normalisation as it has steps, where training sees one; and with batch statistics an
+    image's example would depend on its neighbours.
+
+    Args:
+        module: What is put in evaluation mode, and back.
+        logits_of: ``(M, B, C, H, W)`` to ``(M, B, classes)``.
+        images: ``(M, B, C, H, W)`` float in [0, 1].
+        labels: ``(M, B)`` int64.
+        seeds: M member seeds, for random starts.
+        step: Training step, from 0.
+    """
+    budget = recipe.adversarial_budget
+    if budget is None:
+        return images
+
+    def losses_of(hard: Tensor) -> Tensor:
+        return functional.cross_entropy(logits_of(hard).flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
+
+    was_training = module.training
+    module.eval()
+    starts = [uniform_in_ball(own, budget, step_generator(seed, step, 1)) for own, seed in zip(images, seeds, strict=True)]
+    hard = pgd(
+        losses_of, torch.stack(starts), images, budget, steps=recipe.adversarial_steps, step_size=recipe.adversarial_step
+    )
+    module.train(was_training)
+    return hard
+
+
+def refuse_adversarial_head(recipe: Recipe) -> None:
+    """A linear head on frozen features has no images to train it against.
+
+    Raises:
+        InputError: If the recipe asks for it.
+    """
+    if recipe.adversarial_budget is not None:
+        raise InputError(
+            f"adversarial_eps of a recipe is {recipe.adversarial_eps}: adversarial training needs a whole network and its "
+            "images, not a head on frozen features; set it to 0"
+        )
+
+
+def load_weights(module: torch.nn.Module, path: Path, prefix: str = "", option: str = "--model.features") -> None:
     """Load a safetensors file, or the part of it under ``prefix``, strictly.
 
     Raises:
@@ -139,4 +199,4 @@ def load_weights(module: torch.nn.Module, path: Path, prefix: str = "") -> None:
         module.load_state_dict(own)
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"cannot load weights from {path}: {reason} (--model.features)") from error
+        raise InputError(f"cannot load weights from {path}: {reason} ({option})") from error

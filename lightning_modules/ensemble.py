@@ -1,7 +1,8 @@
 """Many models in one fit: parameters stacked along a leading dimension, trained together and independent of each other."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -11,8 +12,8 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from lightning_modules.classifier import augmented
-from lightning_modules.recipe import Recipe, epoch_order
+from lightning_modules.classifier import adversarial, augmented, refuse_adversarial_head
+from lightning_modules.recipe import Recipe, epoch_order, step_generator
 
 State = dict[str, Tensor]
 
@@ -22,18 +23,20 @@ class EnsembleData:
     """The training sets of M members that share most of their rows.
 
     Attributes:
-        pool: ``(P, ...)`` uint8 images or float features: every row that any member trains on, once.
+        pool: ``(V * P, ...)`` uint8 images or float features: every row that any member trains on, once per view.
         labels: ``(P,)`` int64.
-        rows: ``(M, N)`` int64: the pool rows that make up each member's training set, in order.
+        rows: ``(M, N)`` int64 below P: the rows that make up each member's training set, in order.
+        views: V, how many augmented versions of every row there are, one after another; each step takes one at random.
     """
 
     pool: Tensor
     labels: Tensor
     rows: Tensor
+    views: int = 1
 
     def members(self, chosen: Sequence[int]) -> "EnsembleData":
         """The same pool seen by some of the members."""
-        return EnsembleData(self.pool, self.labels, self.rows[list(chosen)])
+        return replace(self, rows=self.rows[list(chosen)])
 
 
 class _MemberOrder(Sampler[Tensor]):
@@ -73,6 +76,8 @@ class EnsembleModule(L.LightningModule):
         data: The members' training sets, in the same order.
         recipe: How all are trained.
         members_per_block: Bounds the memory of one forward and backward pass.
+        frozen_statistics: Train in evaluation mode, so that batch normalization keeps the statistics it came with, as
+            fine-tuning does in Zhu et al. (2019).
     """
 
     def __init__(
@@ -82,10 +87,13 @@ class EnsembleModule(L.LightningModule):
         data: EnsembleData,
         recipe: Recipe,
         members_per_block: int = 16,
+        frozen_statistics: bool = False,
     ) -> None:
         super().__init__()
+        if data.pool.ndim != 4:
+            refuse_adversarial_head(recipe)
         self.automatic_optimization = False
-        self.seeds, self.recipe = list(seeds), recipe
+        self.seeds, self.recipe, self.frozen_statistics = list(seeds), recipe, frozen_statistics
         self.blocks = [range(i, min(i + members_per_block, len(seeds))) for i in range(0, len(seeds), members_per_block)]
         # In a list, so that the template and the pool are no part of this module's state.
         self._data = [data]
@@ -104,7 +112,7 @@ class EnsembleModule(L.LightningModule):
     def train(self, mode: bool = True) -> "EnsembleModule":
         """Training mode for the members too."""
         super().train(mode)
-        self._template[0].train(mode)
+        self._template[0].train(mode and not self.frozen_statistics)
         return self
 
     def block_state(self, number: int) -> tuple[State, State]:
@@ -136,7 +144,7 @@ class EnsembleModule(L.LightningModule):
             return result
 
         if self._linear or inputs.device.type != "cpu":
-            stacked: Tensor = vmap(one)(parameters, buffers, inputs)
+            stacked: Tensor = vmap(one, randomness="different")(parameters, buffers, inputs)
             return stacked
         # unbind, not indexing: its gradient is one stack, not one zero-filled tensor a member.
         split = {name: parameter.unbind(0) for name, parameter in parameters.items()}
@@ -174,7 +182,8 @@ class EnsembleModule(L.LightningModule):
     def on_fit_start(self) -> None:
         """Move the pool to where it is gathered from."""
         data = self._data[0]
-        self._data[0] = EnsembleData(*(t.to(self.device) for t in (data.pool, data.labels, data.rows)))
+        moved = {name: getattr(data, name).to(self.device) for name in ("pool", "labels", "rows")}
+        self._data[0] = replace(data, **moved)
 
     def training_step(self, order: Tensor, batch_idx: int) -> None:
         """One step of every member on its own batch; ``order`` is ``(M, B)`` positions in the members' sets."""
@@ -185,16 +194,26 @@ class EnsembleModule(L.LightningModule):
         losses = []
         for number, block in enumerate(self.blocks):
             own = rows[block.start : block.stop]
-            inputs = _as_float(data.pool[own])
+            inputs = _as_float(data.pool[own + self._views(block, own.shape[1]).to(own) * len(data.labels)])
             if data.pool.ndim == 4:
                 seeds = self.seeds[block.start : block.stop]
                 inputs = augmented(inputs.flatten(0, 1), self.recipe, seeds, self._step).unflatten(0, own.shape)
+                logits_of = partial(self.block_logits, number)
+                inputs = adversarial(self, logits_of, inputs, data.labels[own], self.recipe, seeds, self._step)
             logits = self.block_logits(number, inputs)
             loss = functional.cross_entropy(logits.flatten(0, 1), data.labels[own].flatten(), reduction="sum") / own.shape[1]
             self.manual_backward(loss)
             losses.append(loss.detach())
         optimizer.step()
         self.log("train/loss", torch.stack(losses).sum() / len(self.seeds), on_step=False, on_epoch=True, batch_size=1)
+
+    def _views(self, block: range, width: int) -> Tensor:
+        """``(m, B)`` int64: which cached view of each row the members take in this step."""
+        views = self._data[0].views
+        if views == 1:
+            return torch.zeros(len(block), width, dtype=torch.int64)
+        drawn = [torch.randint(views, (width,), generator=step_generator(self.seeds[m], self._step)) for m in block]
+        return torch.stack(drawn)
 
     @property
     def _step(self) -> int:

@@ -2,20 +2,20 @@
 
 import time
 
-import torch
 from torch import Tensor
 
 from attacks.poison_set import PoisonSet
+from attacks.surrogate import Surrogate
 from datamodules.poison_files import load_poisons, poison_path, save_poisons
 from datamodules.progress import StoreProgress
 from errors import InputError
-from lightning_modules.backbones import Backbone
 from ranks import Ranks
 from stages.experiment import Experiment
 from stages.launch import Threads
+from stages.surrogates import retrainer
 
 
-def craft_poisons(experiment: Experiment, surrogates: list[Backbone], ranks: Ranks) -> list[PoisonSet]:
+def craft_poisons(experiment: Experiment, surrogates: list[Surrogate], ranks: Ranks) -> list[PoisonSet]:
     """Craft what is missing and read everything back, validated, on every rank.
 
     Setups are grouped by number, not by rank, so that each batch's arithmetic is the same for any number of ranks.
@@ -41,7 +41,14 @@ def craft_poisons(experiment: Experiment, surrogates: list[Backbone], ranks: Ran
         for batch in own:
             started = time.perf_counter()
             crafted = experiment.attack.craft(
-                batch, train.images, train.labels, test.images, surrogates, device=ranks.device, progress=progress
+                batch,
+                train.images,
+                train.labels,
+                test.images,
+                surrogates,
+                device=ranks.device,
+                progress=progress,
+                retrain=retrainer(experiment, ranks),
             )
             seconds = (time.perf_counter() - started) / len(batch)
             for poisons in crafted:
@@ -49,8 +56,9 @@ def craft_poisons(experiment: Experiment, surrogates: list[Backbone], ranks: Ran
     ranks.barrier("poisons crafted")
     loaded = [load_poisons(poison_path(folder, setup.index)) for setup in setups]
     for setup, poisons in zip(setups, loaded, strict=True):
-        same = torch.equal(torch.from_numpy(poisons.setup.base_indices), torch.from_numpy(setup.base_indices))
-        if not same or poisons.setup.target_index != setup.target_index:
+        # An attack that selects its bases has its own choice of them, of the same class.
+        found = poisons.setup.seed, poisons.setup.target_indices, poisons.setup.adversarial_label
+        if found != (setup.seed, setup.target_indices, setup.adversarial_label):
             raise InputError(f"{poison_path(folder, setup.index)} belongs to another setup: remove it (--name)")
         poisons.check_against(train.images, train.labels, test.labels)
     return loaded

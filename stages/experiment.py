@@ -1,12 +1,12 @@
-"""One experiment: every choice that its numbers depend on, checked before anything is computed."""
+"""One experiment: every choice that its numbers depend on."""
 
+import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from attacks import Attack
 from attacks.base import Scenario
@@ -17,8 +17,9 @@ from defenses.denoiser import Denoiser, load_denoiser
 from defenses.switch import DEFENSES, Defense, DefenseName
 from errors import InputError
 from files import digest
-from lightning_modules.backbones import BACKBONES, BackboneName
+from lightning_modules.backbones import BackboneName
 from lightning_modules.recipe import Recipe
+from stages.rows import public_split, rows_of
 
 
 @dataclass
@@ -28,23 +29,34 @@ class Experiment:
     Args:
         data: Where images come from.
         attack: How poisons are made.
-        scenario: ``transfer`` (a fresh head on frozen features that the attacker knows) or ``from_scratch``.
-        backbone: Network of surrogates and victims.
+        scenario: ``transfer`` (a fresh head on frozen features), ``fine_tune`` (a fresh head, and all layers trained on), or
+            ``from_scratch``.
+        outside_threat_model: Try an attack in a scenario that its paper makes no claim about, as the public benchmark does.
+        backbone: Network of surrogates and victims where the next two do not say otherwise.
+        surrogate_backbones: Architectures of the attacker's ensemble; by default the backbone.
+        victims: Networks that the poisons are tried on; one that is not among the surrogates' is black box.
         num_setups: How many setups (target, bases, seed) to try; none is discarded.
-        setups: JSON file of the public benchmark's setups; drawn by seed without it.
+        setups: File of the public benchmark's setups, its pickle or JSON; drawn by seed without it.
         train_size: Size of each victim's training set when setups come from a file; by default the whole training split.
         num_poisons: Poisons per setup when setups are drawn.
-        surrogates: How many networks the attacker trains; in transfer learning the victim's frozen features are the first.
-        feature_recipe: How surrogates are trained: on public images (transfer), or on the clean training set (from scratch).
+        num_targets: Targets per setup when setups are drawn, all of one class.
+        surrogates: How many networks of each architecture the attacker trains.
+        surrogate_weights: safetensors files, one for each surrogate architecture, instead of training them.
+        dropout: Between the blocks of surrogates and extractors; Bullseye and Convex Polytope keep it on while crafting.
+        pretraining: Data that extractors and surrogates are trained on in transfer and fine-tuning; by default the public part.
+        feature_recipe: How extractors and surrogates are trained.
+        robust_recipe: The same for an attack that needs adversarially trained surrogates; set its adversarial_eps.
         victim_recipe: How victims are trained.
-        defenses: What is compared; ``none`` is the undefended run.
+        head_views: Augmented views of every image whose features are cached for linear heads, if the recipe augments.
+        precision: Of the surrogates while crafting.
+        defenses: What is compared; ``none`` is the undefended run, ``no_attack`` the same with unperturbed bases.
         sigma: Standard deviation of the noise in [0, 1] pixels.
         denoiser: Local diffusers folder, or a Hugging Face id such as google/ddpm-cifar10-32.
         denoise_steps: Model evaluations per image; 1 is one-shot.
         draw: Which independent realisation of the noise.
         jpeg_quality: For the defence ``jpeg``, 1 to 95.
         name: Folder of the results under output_dir; by default data, attack and a digest of all settings.
-        output_dir: Where experiments are kept.
+        output_dir: Where experiments are kept, and under ``models/`` the networks that they share.
         seed: Seeds setups, surrogates, victims and noise.
         setups_per_batch: Setups crafted together.
         sanitize_batch_size: Images denoised together.
@@ -56,14 +68,24 @@ class Experiment:
     data: ArrayDataModule
     attack: Attack
     scenario: Scenario = "transfer"
+    outside_threat_model: bool = False
     backbone: BackboneName = "convnet"
+    surrogate_backbones: list[BackboneName] | None = None
+    victims: list[BackboneName] | None = None
     num_setups: int = 20
     setups: str | None = None
     train_size: int | None = None
     num_poisons: int = 25
+    num_targets: int = 1
     surrogates: int = 1
+    surrogate_weights: list[str] | None = None
+    dropout: float = 0.0
+    pretraining: ArrayDataModule | None = None
     feature_recipe: Recipe = field(default_factory=Recipe)
+    robust_recipe: Recipe = field(default_factory=Recipe)
     victim_recipe: Recipe = field(default_factory=Recipe)
+    head_views: int = 4
+    precision: Literal["float32", "bfloat16"] = "float32"
     defenses: list[DefenseName] = field(default_factory=lambda: list(DEFENSES))
     sigma: float = 0.25
     denoiser: str = "pretrained/digits_denoiser"
@@ -79,29 +101,15 @@ class Experiment:
     threads: int = 1
     wandb_project: str | None = "poison-and-defend"
 
-    def validate(self) -> None:
-        """Refuse what cannot work, reading data and denoiser but computing nothing.
+    @property
+    def attacker_backbones(self) -> list[BackboneName]:
+        """Architectures of the attacker's ensemble."""
+        return [self.backbone] if self.surrogate_backbones is None else self.surrogate_backbones
 
-        Raises:
-            InputError: Naming value, bound and option.
-        """
-        if self.scenario not in self.attack.scenarios:
-            allowed = " or ".join(sorted(self.attack.scenarios))
-            raise InputError(f"{self.attack.name} is an attack on {allowed}, not on {self.scenario} (--scenario)")
-        if self.backbone not in BACKBONES:
-            raise InputError(f"{self.backbone!r} is not a backbone: choose from {', '.join(BACKBONES)} (--backbone)")
-        if not self.defenses or len(set(self.defenses)) != len(self.defenses):
-            raise InputError(f"defenses are {self.defenses}: name at least one, each once (--defenses)")
-        for option in ("num_setups", "surrogates", "setups_per_batch", "sanitize_batch_size", "members_per_block", "threads"):
-            if getattr(self, option) < 1:
-                raise InputError(f"{option} is {getattr(self, option)}: it must be at least 1 (--{option})")
-        if self.seed < 0:
-            raise InputError(f"seed is {self.seed}: it must be at least 0 (--seed)")
-        self.attack.budget.check_shape(self.data.image_shape)
-        self.chosen_setups
-        self.built_defenses
-        if self.scenario == "transfer":
-            self.public
+    @property
+    def victim_backbones(self) -> list[BackboneName]:
+        """Architectures of the victims."""
+        return [self.backbone] if self.victims is None else self.victims
 
     @cached_property
     def chosen_setups(self) -> list[Setup]:
@@ -111,7 +119,10 @@ class Experiment:
         if self.setups is None:
             if self.train_size is not None:
                 raise InputError("train_size goes with setups from a file (--setups)")
-            return draw_setups(train, test, num_setups=self.num_setups, num_poisons=self.num_poisons, seed=self.seed)
+            counts = {"num_setups": self.num_setups, "num_poisons": self.num_poisons, "num_targets": self.num_targets}
+            return draw_setups(train, test, seed=self.seed, **counts)
+        if self.num_targets > 1:
+            raise InputError("num_targets goes with setups drawn by seed, the benchmark's have one (--num_targets)")
         return load_setups(
             Path(self.setups), train, test, num_setups=self.num_setups, train_size=self.train_size, seed=self.seed
         )
@@ -144,7 +155,9 @@ class Experiment:
     def settings(self) -> dict[str, Any]:
         """All that the numbers depend on, as JSON can hold it; not where they are kept or on how many ranks."""
         train, test = self.data.split("train"), self.data.split("test")
-        chosen = [(s.target_index, s.adversarial_label, s.seed, *s.base_indices.tolist()) for s in self.chosen_setups]
+        chosen = [(*s.target_indices, s.adversarial_label, s.seed, *s.base_indices.tolist()) for s in self.chosen_setups]
+        pretrained = None if self.pretraining is None else hash_array(self.pretraining.split("train").images.numpy())
+        weights = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in self.surrogate_weights or ()]
         return {
             "data": {
                 "name": self.data.name,
@@ -153,14 +166,21 @@ class Experiment:
             },
             "attack": self.attack.arguments(),
             "scenario": self.scenario,
-            "backbone": self.backbone,
+            "surrogate_backbones": self.attacker_backbones,
+            "surrogate_weights": weights,
+            "victims": self.victim_backbones,
+            "pretraining": pretrained,
+            "dropout": self.dropout,
+            "precision": self.precision,
             "setups": digest(chosen),
             "num_setups": len(chosen),
             "num_poisons": len(self.chosen_setups[0].base_indices),
             "rows": hash_array(self.rows),
             "surrogates": self.surrogates,
             "feature_recipe": self.feature_recipe.settings(),
+            "robust_recipe": self.robust_recipe.settings() if self.attack.robust_surrogates else None,
             "victim_recipe": self.victim_recipe.settings(),
+            "head_views": self.head_views,
             "defenses": {name: defense.settings() for name, defense in self.built_defenses.items()},
             "seed": self.seed,
             "setups_per_batch": self.setups_per_batch,
@@ -179,31 +199,7 @@ class Experiment:
         """Where everything this experiment makes is kept."""
         return Path(self.output_dir) / self.run_name
 
-
-def rows_of(setups: list[Setup], count: int) -> np.ndarray:
-    """Sorted int64: every row, of ``count``, that a victim of one of the setups trains on."""
-    used = np.zeros(count, bool)
-    for setup in setups:
-        used[setup.rows(count)] = True
-    return np.flatnonzero(used)
-
-
-def used_rows(data: ArrayDataModule, setups: str | None, train_size: int | None, num_setups: int) -> np.ndarray:
-    """The rows that setups from a file train on, or all rows where there is no file."""
-    train, test = data.split("train").labels.numpy(), data.split("test").labels.numpy()
-    if setups is None:
-        return np.arange(len(train))
-    return rows_of(load_setups(Path(setups), train, test, num_setups=num_setups, train_size=train_size, seed=0), len(train))
-
-
-def public_split(data: ArrayDataModule, used: np.ndarray) -> Split:
-    """The data set's public part or, if it has none, the training rows that are not in ``used``.
-
-    Raises:
-        InputError: If neither exists.
-    """
-    train = data.split("train")
-    if len(used) < len(train):
-        rest = np.setdiff1d(np.arange(len(train)), used)
-        return Split(train.images[torch.from_numpy(rest)], train.labels[torch.from_numpy(rest)])
-    return data.split("public")
+    @property
+    def models_folder(self) -> Path:
+        """Where trained surrogates and extractors are kept by content, for all experiments beside this one."""
+        return Path(self.output_dir) / "models"

@@ -1,6 +1,9 @@
-"""Training many models at once with all ranks, and the surrogates that an attacker starts from."""
+"""Training many models at once with all ranks, and keeping them by content."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -9,14 +12,14 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from callbacks.fit_progress import FitProgress
-from datamodules import Split
-from files import write_bytes
-from lightning_modules.backbones import Backbone, build_backbone
+from datamodules import ArrayDataModule, Split
+from datamodules.store import hash_array
+from files import digest, write_bytes
+from lightning_modules.backbones import Backbone, BackboneName, build_backbone
 from lightning_modules.classifier import load_weights
 from lightning_modules.ensemble import EnsembleData, EnsembleModule, State
 from lightning_modules.recipe import Recipe
 from ranks import Ranks
-from stages.experiment import Experiment
 from stages.launch import Threads, local_trainer
 
 
@@ -38,8 +41,9 @@ def fit_members(
     text: str,
     callbacks: Callable[[list[int]], Sequence[Callback]] = lambda members: (),
     logger: Logger | None = None,
+    frozen_statistics: bool = False,
 ) -> dict[int, State]:
-    """Train all members, each on one rank, in one fit per rank.
+    """Train all members, each on one rank, in one fit per rank; without a ``text`` no progress is shown.
 
     A rank that has no member trains a copy of the first: callbacks may hold collectives, which every rank must join.
 
@@ -48,82 +52,125 @@ def fit_members(
     """
     members = share_members(len(seeds), per_block, ranks)
     trained = members or [0]
-    module = EnsembleModule(build, [seeds[m] for m in trained], data.members(trained), recipe, per_block)
-    hooks = [*callbacks(trained), FitProgress(text, enabled=ranks.rank == 0)]
+    module = EnsembleModule(build, [seeds[m] for m in trained], data.members(trained), recipe, per_block, frozen_statistics)
+    hooks = [*callbacks(trained), FitProgress(text, enabled=ranks.rank == 0 and bool(text))]
     with Threads(threads):
         local_trainer(ranks, epochs=recipe.epochs, callbacks=hooks, logger=logger).fit(module)
     return {member: module.member_state(place) for place, member in enumerate(members)}
 
 
-def backbone_builder(experiment: Experiment) -> Callable[[int], Backbone]:
-    """Seed to an untrained backbone for the experiment's data."""
-    data = experiment.data
+@dataclass(frozen=True, eq=False)
+class ModelSpec:
+    """All that a trained network depends on.
 
-    def build(seed: int) -> Backbone:
+    Attributes:
+        split: What it is trained on; its classes are ``0..num_classes - 1``.
+        dropout: Between blocks.
+    """
+
+    backbone: BackboneName
+    seed: int
+    recipe: Recipe
+    split: Split
+    num_classes: int
+    data: ArrayDataModule
+    dropout: float = 0.0
+    threads: int = 1
+
+    def build(self, seed: int | None = None) -> Backbone:
+        """The untrained network, of another seed if one is given."""
         return build_backbone(
-            experiment.backbone,
-            in_channels=data.image_shape[0],
-            num_classes=data.num_classes,
-            mean=data.mean,
-            std=data.std,
-            seed=seed,
+            self.backbone,
+            in_channels=self.split.images.shape[1],
+            num_classes=self.num_classes,
+            mean=self.data.mean,
+            std=self.data.std,
+            seed=self.seed if seed is None else seed,
+            dropout=self.dropout,
         )
 
-    return build
+    @cached_property
+    def group(self) -> str:
+        """What members of one fit share."""
+        settings = {
+            "backbone": self.backbone,
+            "recipe": self.recipe.settings(),
+            "images": hash_array(self.split.images.numpy()),
+            "labels": hash_array(self.split.labels.numpy()),
+            "num_classes": self.num_classes,
+            "normalization": [self.data.mean, self.data.std],
+            "dropout": self.dropout,
+            "threads": self.threads,
+        }
+        return digest(settings)
+
+    @property
+    def file_name(self) -> str:
+        """Depends on content alone, so that all setups, attacks and experiments with this network share it."""
+        return f"{self.backbone}-{digest([self.group, self.seed])}.safetensors"
 
 
-def surrogate_seeds(experiment: Experiment) -> list[int]:
-    """Seeds that no victim shares: those count from zero per setup, these from the top."""
-    return [2**62 - 1 - 7919 * (experiment.seed * 1000 + number) for number in range(experiment.surrogates)]
+def trained_models(
+    specs: Sequence[ModelSpec], folder: Path, ranks: Ranks, text: str, logger: Logger | None = None
+) -> list[Backbone]:
+    """Networks by content: read from ``folder``, where missing ones are first trained by all ranks and kept.
 
-
-def train_surrogates(experiment: Experiment, ranks: Ranks, logger: Logger | None = None) -> list[Backbone]:
-    """The attacker's models: trained once, kept in the experiment's folder, read back on every rank."""
-    build, seeds = backbone_builder(experiment), surrogate_seeds(experiment)
-    folder = experiment.folder / "surrogates"
-    paths = [folder / f"{experiment.backbone}_{number}.safetensors" for number in range(len(seeds))]
-    ranks.barrier("before surrogates")
-    missing = [path for path in paths if not path.exists()]
+    Returns:
+        In the order of ``specs``, on every rank: in evaluation mode on its device, their parameters frozen.
+    """
+    paths = [folder / spec.file_name for spec in specs]
+    ranks.barrier("before models")
+    missing = {path: spec for path, spec in zip(paths, specs, strict=True) if not path.exists()}
     # All ranks must have looked before one of them writes.
-    ranks.barrier("surrogates counted")
-    if missing:
+    ranks.barrier("models counted")
+    for group in dict.fromkeys(spec.group for spec in missing.values()):
+        own = [(path, spec) for path, spec in missing.items() if spec.group == group]
         folder.mkdir(parents=True, exist_ok=True)
-        split = experiment.public if experiment.scenario == "transfer" else _clean_training_set(experiment)
-        data = EnsembleData(split.images, split.labels, torch.arange(len(split)).expand(len(seeds), -1))
+        split = own[0][1].split
         states = fit_members(
-            build,
-            seeds,
-            data,
-            experiment.feature_recipe,
+            own[0][1].build,
+            [spec.seed for _, spec in own],
+            EnsembleData(split.images, split.labels, torch.arange(len(split)).expand(len(own), -1)),
+            own[0][1].recipe,
             ranks,
             per_block=1,
-            threads=experiment.threads,
-            text=f"train {len(seeds)} surrogate{'s' * (len(seeds) > 1)} on {len(split)} images",
+            threads=own[0][1].threads,
+            text=f"train {len(own)} {own[0][1].backbone} ({text}) on {len(split)} images",
             logger=logger,
         )
         for number, state in states.items():
-            write_bytes(paths[number], save({k: v.contiguous() for k, v in state.items()}))
-        ranks.barrier("surrogates saved")
+            write_bytes(own[number][0], save({k: v.contiguous() for k, v in state.items()}))
+    ranks.barrier("models saved")
     models = []
-    for seed, path in zip(seeds, paths, strict=True):
-        model = build(seed)
+    for path, spec in zip(paths, specs, strict=True):
+        model = spec.build()
         load_weights(model, path)
-        models.append(model.to(ranks.device).eval().requires_grad_(False))
+        models.append(frozen(model, ranks.device))
     return models
 
 
-def _clean_training_set(experiment: Experiment) -> Split:
-    """From scratch the attacker knows the training set but not the victim's initialisation (grey box)."""
-    train, rows = experiment.data.split("train"), torch.from_numpy(experiment.rows)
-    return Split(train.images[rows], train.labels[rows])
+def frozen(model: Backbone, device: torch.device) -> Backbone:
+    """The model on ``device``, in evaluation mode, without gradients of its own."""
+    return model.to(device).eval().requires_grad_(False)
 
 
 @torch.no_grad()
-def extract_features(model: Backbone, images: Tensor, device: torch.device, batch_size: int = 256) -> Tensor:
-    """Penultimate features ``(N, F)`` float32 on the CPU, in batches of constant shape."""
+def extract_features(
+    model: Backbone,
+    images: Tensor,
+    device: torch.device,
+    batch_size: int = 256,
+    transform: Callable[[Tensor, Tensor], Tensor] = lambda images, rows: images,
+) -> Tensor:
+    """Penultimate features ``(N, F)`` float32 on the CPU, in batches of constant shape.
+
+    Args:
+        images: ``(N, C, H, W)`` uint8.
+        transform: Applied to float images in [0, 1] and their positions.
+    """
     parts = []
     for start in range(0, len(images), batch_size):
         rows = torch.arange(start, start + batch_size).clamp_max(len(images) - 1)
-        batch = images[rows].to(device).float() / 255
+        batch = transform(images[rows].to(device).float() / 255, rows)
         parts.append(model.features(batch)[: len(images) - start].cpu())
     return torch.cat(parts)

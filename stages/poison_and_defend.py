@@ -15,16 +15,19 @@ from datamodules.progress import announce
 from defenses.switch import DefenseName
 from errors import InputError
 from files import make_folder, write_bytes, write_json
+from lightning_modules.backbones import BackboneName
 from ranks import Ranks
 from reports.figures import contact_sheet
 from reports.records import Record, provenance, read_results, revision, write_results, write_summary
 from reports.table import print_summary
+from stages.checks import check_experiment
 from stages.craft import craft_poisons
 from stages.experiment import Experiment
+from stages.feature_space import save_tested
 from stages.launch import Launch
-from stages.models import train_surrogates
 from stages.report import picture_panel, write_report
 from stages.sanitize import Sanitized, sanitize_all
+from stages.surrogates import attacker_models, knowledge
 from stages.victims import train_victims
 
 
@@ -44,7 +47,7 @@ def run(experiment: Experiment, launch: Launch, config: str, *, until: str = "re
         InputError: If the input is bad, or the folder holds an experiment with other settings.
     """
     started = time.perf_counter()
-    experiment.validate()
+    check_experiment(experiment)
     folder = experiment.folder
     make_folder(Path(experiment.output_dir), "--output_dir")
     claim(folder, experiment.settings)
@@ -61,14 +64,16 @@ def run(experiment: Experiment, launch: Launch, config: str, *, until: str = "re
         announce(f"{folder} is complete; nothing is done twice", ranks)
         records = read_results(results)
     else:
-        surrogates, poison_sets = _craft(experiment, config, ranks)
+        poison_sets = _craft(experiment, config, ranks)
         if until == "craft":
             announce(f"poisons of {len(poison_sets)} setups are in {folder / 'poisons'}", ranks)
             return folder
         sanitized = _sanitize(experiment, poison_sets, config, ranks)
         logger = _logger(experiment, "train", config) if ranks.rank == 0 else None
-        scores, seconds = train_victims(experiment, surrogates, poison_sets, sanitized, ranks, logger)
-        records = make_records(experiment, poison_sets, scores, seconds)
+        records = []
+        for victim in experiment.victim_backbones:
+            scores, seconds = train_victims(experiment, victim, poison_sets, sanitized, ranks, logger)
+            records += make_records(experiment, victim, poison_sets, scores, seconds)
         if ranks.rank == 0:
             write_json(folder / "provenance.json", provenance(str(ranks.device), ranks.world))
             write_results(results, records)
@@ -104,18 +109,20 @@ def _logger(experiment: Experiment, job_type: str, config: str) -> Any:
     return make_logger(experiment.wandb_project, experiment.run_name, job_type, experiment.folder, yaml.safe_load(config))
 
 
-def _craft(experiment: Experiment, config: str, ranks: Ranks) -> tuple[list[Any], list[PoisonSet]]:
+def _craft(experiment: Experiment, config: str, ranks: Ranks) -> list[PoisonSet]:
     logger = _logger(experiment, "craft", config) if ranks.rank == 0 else None
-    surrogates = train_surrogates(experiment, ranks, logger)
+    surrogates = attacker_models(experiment, ranks, logger)
     poison_sets = craft_poisons(experiment, surrogates, ranks)
     if ranks.rank == 0:
         if logger is not None:
             columns = ["setup", "target_index", "target_label", "adversarial_label", "objective"]
             logger.log_table("poisons", columns, [[p.to_record()[c] for c in columns] for p in poison_sets])
-        sheets = [contact_sheet(p) for p in poison_sets[:4]]
+        test = experiment.data.split("test")
+        sheets = [contact_sheet(p, p.tested_images(test.images, test.labels)) for p in poison_sets[:4]]
         log_images(logger, "base_poison_difference", sheets, [f"setup {p.setup.index}" for p in poison_sets[:4]])
         finish(logger)
-    return surrogates, poison_sets
+        save_tested(experiment, poison_sets)
+    return poison_sets
 
 
 def _sanitize(experiment: Experiment, poison_sets: list[PoisonSet], config: str, ranks: Ranks) -> dict[DefenseName, Sanitized]:
@@ -131,8 +138,10 @@ def _sanitize(experiment: Experiment, poison_sets: list[PoisonSet], config: str,
     return sanitized
 
 
-def make_records(experiment: Experiment, poison_sets: list[PoisonSet], scores: list[Score], seconds: float) -> list[Record]:
-    """One JSON object per setup and defence."""
+def make_records(
+    experiment: Experiment, victim: BackboneName, poison_sets: list[PoisonSet], scores: list[Score], seconds: float
+) -> list[Record]:
+    """One JSON object per setup and defence, for one victim architecture."""
     sets = {p.setup.index: p for p in poison_sets}
     name = revision()
     return [
@@ -149,11 +158,17 @@ def make_records(experiment: Experiment, poison_sets: list[PoisonSet], scores: l
             "eps": experiment.attack.budget.eps,
             "defense": score.defense,
             "sigma": experiment.built_defenses[score.defense].sigma,  # type: ignore[index]
+            "victim": victim,
+            "knowledge": knowledge(experiment.scenario, victim, experiment),
+            "goal": experiment.attack.goal,
             "success": score.success,
             "predicted": score.predicted,
+            "successes": score.successes,
+            "trials": score.trials,
             "clean_accuracy": round(score.clean_accuracy, 6),
+            "source_accuracy": round(score.source_accuracy, 6),
             "objective": sets[score.setup].objective,
-            "backbone": experiment.backbone,
+            "surrogates": experiment.attacker_backbones,
             "seed": sets[score.setup].setup.seed,
             "seconds": round(seconds, 3),
             "revision": name,

@@ -1,53 +1,58 @@
-"""Pictures and the page of an experiment, from its folder alone; can be made again at any time."""
+"""Pictures and pages of experiments, from their folders alone; can be made again at any time."""
 
 import json
+import os
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from attacks.poison_set import PoisonSet
 from datamodules.poison_files import load_poisons
 from defenses.switch import DefenseName, quantize
 from errors import InputError
-from files import write_bytes
-from reports.figures import comparison, contact_sheet, panel, to_png
+from files import make_folder, write_bytes, write_json
+from reports.feature_space import Arm, feature_space, relative_distance
+from reports.figures import comparison, labelled_sheet, panel, to_png
+from reports.labels import attack_label, defense_label
+from reports.overview import overview, render_overview
 from reports.page import render_page
-from reports.records import read_results, summarize
+from reports.records import Record, read_results, summarize
 from stages.experiment import Experiment
 from stages.sanitize import Sanitized
 
 _SHEETS = 3
+_GROUPS = ("base_class", "target_class", "poisons", "targets")
+
+Picture = tuple[str, bytes]
+"""Caption and PNG."""
 
 
 def write_report(folder: Path) -> Path:
     """Write ``figures/*.png`` and ``report.html``.
 
+    Reads ``results.jsonl`` and, where they exist, ``poisons/``, ``figures/tested.npz`` (``setup_000`` and so on: the targets
+    or triggered test images ``(m, C, H, W)`` uint8) and ``figures/features_ARM.npz`` (``base_class``, ``target_class``,
+    ``poisons``, ``targets``: ``(n, F)`` float32, and ``shared``: whether all arms have one extractor).
+
     Raises:
         InputError: If the folder holds no results.
     """
-    records = read_results(folder / "results.jsonl")
-    if not records:
-        raise InputError(f"{folder} holds no results.jsonl: run poison-and-defend first (--run)")
+    records = _results(folder, "--run")
     figures = folder / "figures"
     figures.mkdir(exist_ok=True)
     summary = summarize(records)
-    title = f"{records[0]['dataset']}: {records[0]['attack'].replace('_', ' ')}"
-    chart = to_png(comparison(summary, f"{title}, {summary[0]['n']} setups"))
-    write_bytes(figures / "comparison.png", chart)
+    title = f"{records[0]['dataset']}: {attack_label(records[0]['attack'])}"
+    chart = _kept(figures / "comparison.png", to_png(comparison(summary, f"{title}, {summary[0]['n']} setups")))
     shown = [("Attack success and test accuracy under each defence.", chart)]
     panels = figures / "base_poison_noised_denoised.png"
     if panels.exists():
         shown.append(("What the defence does to poisoned images.", panels.read_bytes()))
-    for path in sorted((folder / "poisons").glob("setup_*.safetensors"))[:_SHEETS]:
-        poisons = load_poisons(path)
-        sheet = figures / f"{path.stem}.png"
-        contact_sheet(poisons).save(sheet)
-        setup = poisons.setup
-        caption = (
-            f"Setup {setup.index}: base, poison, ten times the difference; a test image of class {setup.target_label} "
-            f"is to be read as {setup.adversarial_label}."
-        )
-        shown.append((caption, sheet.read_bytes()))
+    shown += _feature_picture(figures, [row["defense"] for row in summary], records[0]["goal"])
+    shown += _sheets(folder)
     config, made = folder / "config.yaml", folder / "provenance.json"
     page = render_page(
         title,
@@ -59,6 +64,113 @@ def write_report(folder: Path) -> Path:
     )
     write_bytes(folder / "report.html", page.encode())
     return folder / "report.html"
+
+
+def write_overview(folder: Path, runs: list[Path]) -> Path:
+    """Write ``summary.json``, ``figures/overview.png`` and ``report.html`` of several experiments together.
+
+    Args:
+        folder: Made if it does not exist.
+        runs: Folders of experiments, in the order that they are to be shown in.
+
+    Raises:
+        InputError: If there is no run, one holds no results, or the folder cannot be written to.
+    """
+    if not runs:
+        raise InputError("an overview needs at least 1 run (--runs)")
+    rows = [row for run in runs for row in _overview_rows(run, folder)]
+    make_folder(folder / "figures", "--output_dir")
+    write_json(folder / "summary.json", rows)
+    chart = _kept(folder / "figures" / "overview.png", to_png(overview(rows)))
+    title = ", ".join(dict.fromkeys(row["dataset"] for row in rows)) + f": {len(runs)} experiments"
+    write_bytes(folder / "report.html", render_overview(title, rows, chart).encode())
+    return folder / "report.html"
+
+
+def _overview_rows(run: Path, folder: Path) -> list[Record]:
+    records = _results(run, "--runs")
+    page = run / "report.html"
+    # Relative, so that the folders can be moved together; quoted, since a name may hold what an address may not.
+    link = quote(Path(os.path.relpath(page, folder)).as_posix()) if page.exists() else ""
+    own = {"run": run.name, "dataset": records[0]["dataset"], "report": link}
+    return [own | row for row in summarize(records)]
+
+
+def _results(folder: Path, option: str) -> list[Record]:
+    records = read_results(folder / "results.jsonl")
+    if not records:
+        raise InputError(f"{folder} holds no results.jsonl: run poison-and-defend first ({option})")
+    return records
+
+
+def _kept(path: Path, png: bytes) -> bytes:
+    write_bytes(path, png)
+    return png
+
+
+def _sheets(folder: Path) -> list[Picture]:
+    tested = folder / "figures" / "tested.npz"
+    arrays = _read_arrays(tested) if tested.exists() else {}
+    shown = []
+    for path in sorted((folder / "poisons").glob("setup_*.safetensors"))[:_SHEETS]:
+        poisons = load_poisons(path)
+        images: Tensor | None = torch.from_numpy(arrays[path.stem]) if path.stem in arrays else None
+        png = _kept(folder / "figures" / f"{path.stem}.png", to_png(labelled_sheet(poisons, images)))
+        shown.append((_sheet_caption(poisons), png))
+    return shown
+
+
+def _sheet_caption(poisons: PoisonSet) -> str:
+    setup = poisons.setup
+    last = {
+        "targets": f"the test image of class {setup.target_label} that is",
+        "source": f"test images of class {setup.target_label} with the trigger that are",
+        "others": "test images of other classes with the trigger that are",
+    }[poisons.goal]
+    return (
+        f"Setup {setup.index}: bases of class {setup.adversarial_label}, the poisons made of them, ten times the difference "
+        f"around mid-grey, and {last} to be read as class {setup.adversarial_label}."
+    )
+
+
+def _feature_picture(figures: Path, defenses: list[str], goal: str) -> list[Picture]:
+    """Undefended and defended features of the same poisons side by side, if the experiment kept any."""
+    order = [*dict.fromkeys(["none", "diffusion", *defenses])]
+    found = {name: _read_arrays(figures / f"features_{name}.npz") for name in order if _has_features(figures, name)}
+    if not found:
+        return []
+    arms: list[Arm] = [(defense_label(name), {key: arrays[key] for key in _GROUPS}) for name, arrays in found.items()]
+    shared = all(bool(arrays["shared"]) for arrays in found.values())
+    tested = "targets" if goal == "targets" else "triggered images"
+    figure = feature_space(arms, "poisons of one setup in feature space", shared, tested)
+    return [(_feature_caption(arms, shared, tested), _kept(figures / "feature_space.png", to_png(figure)))]
+
+
+def _has_features(figures: Path, name: str) -> bool:
+    return (figures / f"features_{name}.npz").exists()
+
+
+def _feature_caption(arms: list[Arm], shared: bool, tested: str) -> str:
+    """Says what distance the picture shows, and how to read it."""
+    reference = arms[0][1] if shared else None
+    numbers = ", ".join(f"{relative_distance(arrays, reference):.2f} ({label})" for label, arrays in arms)
+    whose = (
+        "All panels show one feature extractor and the same axes."
+        if shared
+        else "Every panel shows its own victim's features and its own axes, so that distances compare in units of the classes'."
+    )
+    return (
+        f"Features of one setup. Poisons carry the label of the base class: where they lie among the {tested}, a classifier "
+        f"that fits them reads that region as the base class; where they lie among the base class, fitting them asks for no "
+        f"such thing. {tested.capitalize()} left of the middle are nearer to the base class along the line between the class "
+        f"means. Distance from the poisons' mean to that of the {tested}, in all dimensions, as a multiple of the distance "
+        f"between the class means: {numbers}. {whose} Two axes show only part of the distances."
+    )
+
+
+def _read_arrays(path: Path) -> dict[str, Any]:
+    with np.load(path) as arrays:
+        return dict(arrays)
 
 
 def picture_panel(

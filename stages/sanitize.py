@@ -38,8 +38,9 @@ def sanitize_all(experiment: Experiment, poison_sets: list[PoisonSet], ranks: Ra
     poison_rows = torch.cat([torch.from_numpy(p.setup.base_indices) for p in poison_sets])
     results: dict[DefenseName, Sanitized] = {}
     for name, defense in experiment.built_defenses.items():
-        if name == "none":
-            results[name] = Sanitized(clean, poisons)
+        if name in ("none", "no_attack"):
+            bases = torch.cat([p.bases for p in poison_sets])
+            results[name] = Sanitized(clean, poisons if name == "none" else bases)
             continue
         parts = []
         for part, images, numbers in (("clean", clean, rows), ("poisons", poisons, poison_rows)):

@@ -11,7 +11,7 @@ from datamodules.poisoned import WrapperDataModule
 from errors import InputError
 from files import make_folder
 from lightning_modules.denoiser import DenoiserModule
-from stages.experiment import public_split, used_rows
+from stages.rows import public_split, used_rows
 
 
 class PublicDataModule(WrapperDataModule):
