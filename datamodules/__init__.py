@@ -2,17 +2,22 @@
 
 from datamodules.arrays import ArraysDataModule
 from datamodules.base import ArrayDataModule, Split
-from datamodules.cifar10 import CIFAR10DataModule
+from datamodules.cifar10 import CIFAR10DataModule, CIFAR100DataModule
 from datamodules.digits import DigitsDataModule
+from datamodules.image_folder import ImageFolderDataModule
 from datamodules.poisoned import PoisonedDataModule
 from datamodules.sanitized import DiffusionSanitizeDataModule
+from datamodules.tiny_imagenet import TinyImageNetDataModule
 
 __all__ = [
     "ArrayDataModule",
     "ArraysDataModule",
     "CIFAR10DataModule",
+    "CIFAR100DataModule",
     "DiffusionSanitizeDataModule",
     "DigitsDataModule",
+    "ImageFolderDataModule",
     "PoisonedDataModule",
     "Split",
+    "TinyImageNetDataModule",
 ]

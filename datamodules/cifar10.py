@@ -1,9 +1,10 @@
-"""CIFAR-10 through torchvision."""
+"""CIFAR-10 and CIFAR-100 through torchvision."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
-from torchvision.datasets import CIFAR10
+from torchvision.datasets import CIFAR10, CIFAR100
 
 from datamodules.base import ArrayDataModule, Split, SplitName, make_split
 from errors import InputError
@@ -15,7 +16,7 @@ class CIFAR10DataModule(ArrayDataModule):
     It has no public part of its own; an experiment whose setups train on a subset takes the rest as public.
 
     Args:
-        root: Folder that holds ``cifar-10-batches-py``.
+        root: Folder that holds torchvision's ``cifar-10-batches-py`` or, for CIFAR-100, ``cifar-100-python``.
         download: Whether torchvision may fetch the archive into ``root``.
         batch_size: Rows per training batch, over all ranks.
         seed: Seeds the order of training rows.
@@ -27,6 +28,9 @@ class CIFAR10DataModule(ArrayDataModule):
     mean = (0.4914, 0.4822, 0.4465)
     std = (0.2023, 0.1994, 0.2010)
 
+    title: ClassVar[str] = "CIFAR-10"
+    reader: ClassVar[type[CIFAR10]] = CIFAR10
+
     def __init__(self, root: str = ".data", download: bool = False, batch_size: int = 128, seed: int = 0) -> None:
         super().__init__(batch_size, seed)
         self.root = Path(root)
@@ -35,16 +39,33 @@ class CIFAR10DataModule(ArrayDataModule):
     def prepare_data(self) -> None:
         """Download, if asked to; called on one process per node."""
         if self.download:
-            CIFAR10(self.root, download=True)
+            self.reader(self.root, download=True)
 
     def load(self, name: SplitName) -> Split:
         """See :meth:`ArrayDataModule.load`."""
         if name == "public":
-            raise InputError("CIFAR-10 has no public part: pretrain on rows that no setup trains on (--setups, --train_size)")
+            raise InputError(
+                f"{self.title} has no public part: pretrain on rows that no setup trains on (--setups, --train_size)"
+            )
         try:
-            data = CIFAR10(self.root, train=name == "train", download=False)
+            data = self.reader(self.root, train=name == "train", download=False)
         except RuntimeError as error:
             raise InputError(
-                f"CIFAR-10 is not under {self.root}: name its folder (--data.root) or fetch it (--data.download true)"
+                f"{self.title} is not under {self.root}: name its folder (--data.root) or fetch it (--data.download true)"
             ) from error
-        return make_split(data.data, np.asarray(data.targets), self.num_classes, f"CIFAR-10 {name}")
+        return make_split(data.data, np.asarray(data.targets), self.num_classes, f"{self.title} {name}")
+
+
+class CIFAR100DataModule(CIFAR10DataModule):
+    """CIFAR-100 (Krizhevsky, 2009) with its fine labels, in the canonical order: 50,000 training and 10,000 test images.
+
+    The public benchmark pretrains the networks of its CIFAR-10 transfer track on it.
+    """
+
+    name = "cifar100"
+    num_classes = 100
+    mean = (0.5071, 0.4867, 0.4408)
+    std = (0.2675, 0.2565, 0.2761)
+
+    title = "CIFAR-100"
+    reader = CIFAR100

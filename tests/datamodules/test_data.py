@@ -4,9 +4,9 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from torchvision.datasets import CIFAR10
+from torchvision.datasets import CIFAR10, CIFAR100
 
-from datamodules import ArraysDataModule, CIFAR10DataModule, DigitsDataModule
+from datamodules import ArraysDataModule, CIFAR10DataModule, CIFAR100DataModule, DigitsDataModule
 from datamodules.base import make_split
 from errors import InputError
 
@@ -78,26 +78,41 @@ def test_bad_files_are_refused_with_what_is_wrong(tmp_path):
             ArraysDataModule(name, name, root=str(tmp_path))
 
 
-def test_cifar10_is_read_from_its_own_file_format(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("module", "reader", "files", "keys"),
+    [
+        (
+            CIFAR10DataModule,
+            CIFAR10,
+            ("cifar-10-batches-py", "data_batch_1", "test_batch", "batches.meta"),
+            ("labels", "label_names"),
+        ),
+        (CIFAR100DataModule, CIFAR100, ("cifar-100-python", "train", "test", "meta"), ("fine_labels", "fine_label_names")),
+    ],
+)
+def test_cifar_is_read_from_its_own_file_format(tmp_path, monkeypatch, module, reader, files, keys):
     rng = np.random.default_rng(0)
-    folder = tmp_path / "cifar-10-batches-py"
+    folder = tmp_path / files[0]
     folder.mkdir()
-    sums, pixels = {}, {}
-    for name, count in (("data_batch_1", 5), ("test_batch", 3)):
+    sums, pixels, last = {}, {}, module.num_classes - 1
+    for name, count in ((files[1], 5), (files[2], 3)):
         pixels[name] = rng.integers(0, 256, (count, 3072), dtype=np.uint8)
-        content = pickle.dumps({"data": pixels[name], "labels": list(range(count))})
+        labels = list(range(last, last - count, -1))
+        content = pickle.dumps({"data": pixels[name], keys[0]: labels, "coarse_labels": [0] * count})
         (folder / name).write_bytes(content)
         sums[name] = hashlib.md5(content).hexdigest()
-    meta = pickle.dumps({"label_names": list("abcdefghij")})
-    (folder / "batches.meta").write_bytes(meta)
-    monkeypatch.setattr(CIFAR10, "train_list", [["data_batch_1", sums["data_batch_1"]]])
-    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
-    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": hashlib.md5(meta).hexdigest()})
-    data = CIFAR10DataModule(str(tmp_path))
-    assert torch.equal(data.split("train").images.flatten(1), torch.from_numpy(pixels["data_batch_1"]))
-    assert data.split("test").labels.tolist() == [0, 1, 2]
-    with pytest.raises(InputError, match=r"--data\.root"):
-        CIFAR10DataModule(str(tmp_path / "elsewhere")).split("train")
+    meta = pickle.dumps({keys[1]: [str(number) for number in range(last + 1)]})
+    (folder / files[3]).write_bytes(meta)
+    monkeypatch.setattr(reader, "train_list", [[files[1], sums[files[1]]]])
+    monkeypatch.setattr(reader, "test_list", [[files[2], sums[files[2]]]])
+    monkeypatch.setattr(reader, "meta", {**reader.meta, "md5": hashlib.md5(meta).hexdigest()})
+    data = module(str(tmp_path))
+    assert torch.equal(data.split("train").images.flatten(1), torch.from_numpy(pixels[files[1]]))
+    assert data.split("test").labels.tolist() == [last, last - 1, last - 2]
+    with pytest.raises(InputError, match=rf"{data.title} is not under.*--data\.root"):
+        module(str(tmp_path / "elsewhere")).split("train")
+    with pytest.raises(InputError, match=f"{data.title} has no public part"):
+        data.split("public")
 
 
 def test_training_batches_follow_the_documented_permutation():

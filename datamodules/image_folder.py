@@ -1,0 +1,108 @@
+"""Images from folders with one sub-folder per class."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from datamodules.base import ArrayDataModule, Split, SplitName, make_split
+from datamodules.decode import check_size, decode_cached, list_folders, list_images
+from errors import InputError
+
+
+class ImageFolderDataModule(ArrayDataModule):
+    """JPEG, PNG and WebP files, one sub-folder per class; classes are numbered by their sorted names.
+
+    Images of any size are cropped to their central square and scaled. Their EXIF rotation is applied, transparent parts
+    become white. Rows are in the order of class, then path. Hidden files, and files that are no images, are left out.
+
+    The decoded images are kept as a hidden file in each split's folder, if that can be written to.
+
+    Args:
+        train: Folder of the training split; a relative path is looked up under ``root``.
+        test: The test split, with the same class names.
+        public: Images that pretrained models may see, with the same class names; optional.
+        size: Height and width that images are scaled to.
+        channels: 3 for RGB, 1 for grey.
+        dataset: Name in records; by default that of the folder above ``train``.
+        mean: Per-channel mean that models normalize with, in [0, 1] units; by default 0.5.
+        std: Per-channel standard deviation, likewise.
+        root: Folder of the splits; by default the environment variable POISON_DATA_ROOT, or the working directory.
+        batch_size: Rows per training batch, over all ranks.
+        seed: Seeds the order of training rows.
+    """
+
+    def __init__(
+        self,
+        train: str,
+        test: str,
+        public: str | None = None,
+        size: int = 32,
+        channels: int = 3,
+        dataset: str | None = None,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+        root: str | None = None,
+        batch_size: int = 128,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size, seed)
+        check_size(size)
+        if channels not in (1, 3):
+            raise InputError(f"channels is {channels}: 1 (grey) or 3 (RGB) are possible (--data.channels)")
+        self.image_shape = (channels, size, size)
+        self.mean = _per_channel(mean, channels, "mean")
+        self.std = _per_channel(std, channels, "std")
+        if min(self.std) <= 0:
+            raise InputError(f"std is {list(self.std)}: each channel's must be above 0 (--data.std)")
+        folder = Path(root or os.environ.get("POISON_DATA_ROOT", "."))
+        given: dict[SplitName, str | None] = {"train": train, "test": test, "public": public}
+        self.folders = {name: folder / path for name, path in given.items() if path is not None}
+        self.name = dataset or self.folders["train"].resolve().parent.name
+        self.classes = list_folders(self.folders["train"], "--data.train")
+        self.num_classes = len(self.classes)
+        for name, other in self.folders.items():
+            _same_classes(self.folders["train"], self.classes, other, f"--data.{name}")
+
+    def prepare_data(self) -> None:
+        """Decode on one process per node; the others then read the files that this leaves."""
+        for name in self.folders:
+            self.split(name)
+
+    def load(self, name: SplitName) -> Split:
+        """See :meth:`ArrayDataModule.load`."""
+        option = f"--data.{name}"
+        if name not in self.folders:
+            raise InputError(f"this data set has no {name} part: name its folder ({option})")
+        folder = self.folders[name]
+        files = [list_images(folder / wanted, option) for wanted in self.classes]
+        images = decode_cached(
+            folder,
+            [path for group in files for path in group],
+            self.image_shape[1],
+            self.image_shape[0],
+            text=f"decode {self.name} {name}",
+            option=option,
+        )
+        labels = np.repeat(np.arange(self.num_classes), [len(group) for group in files])
+        return make_split(images, labels, self.num_classes, str(folder))
+
+
+def _same_classes(train: Path, classes: list[str], folder: Path, option: str) -> None:
+    found = set(list_folders(folder, option))
+    differences = (("lacks", sorted(set(classes) - found)), ("also has", sorted(found - set(classes))))
+    text = " and ".join(
+        f"{verb} {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
+        for verb, names in differences
+        if names
+    )
+    if text:
+        raise InputError(f"{folder} does not have the classes of {train}: it {text} ({option})")
+
+
+def _per_channel(values: list[float] | None, channels: int, name: str) -> tuple[float, ...]:
+    if values is None:
+        return (0.5,) * channels
+    if len(values) != channels:
+        raise InputError(f"{name} is {values}: images of {channels} channels need as many numbers (--data.{name})")
+    return tuple(values)
