@@ -11,66 +11,117 @@ from torch import Tensor
 
 from attacks.base import Attack
 from attacks.budget import Norm
+from attacks.dropout import dropout_kept_on, has_dropout, setup_features
 from attacks.surrogate import CraftBatch, Surrogate
 from errors import InputError
 
+Centres = Sequence[Sequence[Tensor]]
+"""Per surrogate and block, what the poisons' mean is to meet: ``(S, F_b)``."""
+
 
 class BullseyePolytope(Attack):
-    """Equation (3) of the paper with all coefficients fixed to 1/k, for transfer learning with frozen features.
+    """Equation (3) of the paper with all coefficients fixed to 1/k.
 
     Minimises the mean over surrogates i of ``||phi_i(t) - 1/k sum_j phi_i(x_j)|| / ||phi_i(t)||`` (norm, not its
-    square) with Adam; after every step the poisons are projected to the budget and to [0, 1].
+    square) with Adam; after every step the poisons are projected to the budget and to [0, 1]. Of several targets the mean of
+    their features takes the place of ``phi_i(t)``, as for the paper's several views of one object.
+
+    Surrogates that have dropout keep it on while crafting, the target's features included, which are drawn once; the
+    objective that is returned in the end is measured without.
 
     Args:
         eps: Budget radius; the paper uses 0.1 (linf) and 5 poisons.
         norm: ``linf`` as in the paper, or ``l2``.
         steps: Adam steps; the authors run 800 to 4000.
         learning_rate: Adam's step in [0, 1] pixel units; 0.04 in the authors' code.
+        end_to_end: Whether to average the objective over the outputs of all blocks, against victims that train all layers.
+        draws: Dropout masks over which features are averaged in every step; 1, 3 and 5 in the paper.
     """
 
-    scenarios = frozenset({"transfer"})
+    scenarios = frozenset({"transfer", "fine_tune"})
     name = "bullseye_polytope"
+    several_targets = True
 
-    def __init__(self, eps: float | str = 0.1, norm: Norm = "linf", steps: int = 800, learning_rate: float = 0.04) -> None:
+    def __init__(
+        self,
+        eps: float | str = 0.1,
+        norm: Norm = "linf",
+        steps: int = 800,
+        learning_rate: float = 0.04,
+        end_to_end: bool = False,
+        draws: int = 1,
+    ) -> None:
         super().__init__(eps, norm, steps)
         if not learning_rate > 0:
             raise InputError(f"learning_rate is {learning_rate:g}: it must be above 0 (--attack.learning_rate)")
+        if draws < 1:
+            raise InputError(f"draws is {draws}: features are averaged over at least 1 (--attack.draws)")
         self.learning_rate = learning_rate
+        self.end_to_end = end_to_end
+        self.draws = draws
 
     def perturb(
         self, batch: CraftBatch, surrogates: Sequence[Surrogate], progress: Callable[[Tensor], None]
     ) -> tuple[Tensor, Tensor]:
-        """See :meth:`Attack.perturb`."""
-        with torch.no_grad():
-            centres = [surrogate.features(batch.targets[:, 0]) for surrogate in surrogates]
+        """See :meth:`Attack.perturb`.
+
+        Raises:
+            InputError: If several draws are asked for and no surrogate has dropout.
+        """
+        if self.draws > 1 and not any(map(has_dropout, surrogates)):
+            raise InputError(
+                f"draws is {self.draws}, but no surrogate has dropout to draw from: choose 1 (--attack.draws) or a --dropout"
+            )
         poisons = batch.bases.clone().requires_grad_()
         # Adam is elementwise, so that one optimiser over all setups equals one per setup.
         optimizer = torch.optim.Adam([poisons], lr=self.learning_rate)
-        for _ in range(self.steps):
-            objective = bullseye_objective(poisons, centres, surrogates)
-            # The gradient of the images alone: the parameters' would double the work and is not needed.
-            (poisons.grad,) = torch.autograd.grad(objective.sum(), [poisons])
-            optimizer.step()
-            with torch.no_grad():
-                poisons.copy_(self.budget.project(poisons, batch.bases))
-            progress(objective.detach())
+        with dropout_kept_on(surrogates, batch):
+            centres = self._centres(batch, surrogates)
+            for _ in range(self.steps):
+                objective = self._objective(poisons, centres, surrogates)
+                # The gradient of the images alone: the parameters' would double the work and is not needed.
+                (poisons.grad,) = torch.autograd.grad(objective.sum(), [poisons])
+                optimizer.step()
+                with torch.no_grad():
+                    poisons.copy_(self.budget.project(poisons, batch.bases))
+                progress(objective.detach())
         with torch.no_grad():
-            return poisons.detach(), bullseye_objective(poisons, centres, surrogates)
+            if any(map(has_dropout, surrogates)):
+                centres = self._centres(batch, surrogates)
+            return poisons.detach(), self._objective(poisons, centres, surrogates)
+
+    @torch.no_grad()
+    def _centres(self, batch: CraftBatch, surrogates: Sequence[Surrogate]) -> Centres:
+        return [
+            [f.mean(1) for f in setup_features(s, batch.targets, end_to_end=self.end_to_end, draws=self.draws)]
+            for s in surrogates
+        ]
+
+    def _objective(self, poisons: Tensor, centres: Centres, surrogates: Sequence[Surrogate]) -> Tensor:
+        return bullseye_objective(poisons, centres, surrogates, end_to_end=self.end_to_end, draws=self.draws)
 
 
-def bullseye_objective(poisons: Tensor, centres: Sequence[Tensor], surrogates: Sequence[Surrogate]) -> Tensor:
+def bullseye_objective(
+    poisons: Tensor, centres: Centres, surrogates: Sequence[Surrogate], *, end_to_end: bool = False, draws: int = 1
+) -> Tensor:
     """Distance from the poisons' mean feature to the target's, relative to the target's norm.
 
     Args:
         poisons: ``(S, k, C, H, W)`` float in [0, 1].
-        centres: Per surrogate, target features ``(S, F)``.
+        centres: Per surrogate one ``(S, F_b)`` per block, or the penultimate features alone.
+        end_to_end: Whether to look at all blocks.
+        draws: Dropout masks to average features over.
 
     Returns:
-        ``(S,)``, averaged over surrogates; 0 when the target is exactly the centre.
+        ``(S,)``, averaged over blocks and surrogates; 0 when the target is exactly the centre.
     """
     losses = []
-    for surrogate, centre in zip(surrogates, centres, strict=True):
-        features = surrogate.features(poisons.flatten(0, 1)).unflatten(0, poisons.shape[:2])
+    for surrogate, wanted in zip(surrogates, centres, strict=True):
+        found = setup_features(surrogate, poisons, end_to_end=end_to_end, draws=draws)
         # A target that no unit responds to has no direction to go to, but must not turn the poisons into NaN.
-        losses.append((centre - features.mean(1)).norm(dim=-1) / centre.norm(dim=-1).clamp_min(1e-12))
+        distances = [
+            (centre - features.mean(1)).norm(dim=-1) / centre.norm(dim=-1).clamp_min(1e-12)
+            for centre, features in zip(wanted, found, strict=True)
+        ]
+        losses.append(torch.stack(distances).mean(0))
     return torch.stack(losses).mean(0)

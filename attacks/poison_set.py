@@ -168,12 +168,13 @@ class PoisonSet:
                 adversarial_label=int(record["adversarial_label"]),
                 base_indices=indices,
                 train_rows=None if rows is None else np.asarray(rows.numpy(), np.int64),
-                more_targets=tuple(int(row) for row in record["more_targets"]),
+                more_targets=tuple(int(row) for row in record.get("more_targets", ())),
             )
             budget = Budget(record["norm"], float(record["eps"]))
             parts = tensors["poisons"], tensors["bases"], tensors["target"]
             attack, objective = dict(record["attack"]), float(record["objective"])
-            stamped, goal, visible = record["trigger"], str(record["goal"]), bool(record["visible_trigger"])
+            stamped, visible = record.get("trigger"), bool(record.get("visible_trigger", False))
+            goal = str(record.get("goal", "targets"))
             trigger = None if stamped is None else Trigger(tensors["trigger"], **stamped)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"not a poison set of this project: {error!r}") from error

@@ -1,5 +1,6 @@
 """Triggers: what a backdoor attack stamps on an image, and where."""
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from torch import Tensor
 from attacks.budget import parse_eps
 from errors import InputError
 
-Placement = Literal["random", "bottom_right", "four_corners"]
+Placement = Literal["random", "bottom_right", "four_corners", "fixed"]
 
 # Rows from top to bottom, 1 for white: the pattern of Turner, Tsipras, Madry, "Label-Consistent Backdoor Attacks" (2019).
 _CORNER = ((0, 0, 1), (0, 1, 0), (1, 0, 1))
@@ -24,11 +25,12 @@ class Trigger:
 
     Attributes:
         pattern: ``(C, P, P)`` uint8.
-        placement: ``random`` (a place of its own for every image), ``bottom_right``, or ``four_corners`` (the left ones
-            mirrored, so that a horizontal flip keeps them).
+        placement: ``random`` (a place of its own for every image), ``bottom_right``, ``four_corners`` (the left ones
+            mirrored, so that a horizontal flip keeps them), or ``fixed`` at ``place``.
         margin: Pixels between the patch and the border; for ``bottom_right``.
         amplitude: 1 overwrites pixels; below 1 white adds and black subtracts that much, clipped to [0, 1].
         seed: Seeds random places.
+        place: Top and left pixel of a ``fixed`` patch.
     """
 
     pattern: Tensor
@@ -36,6 +38,7 @@ class Trigger:
     margin: int = 0
     amplitude: float = 1.0
     seed: int = 0
+    place: tuple[int, int] = (0, 0)
 
     @property
     def size(self) -> int:
@@ -48,6 +51,8 @@ class Trigger:
         Args:
             keys: ``(N,)`` int64, such as the images' row numbers.
         """
+        if self.placement == "fixed":
+            return torch.tensor([self.place]).expand(len(keys), 2)
         down, right = height - self.size - self.margin, width - self.size - self.margin
         if self.placement != "random":
             return torch.tensor([[down, right]]).expand(len(keys), 2)
@@ -97,7 +102,7 @@ class Trigger:
 
     def settings(self) -> dict[str, Any]:
         """All but the pattern, as JSON can hold it."""
-        return {"placement": self.placement, "margin": self.margin, "amplitude": self.amplitude, "seed": self.seed}
+        return {name: getattr(self, name) for name in ("placement", "margin", "amplitude", "seed", "place")}
 
 
 def _mix(values: np.ndarray[Any, np.dtype[np.uint64]]) -> np.ndarray[Any, np.dtype[np.uint64]]:
@@ -109,8 +114,24 @@ def _mix(values: np.ndarray[Any, np.dtype[np.uint64]]) -> np.ndarray[Any, np.dty
         return z ^ (z >> np.uint64(31))
 
 
+class TriggerConfig(ABC):
+    """What a trigger is made from once the size of the images is known; one base, so that a configuration names the class."""
+
+    @abstractmethod
+    def build(self, image_shape: tuple[int, int, int]) -> Trigger:
+        """The trigger for images of shape (C, H, W).
+
+        Raises:
+            InputError: If it does not fit, or cannot be made.
+        """
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+
+
 @dataclass(frozen=True)
-class PatchTrigger:
+class PatchTrigger(TriggerConfig):
     """A square patch: a seeded pattern of black, white and saturated pixels, or a picture.
 
     Args:
@@ -122,7 +143,7 @@ class PatchTrigger:
     """
 
     size: int = 8
-    placement: Placement = "random"
+    placement: Literal["random", "bottom_right", "four_corners"] = "random"
     margin: int = 0
     seed: int = 0
     image: str | None = None
@@ -148,7 +169,7 @@ class PatchTrigger:
 
 
 @dataclass(frozen=True)
-class CornerTrigger:
+class CornerTrigger(TriggerConfig):
     """The 3 x 3 pattern of Turner et al. (2019), section 4.3: ``001 / 010 / 101``, 1 for white, at the bottom right.
 
     Args:
@@ -197,5 +218,5 @@ def _picture(path: Path, size: int, channels: int) -> np.ndarray[Any, np.dtype[n
             resized = picture.convert("L" if channels == 1 else "RGB").resize((size, size), Image.Resampling.BILINEAR)
     except (OSError, Image.DecompressionBombError) as error:
         raise InputError(f"cannot read the trigger {path}: {error} (--attack.trigger.image)") from error
-    pixels = np.asarray(resized, np.uint8)
+    pixels = np.array(resized, np.uint8)  # a copy: what Pillow lends cannot be written to
     return np.ascontiguousarray(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))

@@ -12,22 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from attacks.poison_set import PoisonSet
+from reports.labels import defense_label, several, success_text, tested_label
 
 matplotlib.use("Agg")
 
-_NAMES = {
-    "none": "undefended",
-    "noise_only": "noise only",
-    "denoise_only": "denoise only",
-    "jpeg": "JPEG",
-    "diffusion": "noise + denoise",
-}
 AMPLIFICATION = 10
-
-
-def defense_label(name: str) -> str:
-    """A defence's name as a reader expects it."""
-    return _NAMES.get(name, name)
 
 
 def to_png(figure: Figure) -> bytes:
@@ -58,10 +47,41 @@ def amplified(images: Tensor, bases: Tensor) -> Tensor:
     return ((images.float() - bases.float()) * AMPLIFICATION + 127.5).clamp(0, 255).to(torch.uint8)
 
 
-def contact_sheet(poisons: PoisonSet, columns: int = 12, scale: int = 2) -> Image.Image:
-    """Base, poison and amplified difference, a column each."""
+def contact_sheet(poisons: PoisonSet, tested: Tensor | None = None, columns: int = 12, scale: int = 2) -> Image.Image:
+    """Base, poison and amplified difference, a column each, and below them what the attack is tested on.
+
+    Args:
+        tested: ``(m, C, H, W)`` uint8, targets or triggered test images; None for the first target, with the trigger if
+            there is one.
+    """
+    return tile([images for _, images in _sheet_rows(poisons, tested, columns)], scale)
+
+
+def labelled_sheet(poisons: PoisonSet, tested: Tensor | None = None, columns: int = 12) -> Figure:
+    """:func:`contact_sheet` with a label at every row."""
+    setup = poisons.setup
+    misread = "other classes" if poisons.goal == "others" else f"class {setup.target_label}"
+    title = f"setup {setup.index}: {misread} to be read as {setup.adversarial_label}"
+    return panel(_sheet_rows(poisons, tested, columns), title)
+
+
+def _sheet_rows(poisons: PoisonSet, tested: Tensor | None, columns: int) -> list[tuple[str, Tensor]]:
     bases, images = poisons.bases[:columns], poisons.images[:columns]
-    return tile([bases, images, amplified(images, bases)], scale)
+    if tested is None:
+        index = torch.tensor([poisons.setup.target_index])
+        tested = poisons.target[None] if poisons.trigger is None else poisons.trigger.stamp(poisons.target[None], index)
+    return [
+        ("base", bases),
+        ("poison", images),
+        (f"{AMPLIFICATION} x difference", amplified(images, bases)),
+        (tested_label(poisons.goal), _filled(tested, len(images))),
+    ]
+
+
+def _filled(images: Tensor, count: int) -> Tensor:
+    """The first ``count`` images, white ones at the end where there are fewer."""
+    blank = images.new_full((max(0, count - len(images)), *images.shape[1:]), 255)
+    return torch.cat([images[:count], blank])
 
 
 def panel(stages: Sequence[tuple[str, Tensor]], title: str) -> Figure:
@@ -84,28 +104,17 @@ def panel(stages: Sequence[tuple[str, Tensor]], title: str) -> Figure:
 
 
 def comparison(rows: Sequence[dict[str, Any]], title: str) -> Figure:
-    """Attack success with intervals beside clean accuracy, one bar a defence."""
+    """Attack success with intervals beside clean accuracy, one bar a defence, of every victim."""
     labels = [defense_label(row["defense"]) for row in rows]
+    if several(rows, "victim"):
+        labels = [f"{row['victim']}, {label}" for row, label in zip(rows, labels, strict=True)]
     places = np.arange(len(rows))
-    figure = Figure(figsize=(9, 0.5 * len(rows) + 1.6))
+    figure = Figure(figsize=(10.5, 0.42 * len(rows) + 1.2), layout="constrained")
     success, accuracy = figure.subplots(1, 2, sharey=True)
-    rates = [100 * row["success_rate"] for row in rows]
-    errors = [
-        [100 * (row["success_rate"] - row["ci_low"]) for row in rows],
-        [100 * (row["ci_high"] - row["success_rate"]) for row in rows],
-    ]
-    success.barh(places, rates, xerr=np.maximum(errors, 0), color="#b2433a", ecolor="#444444", capsize=3)
+    draw_success(success, places, rows, color="#b2433a", height=0.8)
     for place, row in zip(places, rows, strict=True):
-        # Beyond the interval's whisker, or inside the bar where no room is left.
-        inside = row["ci_high"] > 0.85
-        success.text(
-            3 if inside else 100 * row["ci_high"] + 2,
-            place,
-            f"{row['successes']} of {row['n']}",
-            va="center",
-            fontsize=9,
-            color="white" if inside and row["success_rate"] > 0.2 else "black",
-        )
+        # Beside the axes, where neither bar nor whisker can run into it.
+        success.text(102, place, success_text(row).replace(": ", "\n"), va="center", fontsize=8)
     success.set(xlim=(0, 100), xlabel="attack success, % (95 % interval)", yticks=places, yticklabels=labels)
     success.invert_yaxis()
     accuracies = [100 * row["clean_accuracy"] for row in rows]
@@ -116,5 +125,13 @@ def comparison(rows: Sequence[dict[str, Any]], title: str) -> Figure:
     for axes in (success, accuracy):
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title, x=0.02, ha="left", fontsize=11)
-    figure.subplots_adjust(top=0.86 if len(rows) > 2 else 0.75, wspace=0.08)
     return figure
+
+
+def draw_success(axes: Any, places: np.ndarray, rows: Sequence[dict[str, Any]], **style: Any) -> None:
+    """Bars of attack success in per cent with their intervals."""
+    rates = np.array([100 * row["success_rate"] for row in rows])
+    low, high = (np.array([100 * row[key] for row in rows]) for key in ("ci_low", "ci_high"))
+    # Rounding may put a bound a hair on the wrong side of its rate, which Matplotlib refuses.
+    errors = np.maximum([rates - low, high - rates], 0)
+    axes.barh(places, rates, xerr=errors, error_kw={"ecolor": "#444444", "capsize": 2, "elinewidth": 1}, **style)

@@ -1,64 +1,113 @@
 """One self-contained HTML page per experiment: opens from disk, asks nothing of the network."""
 
-import base64
-import html
 import json
 from collections.abc import Sequence
 from typing import Any
 
-from reports.figures import defense_label
+from reports.labels import attack_label, benchmark_text, counts_text, defense_label, several, tested_noun
+from reports.markup import Cell, document, escape, picture, table
 
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; margin: 1rem 0; } th, td { padding: .3rem .8rem; border-bottom: 1px solid #ddd; }
-th { text-align: left; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
-td.hit { color: #b2433a; font-weight: 600; } td.miss { color: #2c7a4b; }
-img { max-width: 100%; } pre { background: #f5f5f5; padding: 1rem; overflow-x: auto; font-size: 13px; }
-figure { margin: 1.5rem 0; } figcaption { color: #555; font-size: 14px; } details { margin: 1rem 0; }
-"""
+NUMBERS = (
+    "setups",
+    "attack success",
+    "95 % interval",
+    "benchmark's rule",
+    "clean test accuracy",
+    "accuracy on the target's class",
+)
+"""Columns of :func:`number_cells`."""
+
+BENCHMARK = (
+    "The benchmark's rule (Schwarzschild et al., 2021) looks at the first target of every setup alone, with the trigger if "
+    "there is one; ± is its standard error, the largest possible one where at most five setups are on one side."
+)
 
 
-def _escape(value: Any) -> str:
-    return html.escape(str(value))
+def number_cells(row: dict[str, Any]) -> list[Cell]:
+    """What was measured, of one row of a summary."""
+    source = row["source_accuracy"]
+    return [
+        Cell(str(row["n"]), "number"),
+        Cell(counts_text(row), "number"),
+        Cell(f"{row['ci_low']:.1%} to {row['ci_high']:.1%}", "number"),
+        Cell(benchmark_text(row), "number"),
+        Cell(f"{row['clean_accuracy']:.2%}", "number"),
+        Cell("" if source is None else f"{source:.2%}", "number"),
+    ]
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]]) -> str:
-    top = "".join(f"<th>{_escape(name)}</th>" for name in head)
-    body = "".join("<tr>" + "".join(f'<td class="{kind}">{_escape(v)}</td>' for v, kind in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+def defense_cells(row: dict[str, Any]) -> list[Cell]:
+    """Defence and the noise that it adds, if any."""
+    return [Cell(defense_label(row["defense"])), Cell(f"{row['sigma']:g}" if row["sigma"] else "", "number")]
 
 
 def _summary_table(rows: Sequence[dict[str, Any]]) -> str:
-    return _table(
-        ["attack", "defence", "sigma", "attack success", "95 % interval", "clean test accuracy"],
-        [
-            [
-                (row["attack"], ""),
-                (defense_label(row["defense"]), ""),
-                (f"{row['sigma']:g}" if row["sigma"] else "", "number"),
-                (f"{row['successes']} of {row['n']} = {row['success_rate']:.0%}", "number"),
-                (f"{row['ci_low']:.1%} to {row['ci_high']:.1%}", "number"),
-                (f"{row['clean_accuracy']:.2%}", "number"),
-            ]
-            for row in rows
-        ],
-    )
+    by_attack = several(rows, "attack")
+    lines = []
+    for row in rows:
+        named = [Cell(attack_label(row["attack"]))] if by_attack else []
+        named += [Cell(row["victim"]), Cell(row["knowledge"])]
+        lines.append([*named, *defense_cells(row), *number_cells(row)])
+    head = [*(["attack"] if by_attack else []), "victim", "attacker's knowledge", "defence", "sigma", *NUMBERS]
+    return table(head, lines)
 
 
 def _setups_table(records: Sequence[dict[str, Any]]) -> str:
     defenses = list(dict.fromkeys(record["defense"] for record in records))
+    by_victim = several(records, "victim")
     lines = []
-    for setup in dict.fromkeys(record["setup"] for record in records):
-        own = {record["defense"]: record for record in records if record["setup"] == setup}
+    for setup, victim in dict.fromkeys((record["setup"], record["victim"]) for record in records):
+        own = {r["defense"]: r for r in records if (r["setup"], r["victim"]) == (setup, victim)}
         first = next(iter(own.values()))
-        line = [(str(setup), "number"), (f"{first['target_index']}", "number")]
-        line += [(str(first["target_label"]), "number"), (str(first["adversarial_label"]), "number")]
-        for name in defenses:
-            record = own[name]
-            line.append((f"read as {record['predicted']}", "hit" if record["success"] else "miss"))
-        lines.append(line)
-    head = ["setup", "test image", "true class", "wanted by the attacker", *map(defense_label, defenses)]
-    return _table(head, lines)
+        keys = ("target_index", "target_label", "adversarial_label")
+        line = [Cell(str(setup), "number"), *(Cell(str(first[key]), "number") for key in keys)]
+        line += [Cell(victim)] if by_victim else []
+        lines.append(line + [_outcome(own[name]) if name in own else Cell("") for name in defenses])
+    head = ["setup", "first test image", "its true class", "wanted by the attacker", *(["victim"] if by_victim else [])]
+    return table([*head, *map(defense_label, defenses)], lines)
+
+
+def _outcome(record: dict[str, Any]) -> Cell:
+    """How one victim read its target, or how many of its images it misread."""
+    if record["trials"] == 1:
+        return Cell(f"read as {record['predicted']}", "hit" if record["success"] else "miss")
+    share = record["successes"] / record["trials"]
+    return Cell(f"{record['successes']} of {record['trials']} = {share:.0%}", "hit" if share >= 0.5 else "miss")
+
+
+def _story(record: dict[str, Any], count: int) -> str:
+    """What the attacker did, and what success is."""
+    linf = record["norm"] == "linf"
+    budget = f"{record['eps'] * 255:.4g}/255 (linf)" if linf else f"{record['eps']:g} (l2, pixels in [0, 1])"
+    changed = (
+        f"{record['num_poisons']} correctly labelled training images were changed by at most {budget}"
+        f"{', and carry the trigger besides,' if record.get('visible_trigger') else ''} in each of {count} setups"
+    )
+    if record["goal"] == "targets":
+        alone = record["trials"] == 1
+        what = "one chosen test image is" if alone else f"{record['trials']} chosen test images of one class are"
+        return (
+            f"{changed}, so that {what} misread. Success means that {'the' if alone else 'a'} target is read as exactly the "
+            "class that the attacker wants."
+        )
+    source = record["goal"] == "source"
+    which = "test images of one class, the source class," if source else "test images of any other class"
+    return (
+        f"{changed}, so that {which} are read as the attacker's class once a trigger is stamped on them. Success is the share "
+        f"of triggered test images {'of the source class' if source else 'of all other classes'} that are read as exactly "
+        "the class that the attacker wants."
+    )
+
+
+def _uncertainty(rows: Sequence[dict[str, Any]]) -> str:
+    methods = "; ".join(dict.fromkeys(row["interval"] for row in rows))
+    text = f"A rate from {rows[0]['n']} setups is uncertain: the interval says how much ({methods})."
+    if rows[0]["trials"] > rows[0]["n"]:
+        text += (
+            f" The rate is the mean over setups; {tested_noun(rows[0]['goal'])} of one setup share its poisons and its victim, "
+            "so that setups are what is independent, where there are several."
+        )
+    return f"{text} {BENCHMARK}"
 
 
 def render_page(
@@ -72,38 +121,19 @@ def render_page(
     """The page.
 
     Args:
+        summary: Of :func:`reports.records.summarize`.
         figures: Caption and PNG bytes, in order; the first stands above the tables.
         config: Resolved configuration as YAML.
         provenance: Revision, versions, hardware.
     """
-
-    def show(caption: str, png: bytes) -> str:
-        data = base64.b64encode(png).decode()
-        image = f'<img alt="{_escape(caption)}" src="data:image/png;base64,{data}">'
-        return f"<figure>{image}<figcaption>{_escape(caption)}</figcaption></figure>"
-
-    shown = [show(caption, png) for caption, png in figures]
-    first = records[0]
-    text = (
-        f"{first['num_poisons']} correctly labelled training images were changed by at most "
-        f"{first['eps'] * 255:.4g}/255 ({first['norm']}) in each of {summary[0]['n']} randomly drawn setups, "
-        "so that one chosen test image is misread."
-        if first["norm"] == "linf"
-        else f"{first['num_poisons']} correctly labelled training images were changed by at most {first['eps']:g} "
-        f"(l2, pixels in [0, 1]) in each of {summary[0]['n']} setups, so that one chosen test image is misread."
-    )
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{_escape(title)}</title><style>{_STYLE}</style></head><body>
-<h1>{_escape(title)}</h1>
-<p>{_escape(text)} Success means that the target is read as exactly the class that the attacker wants.
-A rate from {summary[0]["n"]} setups is uncertain: the interval says how much. This is a measurement against these
-attacks, not a certificate against all.</p>
+    shown = [picture(caption, png) for caption, png in figures]
+    body = f"""<p>{escape(_story(records[0], summary[0]["n"]))} {escape(_uncertainty(summary))} This is a measurement
+against these attacks, not a certificate against all.</p>
 {"".join(shown[:1])}
 {_summary_table(summary)}
 {"".join(shown[1:])}
 <h2>Every setup</h2>
 {_setups_table(records)}
-<details><summary>Configuration</summary><pre>{_escape(config)}</pre></details>
-<details><summary>Made with</summary><pre>{_escape(json.dumps(provenance, indent=2))}</pre></details>
-</body></html>
-"""
+<details><summary>Configuration</summary><pre>{escape(config)}</pre></details>
+<details><summary>Made with</summary><pre>{escape(json.dumps(provenance, indent=2))}</pre></details>"""
+    return document(title, body)

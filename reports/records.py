@@ -1,4 +1,4 @@
-"""Results as JSON: one line per setup and defence, and a summary with intervals."""
+"""Results as JSON: one line per setup, victim and defence, and a summary with intervals."""
 
 import json
 import os
@@ -9,9 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import binomtest
-
 from files import write_bytes, write_json
+from reports.intervals import benchmark_error, rate_interval
+from reports.labels import NO_ATTACK
 
 Record = dict[str, Any]
 
@@ -22,37 +22,55 @@ def write_results(path: Path, records: Iterable[Record]) -> None:
 
 
 def read_results(path: Path) -> list[Record]:
-    """Read what :func:`write_results` wrote; an absent file holds no results."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """Read what :func:`write_results` wrote, also before there were backdoors; an absent file holds no results."""
+    return [_completed(json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def interval(successes: int, trials: int) -> tuple[float, float]:
-    """Clopper-Pearson interval of a rate, at 95 % (exact binomial)."""
-    bounds = binomtest(successes, trials).proportion_ci(confidence_level=0.95, method="exact")
-    return float(bounds.low), float(bounds.high)
+def _completed(record: Record) -> Record:
+    """Records without these keys are of attacks on one target, by an attacker who knows the victim's architecture."""
+    defaults = {
+        "victim": record.get("backbone", "unknown"),
+        "knowledge": "white box" if record.get("scenario") == "transfer" else "grey box",
+        "goal": "targets",
+        "successes": int(record["success"]),
+        "trials": 1,
+        "source_accuracy": None,
+    }
+    return defaults | record
 
 
 def summarize(records: list[Record]) -> list[Record]:
-    """Per attack and defence: n, successes, rate with its interval, and mean clean accuracy."""
-    rows = []
-    for attack, defense in dict.fromkeys((r["attack"], r["defense"]) for r in records):
-        own = [r for r in records if (r["attack"], r["defense"]) == (attack, defense)]
-        successes = sum(r["success"] for r in own)
-        low, high = interval(successes, len(own))
-        rows.append(
-            {
-                "attack": attack,
-                "defense": defense,
-                "sigma": own[0]["sigma"],
-                "n": len(own),
-                "successes": successes,
-                "success_rate": successes / len(own),
-                "ci_low": low,
-                "ci_high": high,
-                "clean_accuracy": sum(r["clean_accuracy"] for r in own) / len(own),
-            }
-        )
-    return rows
+    """Per attack, victim and defence: counts, success rate with its interval, the public benchmark's measure, accuracies.
+
+    Groups are in order of appearance, attack by attack and victim by victim, the arm without an attack first.
+    """
+    attacks, victims, defenses = ([*dict.fromkeys(r[key] for r in records)] for key in ("attack", "victim", "defense"))
+    if NO_ATTACK in defenses:
+        defenses.insert(0, defenses.pop(defenses.index(NO_ATTACK)))
+    groups = ((a, v, d) for a in attacks for v in victims for d in defenses)
+    found = [[r for r in records if (r["attack"], r["victim"], r["defense"]) == group] for group in groups]
+    return [_row(own) for own in found if own]
+
+
+def _row(own: list[Record]) -> Record:
+    successes, trials = [int(r["successes"]) for r in own], [int(r["trials"]) for r in own]
+    hits = sum(bool(r["success"]) for r in own)
+    bounds = rate_interval(successes, trials)
+    known = [r["source_accuracy"] for r in own if r["source_accuracy"] is not None]
+    return {
+        **{key: own[0][key] for key in ("attack", "victim", "knowledge", "goal", "defense", "sigma")},
+        "n": len(own),
+        "successes": sum(successes),
+        "trials": sum(trials),
+        "success_rate": sum(won / tried for won, tried in zip(successes, trials, strict=True)) / len(own),
+        "ci_low": bounds.low,
+        "ci_high": bounds.high,
+        "interval": bounds.method,
+        "target_success": hits,
+        "benchmark_error": benchmark_error(hits, len(own)),
+        "clean_accuracy": sum(r["clean_accuracy"] for r in own) / len(own),
+        "source_accuracy": sum(known) / len(known) if known else None,
+    }
 
 
 def write_summary(path: Path, records: list[Record]) -> list[Record]:

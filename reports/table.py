@@ -6,20 +6,34 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from reports.figures import defense_label
+from reports.labels import attack_label, counts_text, defense_label, several, tested_label
 
 
 def print_summary(rows: list[dict[str, Any]], title: str) -> None:
-    """Print attack success with its interval beside clean test accuracy, one line a defence."""
-    table = Table(title=escape(title), title_justify="left", title_style="bold")
-    for name in ("defence", "sigma", "attack success", "95 % interval", "test accuracy"):
-        table.add_column(name, justify="left" if name == "defence" else "right", no_wrap=True)
+    """Print attack success with its interval beside clean test accuracy, one line a defence.
+
+    Attacks and victims have a column only where there are several.
+    """
+    table = Table(title=escape(title), title_justify="left", title_style="bold", caption_justify="left")
+    many = [row for row in rows if row["trials"] > row["n"]]
+    if many:
+        # Said once for the whole table: repeated in every cell it would not fit into 80 columns.
+        nouns = " or ".join(dict.fromkeys(tested_label(row["goal"]) for row in many))
+        setups = " or ".join(dict.fromkeys(str(row["n"]) for row in many))
+        table.caption = f"counted in images ({nouns}) of {setups} setups; a rate is the mean over setups"
+    named = [key for key in ("attack", "victim") if several(rows, key)]
+    for name in (*named, "defence"):
+        table.add_column(name, no_wrap=True)
+    # A narrow terminal breaks these at a blank rather than cut a number.
+    for name in ("sigma", "attack success", "95 % interval", "test\naccuracy"):
+        table.add_column(name, justify="right", no_wrap=name == "sigma")
     for row in rows:
         colour = "red" if row["success_rate"] >= 0.5 else "green" if row["success_rate"] <= 0.15 else "yellow"
         table.add_row(
+            *(escape(attack_label(row[key]) if key == "attack" else row[key]) for key in named),
             defense_label(row["defense"]),
             f"{row['sigma']:g}" if row["sigma"] else "",
-            f"[{colour}]{row['successes']} of {row['n']} = {row['success_rate']:.0%}[/]",
+            f"[{colour}]{counts_text(row)}[/]",
             f"{row['ci_low']:.1%} to {row['ci_high']:.1%}",
             f"{row['clean_accuracy']:.2%}",
         )

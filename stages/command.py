@@ -1,5 +1,6 @@
 """Command-line parsing: which stage, with which configuration."""
 
+import argparse
 import logging
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from errors import InputError
+from stages.presets import TRANSFER_ATTACKS, expand_presets
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DEFAULTS = _ROOT / "configs" / "digits.yaml"
@@ -92,30 +94,8 @@ def _lightning(arguments: list[str]) -> None:
 
 def _parse(parser: ArgumentParser, arguments: list[str]) -> tuple[Namespace, Namespace]:
     """Parsed configuration, and the same with classes instantiated."""
-    config = parser.parse_args(_presets(arguments))
+    config = parser.parse_args(expand_presets(arguments))
     return config, parser.instantiate_classes(config)
-
-
-def _presets(arguments: list[str]) -> list[str]:
-    """Turn ``--attack NAME`` into the preset ``configs/attack/NAME.yaml``, which comes before all overrides."""
-    folder = _ROOT / "configs" / "attack"
-    known = sorted(path.stem for path in folder.glob("*.yaml"))
-    rest, presets = [], []
-    words = iter(arguments)
-    for word in words:
-        name = None
-        if word == "--attack":
-            name = next(words, "")
-        elif word.startswith("--attack="):
-            name = word.partition("=")[2]
-        # A class name or a dictionary is jsonargparse's business.
-        if name is None or name[:1].isupper() or name.startswith("{") or "." in name:
-            rest += [word] if name is None else ["--attack", name]
-        elif name in known:
-            presets += ["--config", str(folder / f"{name}.yaml")]
-        else:
-            raise InputError(f"{name!r} is not an attack: choose from {', '.join(known)} (--attack)")
-    return presets + rest
 
 
 def _experiment_parser(command: str) -> ArgumentParser:
@@ -134,20 +114,53 @@ def _experiment_parser(command: str) -> ArgumentParser:
     return parser
 
 
+def _build_experiment(command: str, arguments: list[str]) -> tuple[Any, Any, str]:
+    """Experiment, launch, and the resolved configuration as YAML."""
+    from stages.experiment import Experiment
+
+    parser = _experiment_parser(command)
+    config, built = _parse(parser, arguments)
+    options = dict(vars(built))
+    launch = options.pop("trainer")
+    options.pop("config", None)
+    return Experiment(**options), launch, parser.dump(config, skip_none=False)
+
+
 def _experiment(command: str, until: str) -> Callable[[list[str]], None]:
     def start(arguments: list[str]) -> None:
-        from stages.experiment import Experiment
         from stages.poison_and_defend import run
 
-        parser = _experiment_parser(command)
-        config, built = _parse(parser, arguments)
-        options = dict(vars(built))
-        launch = options.pop("trainer")
-        options.pop("config", None)
-        text = parser.dump(config, skip_none=False)
-        run(Experiment(**options), launch, text, until=until)
+        experiment, launch, text = _build_experiment(command, arguments)
+        run(experiment, launch, text, until=until)
 
     return start
+
+
+def _benchmark(arguments: list[str]) -> None:
+    from stages.benchmark import Entry, run_all
+
+    own = argparse.ArgumentParser(
+        prog="cli.py benchmark", description=_STAGES["benchmark"][1], add_help=False, allow_abbrev=False
+    )
+    own.add_argument("--attacks", default=TRANSFER_ATTACKS, help="presets, separated by commas")
+    own.add_argument("--name", help="folder of the results under output_dir")
+    own.add_argument("-h", "--help", action="store_true")
+    given, rest = own.parse_known_args(arguments)
+    if given.help or given.name is None:
+        print(own.format_help() + "Everything else is an option of poison-and-defend, for all attacks alike.")
+        if given.help:
+            return
+        raise InputError("name the comparison: its folder holds one experiment an attack (--name)")
+    names = [name for name in given.attacks.split(",") if name]
+    entries = []
+    for name in names:
+        # What all attacks are tried on overrides what a preset was made for.
+        folder = f"{given.name}/{Path(name).stem}"
+        experiment, launch, text = _build_experiment("benchmark", ["--attack", name, *rest, "--name", folder])
+        entries.append(Entry(experiment, text))
+    if not entries:
+        raise InputError("no attack is named (--attacks)")
+    run_all(entries, launch, Path(entries[0].experiment.output_dir) / given.name)
 
 
 def _train_denoiser(arguments: list[str]) -> None:
@@ -183,6 +196,17 @@ def _sanitize(arguments: list[str]) -> None:
     sanitize_alone(built.data, built.trainer, Path(built.out))
 
 
+def _export(arguments: list[str]) -> None:
+    from stages.exchange import export_poisons
+
+    parser = ArgumentParser(prog="cli.py export-poisons", description=_STAGES["export-poisons"][1])
+    parser.add_argument("--run", type=str, required=True, help="folder of an experiment whose poisons are crafted")
+    parser.add_argument("--out", type=str, required=True, help="folder to write")
+    parser.add_argument("--format", type=str, default="pickle", help="pickle (the benchmark's three files a setup) or npz")
+    given = parser.parse_args(arguments)
+    print(f"{export_poisons(Path(given.run), Path(given.out), given.format)} setups are in {given.out}")
+
+
 def _report(arguments: list[str]) -> None:
     from stages.report import write_report
 
@@ -196,8 +220,10 @@ _STAGES: dict[str, tuple[Callable[[list[str]], None], str]] = {
         _experiment("poison-and-defend", "report"),
         "craft poisons, train with and without each defence, compare and report",
     ),
+    "benchmark": (_benchmark, "several attacks on the same data, victims and setups, and one table for all"),
     "craft": (_experiment("craft", "craft"), "craft the poisons of an experiment and stop"),
     "sanitize": (_sanitize, "noise and denoise the training set of any data set into a store and an .npz"),
     "train-denoiser": (_train_denoiser, "train a small diffusion model on public images"),
+    "export-poisons": (_export, "write an experiment's poisons as the public benchmark's pickles, or as .npz"),
     "report": (_report, "make the pictures and report.html of a finished experiment again"),
 }

@@ -1,6 +1,7 @@
-"""Crafting the poisons of every setup: in fixed batches, shared among ranks, kept one file a setup."""
+"""Crafting or importing the poisons of every setup: in fixed batches, shared among ranks, kept one file a setup."""
 
 import time
+from pathlib import Path
 
 from torch import Tensor
 
@@ -10,9 +11,26 @@ from datamodules.poison_files import load_poisons, poison_path, save_poisons
 from datamodules.progress import StoreProgress
 from errors import InputError
 from ranks import Ranks
+from stages.exchange import import_poisons
 from stages.experiment import Experiment
 from stages.launch import Threads
 from stages.surrogates import retrainer
+
+
+def import_all(experiment: Experiment, ranks: Ranks) -> list[PoisonSet]:
+    """Poisons made elsewhere instead of crafted ones, for every setup: validated first, then kept as our own."""
+    folder, attack = experiment.folder / "poisons", experiment.attack
+    train, test = experiment.data.split("train"), experiment.data.split("test")
+    found = [
+        import_poisons(Path(str(experiment.poisons_from)), setup, train.images, test.images, attack.budget, attack.goal)
+        for setup in experiment.chosen_setups
+    ]
+    if ranks.rank == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        for poisons in found:
+            save_poisons(poisons, folder, {"dataset": experiment.data.name})
+    ranks.barrier("poisons imported")
+    return found
 
 
 def craft_poisons(experiment: Experiment, surrogates: list[Surrogate], ranks: Ranks) -> list[PoisonSet]:
@@ -32,14 +50,18 @@ def craft_poisons(experiment: Experiment, surrogates: list[Surrogate], ranks: Ra
     total = len(own) * experiment.attack.total_steps
     text = f"craft {experiment.attack.name}, {sum(map(len, own))} setups"
     with StoreProgress(text, enabled=ranks.rank == 0) as bar, Threads(experiment.threads):
+        first: list[float] = []
 
         def progress(objective: Tensor) -> None:
             nonlocal steps
             steps += 1
+            if not first:
+                first.extend(objective.tolist())
             bar(steps, total, f"steps, objective {objective.mean():.3f}")
 
         for batch in own:
             started = time.perf_counter()
+            first.clear()
             crafted = experiment.attack.craft(
                 batch,
                 train.images,
@@ -51,8 +73,10 @@ def craft_poisons(experiment: Experiment, surrogates: list[Surrogate], ranks: Ra
                 retrain=retrainer(experiment, ranks),
             )
             seconds = (time.perf_counter() - started) / len(batch)
-            for poisons in crafted:
-                save_poisons(poisons, folder, {"dataset": experiment.data.name, "seconds": round(seconds, 3)})
+            starts: list[float | None] = [*first] or [None] * len(crafted)
+            for poisons, start in zip(crafted, starts, strict=True):
+                extra = {"dataset": experiment.data.name, "seconds": round(seconds, 3), "objective_start": start}
+                save_poisons(poisons, folder, extra)
     ranks.barrier("poisons crafted")
     loaded = [load_poisons(poison_path(folder, setup.index)) for setup in setups]
     for setup, poisons in zip(setups, loaded, strict=True):

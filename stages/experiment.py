@@ -40,6 +40,8 @@ class Experiment:
         train_size: Size of each victim's training set when setups come from a file; by default the whole training split.
         num_poisons: Poisons per setup when setups are drawn.
         num_targets: Targets per setup when setups are drawn, all of one class.
+        poisons_from: Folder of poisons made elsewhere, in the public benchmark's pickles or .npz, to be tried instead of
+            crafting; the attack then says their budget and goal.
         surrogates: How many networks of each architecture the attacker trains.
         surrogate_weights: safetensors files, one for each surrogate architecture, instead of training them.
         dropout: Between the blocks of surrogates and extractors; Bullseye and Convex Polytope keep it on while crafting.
@@ -77,6 +79,7 @@ class Experiment:
     train_size: int | None = None
     num_poisons: int = 25
     num_targets: int = 1
+    poisons_from: str | None = None
     surrogates: int = 1
     surrogate_weights: list[str] | None = None
     dropout: float = 0.0
@@ -168,6 +171,7 @@ class Experiment:
             "scenario": self.scenario,
             "surrogate_backbones": self.attacker_backbones,
             "surrogate_weights": weights,
+            "poisons_from": self.poisons_from,
             "victims": self.victim_backbones,
             "pretraining": pretrained,
             "dropout": self.dropout,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import lightning as L
@@ -14,7 +15,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from ranks import Ranks
 
 
-@dataclass
+@dataclass(frozen=True)
 class Launch:
     """Where a stage runs; the names and values are those of Lightning's Trainer.
 
@@ -31,12 +32,22 @@ class Launch:
     strategy: str = "auto"
 
     def start(self) -> Ranks:
-        """Start the other ranks, or join those that srun started; code after this runs on every rank."""
-        # A fit inside a rank trains its own members, so that the ranks share no gradients: Fabric launches them and no
-        # model is ever wrapped.
-        fabric = L.Fabric(accelerator=self.accelerator, devices=self.devices, num_nodes=self.num_nodes, strategy=self.strategy)
-        fabric.launch()
-        return Ranks.of(fabric)
+        """Start the other ranks, or join those that srun started; code after this runs on every rank.
+
+        Started once however often it is called: several experiments of one command share their ranks.
+        """
+        return _start(self)
+
+
+@cache
+def _start(launch: Launch) -> Ranks:
+    # A fit inside a rank trains its own members, so that the ranks share no gradients: Fabric launches them and no
+    # model is ever wrapped.
+    fabric = L.Fabric(
+        accelerator=launch.accelerator, devices=launch.devices, num_nodes=launch.num_nodes, strategy=launch.strategy
+    )
+    fabric.launch()
+    return Ranks.of(fabric)
 
 
 def local_trainer(ranks: Ranks, *, epochs: int, callbacks: Sequence[Callback] = (), logger: Logger | None = None) -> L.Trainer:

@@ -21,7 +21,7 @@ from reports.figures import contact_sheet
 from reports.records import Record, provenance, read_results, revision, write_results, write_summary
 from reports.table import print_summary
 from stages.checks import check_experiment
-from stages.craft import craft_poisons
+from stages.craft import craft_poisons, import_all
 from stages.experiment import Experiment
 from stages.feature_space import save_tested
 from stages.launch import Launch
@@ -111,8 +111,10 @@ def _logger(experiment: Experiment, job_type: str, config: str) -> Any:
 
 def _craft(experiment: Experiment, config: str, ranks: Ranks) -> list[PoisonSet]:
     logger = _logger(experiment, "craft", config) if ranks.rank == 0 else None
-    surrogates = attacker_models(experiment, ranks, logger)
-    poison_sets = craft_poisons(experiment, surrogates, ranks)
+    if experiment.poisons_from is not None:
+        poison_sets = import_all(experiment, ranks)
+    else:
+        poison_sets = craft_poisons(experiment, attacker_models(experiment, ranks, logger), ranks)
     if ranks.rank == 0:
         if logger is not None:
             columns = ["setup", "target_index", "target_label", "adversarial_label", "objective"]
@@ -160,7 +162,8 @@ def make_records(
             "sigma": experiment.built_defenses[score.defense].sigma,  # type: ignore[index]
             "victim": victim,
             "knowledge": knowledge(experiment.scenario, victim, experiment),
-            "goal": experiment.attack.goal,
+            "goal": sets[score.setup].goal,
+            "visible_trigger": sets[score.setup].visible_trigger,
             "success": score.success,
             "predicted": score.predicted,
             "successes": score.successes,

@@ -186,6 +186,6 @@ def picture_panel(
         stages += [("noised", noised), ("denoised", sanitized["diffusion"].poisons[:columns])]
     for name, result in sanitized.items():
         if name in ("jpeg", "denoise_only"):
-            stages.append((name.replace("_", " "), result.poisons[:columns]))
+            stages.append((defense_label(name), result.poisons[:columns]))
     figure = panel(stages, f"setup {poisons.setup.index}, sigma {experiment.sigma:g}")
     return "base_poison_noised_denoised", to_png(figure)

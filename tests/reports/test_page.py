@@ -52,14 +52,25 @@ def test_nothing_is_asked_of_the_network(records) -> None:
 
 
 def test_all_user_text_is_escaped(make_record) -> None:
-    own = [make_record(attack=EVIL, defense=EVIL, predicted=EVIL, target_label=EVIL, adversarial_label=EVIL, target_index=EVIL)]
+    own = [
+        make_record(
+            attack=EVIL,
+            victim=EVIL,
+            knowledge=EVIL,
+            defense=EVIL,
+            predicted=EVIL,
+            target_label=EVIL,
+            adversarial_label=EVIL,
+            target_index=EVIL,
+        )
+    ]
     page = render(own, title=EVIL, figures=[(EVIL, b"png")], config=EVIL, provenance={EVIL: EVIL})
     assert "<script" not in page
     assert "alert('1')" not in page
     reader = Reader(page)
     assert {tag for tag, _ in reader.tags}.isdisjoint({"script"})
     assert [attributes["alt"] for tag, attributes in reader.tags if tag == "img"] == [EVIL]
-    # Title twice, attack, defence twice, five cells of the setup less the number, caption, configuration.
+    # Title twice, victim, knowledge, defence twice, four cells of the setup, caption, configuration.
     assert reader.text.count(EVIL) >= 10
     assert reader.text.count(json.dumps(EVIL)) == 2
 
@@ -114,3 +125,41 @@ def test_configuration_and_provenance_are_shown_verbatim(records) -> None:
 )
 def test_the_budget_is_stated(make_record, rest: dict[str, Any], text: str) -> None:
     assert text in Reader(render([make_record(**rest)])).text
+
+
+def test_a_backdoor_counts_triggered_images(make_backdoor) -> None:
+    records = [make_backdoor(s, successes=won, trials=20) for s, won in enumerate((4, 10, 19))]
+    page = render(records)
+    text = Reader(page).text
+    assert "triggered test images of the source class" in text
+    assert "55%: 33 of 60" in text
+    assert "2 of 3 ± 28.9%" in text
+    assert "80.00%" in text
+    lines = re.findall(r"<tr>(.*?)</tr>", page.split("Every setup")[1])[1:]
+    found = [re.findall(r'<td class="(hit|miss)">(.*?)</td>', line) for line in lines]
+    assert found == [[("miss", "4 of 20 = 20%")], [("hit", "10 of 20 = 50%")], [("hit", "19 of 20 = 95%")]]
+
+
+@pytest.mark.parametrize(
+    ("rest", "text"),
+    [
+        ({"trials": 3, "successes": 2}, "3 chosen test images of one class are misread"),
+        ({"trials": 9, "goal": "others"}, "test images of any other class are read as"),
+        ({"trials": 9, "goal": "source", "visible_trigger": True}, "carry the trigger besides, in each of 1 setups"),
+    ],
+)
+def test_the_goal_is_stated(make_record, rest: dict[str, Any], text: str) -> None:
+    assert text in Reader(render([make_record(**rest)])).text
+
+
+def test_several_victims_have_a_line_each_and_missing_results_stay_empty(make_record) -> None:
+    records = [make_record(0, "none", victim="convnet"), make_record(0, "jpeg", victim="convnet")]
+    page = render([*records, make_record(0, "none", victim="vgg11", success=False)])
+    lines = re.findall(r"<tr>(.*?)</tr>", page.split("Every setup")[1])[1:]
+    cells = [[text for _, text in re.findall(r'<td class="(.*?)">(.*?)</td>', line)[4:]] for line in lines]
+    assert cells == [["convnet", "read as 7", "read as 7"], ["vgg11", "read as 3", ""]]
+
+
+def test_unknown_accuracy_on_the_targets_class_is_left_empty(make_record) -> None:
+    (row,) = re.findall(r"<tr>(.*?)</tr>", render([make_record(source_accuracy=None)]).split("Every setup")[0])[1:]
+    assert row.endswith('<td class="number">90.00%</td><td class="number"></td>')

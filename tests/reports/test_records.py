@@ -3,11 +3,10 @@ import math
 from pathlib import Path
 
 import pytest
-from scipy import stats
 
 import files
+from reports.intervals import clopper_pearson, rate_interval
 from reports.records import (
-    interval,
     package_versions,
     provenance,
     read_results,
@@ -17,26 +16,7 @@ from reports.records import (
     write_summary,
 )
 
-
-@pytest.mark.parametrize("trials", [1, 2, 20, 100])
-def test_interval_is_clopper_pearson_in_closed_form(trials: int) -> None:
-    for successes in {0, 1, trials // 3, trials - 1, trials}:
-        low = stats.beta.ppf(0.025, successes, trials - successes + 1) if successes else 0.0
-        high = stats.beta.ppf(0.975, successes + 1, trials - successes) if successes < trials else 1.0
-        assert interval(successes, trials) == pytest.approx((low, high), abs=1e-9)
-
-
-def test_interval_covers_the_rate_and_shrinks_with_trials() -> None:
-    widths = []
-    for trials in (10, 100, 1000):
-        low, high = interval(trials // 5, trials)
-        assert low < 0.2 < high
-        widths.append(high - low)
-    assert widths == sorted(widths, reverse=True)
-
-
-def test_interval_of_no_success_is_known_by_heart() -> None:
-    assert interval(0, 20) == pytest.approx((0, 1 - 0.025 ** (1 / 20)))
+RECORDS = Path(__file__).parents[2] / "docs" / "records"
 
 
 def test_summary_counts_per_defence_in_order_of_appearance(records) -> None:
@@ -46,7 +26,7 @@ def test_summary_counts_per_defence_in_order_of_appearance(records) -> None:
     for row in rows:
         assert row["n"] == 4
         assert row["success_rate"] == row["successes"] / 4
-        assert (row["ci_low"], row["ci_high"]) == interval(row["successes"], 4)
+        assert (row["ci_low"], row["ci_high"]) == clopper_pearson(row["successes"], 4)
         assert row["clean_accuracy"] == pytest.approx(0.885)
         assert row["sigma"] == (0.25 if row["defense"] in ("noise_only", "diffusion") else 0)
 
@@ -54,6 +34,44 @@ def test_summary_counts_per_defence_in_order_of_appearance(records) -> None:
 def test_attacks_are_summarized_apart(make_record) -> None:
     rows = summarize([make_record(0), make_record(0, attack="other", success=False), make_record(1)])
     assert [(row["attack"], row["n"], row["successes"]) for row in rows] == [("bullseye_polytope", 2, 2), ("other", 1, 0)]
+
+
+def test_victims_are_summarized_apart_and_the_arm_without_attack_comes_first(make_record) -> None:
+    arms = [(victim, defense) for victim in ("vgg11", "convnet") for defense in ("none", "diffusion", "no_attack")]
+    rows = summarize([make_record(s, defense, victim=victim) for s in range(2) for victim, defense in arms])
+    order = ("no_attack", "none", "diffusion")
+    assert [(row["victim"], row["defense"]) for row in rows] == [(v, d) for v in ("vgg11", "convnet") for d in order]
+    assert all(row["n"] == 2 for row in rows)
+
+
+def test_a_backdoors_rate_is_the_mean_over_setups_whatever_their_number_of_images(make_backdoor) -> None:
+    counts = [(9, 10), (10, 40), (3, 5)]
+    (row,) = summarize([make_backdoor(s, successes=won, trials=tried) for s, (won, tried) in enumerate(counts)])
+    assert (row["n"], row["successes"], row["trials"], row["goal"]) == (3, 22, 55, "source")
+    assert row["success_rate"] == pytest.approx((0.9 + 0.25 + 0.6) / 3)
+    assert (row["ci_low"], row["ci_high"], row["interval"]) == rate_interval([9, 10, 3], [10, 40, 5])
+    # Setups 0 and 2 are hit by their first target; few setups take the largest standard error.
+    assert (row["target_success"], row["benchmark_error"]) == (2, pytest.approx((0.25 / 3) ** 0.5))
+
+
+def test_source_accuracy_is_a_mean_of_what_is_known(make_record) -> None:
+    known, unknown = make_record(0, source_accuracy=0.5), make_record(1, source_accuracy=None)
+    assert summarize([known, make_record(2, source_accuracy=0.7), unknown])[0]["source_accuracy"] == pytest.approx(0.6)
+    assert summarize([unknown])[0]["source_accuracy"] is None
+
+
+@pytest.mark.parametrize("path", sorted(RECORDS.glob("*/results.jsonl")), ids=lambda path: path.parent.name)
+def test_records_kept_before_there_were_backdoors_are_still_read(path: Path) -> None:
+    stored = [json.loads(line) for line in path.read_text().splitlines()]
+    read = read_results(path)
+    for old, new in zip(stored, read, strict=True):
+        assert {key: new[key] for key in old} == old
+        assert (new["victim"], new["trials"], new["successes"]) == (old["backbone"], 1, int(old["success"]))
+        assert new["knowledge"] == {"transfer": "white box", "from_scratch": "grey box"}[old["scenario"]]
+    summary = json.loads((path.parent / "summary.json").read_text())
+    assert [{key: row[key] for key in old} for row, old in zip(summarize(read), summary, strict=True)] == [
+        old | {"clean_accuracy": pytest.approx(old["clean_accuracy"])} for old in summary
+    ]
 
 
 def test_the_order_of_records_does_not_change_a_row(records) -> None:

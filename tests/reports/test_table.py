@@ -1,6 +1,6 @@
 import pytest
 
-from reports.figures import defense_label
+from reports.labels import defense_label
 from reports.records import summarize
 from reports.table import print_summary
 
@@ -27,3 +27,24 @@ def test_every_defence_has_a_line_with_its_numbers(records, capsys: pytest.Captu
 def test_brackets_in_a_title_are_printed(records, capsys: pytest.CaptureFixture[str], title: str) -> None:
     print_summary(summarize(records), title)
     assert title in capsys.readouterr().out
+
+
+def test_attacks_and_victims_have_columns_only_where_there_are_several(make_record, capsys: pytest.CaptureFixture[str]) -> None:
+    one = make_record()
+    print_summary(summarize([one]), "one")
+    assert not {"attack", "victim", "convnet", "bullseye"} & set(capsys.readouterr().out.replace("attack success", "").split())
+    print_summary(summarize([one, make_record(victim="vgg11"), make_record(attack="meta_poison")]), "three")
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("victim", "convnet", "vgg11", "bullseye polytope", "meta poison"))
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_a_backdoor_says_of_how_many_images_and_setups(make_backdoor, capsys, monkeypatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    print_summary(summarize([make_backdoor(s, successes=s, trials=1000) for s in (300, 400, 500)]), "backdoor")
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    assert "triggered source class" in " ".join(printed.split())
+    assert "3 setups" in " ".join(printed.split())
+    if width >= 80:
+        assert "40%: 1200 of 3000" in printed

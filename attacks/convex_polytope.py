@@ -1,0 +1,125 @@
+"""Convex Polytope: enclose the target by the poisons in feature space.
+
+Zhu, Huang, Li, Taylor, Studer, Goldstein, "Transferable Clean-Label Poisoning Attacks on Deep Neural Nets" (ICML 2019).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from attacks.base import Attack
+from attacks.budget import Norm
+from attacks.dropout import dropout_kept_on, setup_features
+from attacks.simplex import nearest_combination
+from attacks.surrogate import CraftBatch, Surrogate
+from errors import InputError
+
+
+class ConvexPolytope(Attack):
+    """Equation (2) of the paper, minimised in turn over the coefficients and the poisons (its algorithm 1).
+
+    The objective is ``1/2 ||phi_i(t) - sum_j c_j^i phi_i(x_j)||^2 / ||phi_i(t)||^2`` with coefficients in the simplex, its
+    own for every surrogate i. One iteration solves for the coefficients, starting from the last ones, and then takes one Adam
+    step on the poisons, which are projected to the budget and to [0, 1]. ``end_to_end`` sums over the outputs of all blocks,
+    each with coefficients of its own (section 3.4).
+
+    Deviations: the mean over surrogates, not their sum, a constant that Adam does not see; the coefficients are found among
+    inner products of features instead of features, to the authors' tolerance, and both halves of an iteration use the same
+    features, so that one costs one pass forward and one back. Surrogates that have dropout keep it on while crafting, as
+    in the paper; the objective that is returned in the end is measured without.
+
+    Args:
+        eps: Budget radius; the paper uses 0.1 (linf) and 5 poisons.
+        norm: ``linf`` as in the paper, or ``l2``.
+        steps: Iterations, 4000 in the paper.
+        learning_rate: Adam's step in [0, 1] pixel units; 0.04 in the authors' code.
+        end_to_end: Whether to look at the outputs of all blocks, against victims that train all layers.
+        tolerance: Relative change of the coefficients at which they count as found, 1e-6 in the authors' code.
+        max_iterations: Most iterations that one search for coefficients takes.
+    """
+
+    scenarios = frozenset({"transfer", "fine_tune"})
+    name = "convex_polytope"
+
+    def __init__(
+        self,
+        eps: float | str = 0.1,
+        norm: Norm = "linf",
+        steps: int = 4000,
+        learning_rate: float = 0.04,
+        end_to_end: bool = False,
+        tolerance: float = 1e-6,
+        max_iterations: int = 10_000,
+    ) -> None:
+        super().__init__(eps, norm, steps)
+        if not learning_rate > 0:
+            raise InputError(f"learning_rate is {learning_rate:g}: it must be above 0 (--attack.learning_rate)")
+        if not 0 <= tolerance < 1:
+            raise InputError(f"tolerance is {tolerance:g}: it is a relative change in [0, 1) (--attack.tolerance)")
+        if max_iterations < 1:
+            raise InputError(f"max_iterations is {max_iterations}: coefficients take at least 1 (--attack.max_iterations)")
+        self.learning_rate = learning_rate
+        self.end_to_end = end_to_end
+        self.tolerance = tolerance
+        self.max_iterations = max_iterations
+
+    def perturb(
+        self, batch: CraftBatch, surrogates: Sequence[Surrogate], progress: Callable[[Tensor], None]
+    ) -> tuple[Tensor, Tensor]:
+        """See :meth:`Attack.perturb`."""
+        poisons = batch.bases.clone().requires_grad_()
+        optimizer = torch.optim.Adam([poisons], lr=self.learning_rate)
+        coefficients = batch.bases.new_full(batch.bases.shape[:2], 1 / batch.bases.shape[1])
+        with dropout_kept_on(surrogates, batch):
+            targets = self._targets(batch, surrogates)
+            for _ in range(self.steps):
+                objective, coefficients = self._objective(poisons, targets, surrogates, coefficients)
+                (poisons.grad,) = torch.autograd.grad(objective.sum(), [poisons])
+                optimizer.step()
+                with torch.no_grad():
+                    poisons.copy_(self.budget.project(poisons, batch.bases))
+                progress(objective.detach())
+        with torch.no_grad():
+            objective, _ = self._objective(poisons, self._targets(batch, surrogates), surrogates, coefficients)
+            return poisons.detach(), objective
+
+    @torch.no_grad()
+    def _targets(self, batch: CraftBatch, surrogates: Sequence[Surrogate]) -> list[list[Tensor]]:
+        return [setup_features(s, batch.targets[:, :1], end_to_end=self.end_to_end) for s in surrogates]
+
+    def _objective(
+        self, poisons: Tensor, targets: Sequence[Sequence[Tensor]], surrogates: Sequence[Surrogate], coefficients: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The objective ``(S,)`` at the best coefficients, and these, ``(surrogates * blocks, S, k)``."""
+        offsets = [
+            polytope_offsets(features, target)
+            for surrogate, wanted in zip(surrogates, targets, strict=True)
+            for features, target in zip(
+                setup_features(surrogate, poisons, end_to_end=self.end_to_end), wanted, strict=True
+            )
+        ]  # fmt: skip
+        with torch.no_grad():
+            gram = torch.stack([offset @ offset.mT for offset in offsets])
+            coefficients, _ = nearest_combination(
+                gram, coefficients.expand(gram.shape[:-1]), tolerance=self.tolerance, max_iterations=self.max_iterations
+            )
+        residuals = [(c[..., None] * offset).sum(1) for c, offset in zip(coefficients, offsets, strict=True)]
+        losses = torch.stack([residual.square().sum(-1) for residual in residuals])
+        return losses.sum(0) / (2 * len(surrogates)), coefficients
+
+
+def polytope_offsets(features: Tensor, target: Tensor) -> Tensor:
+    """The poisons' features as seen from the target's, relative to the target's norm: ``(S, k, F)``.
+
+    As coefficients sum to 1, the same combination of these is the residual of equation (2).
+
+    Args:
+        features: ``(S, k, F)``.
+        target: ``(S, 1, F)``.
+    """
+    # A target that no unit responds to has no scale, but must not turn the poisons into NaN.
+    smallest = math.sqrt(torch.finfo(target.dtype).tiny)
+    length: Tensor = target.norm(dim=-1, keepdim=True).clamp_min(smallest)
+    return (features - target) / length

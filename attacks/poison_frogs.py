@@ -1,0 +1,146 @@
+"""Poison Frogs: let every poison collide with the target in feature space while it looks like its base.
+
+Shafahi, Huang, Najibi, Suciu, Studer, Dumitras, Goldstein, "Poison Frogs! Targeted Clean-Label Poisoning Attacks on
+Neural Networks" (NeurIPS 2018).
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from attacks.base import Attack
+from attacks.budget import Norm
+from attacks.surrogate import CraftBatch, Surrogate
+from errors import InputError
+
+
+class PoisonFrogs(Attack):
+    """Equation (1) of the paper, ``||f(x) - f(t)||^2 + beta ||x - b||^2``, for every poison on its own.
+
+    Algorithm 1, forward-backward splitting: a gradient step ``x^ = x - lambda grad ||f(x) - f(t)||^2``, then
+    ``(x^ + lambda beta b) / (1 + lambda beta)``. The paper bounds a poison by beta alone, which is the default here (an linf
+    radius of 1 is every image); with a smaller radius every step ends in the budget.
+
+    **Units.** The paper sets ``beta = beta0 (F / (C H W))^2`` with F features, for pixels from 0 to 255. The same function
+    of images in [0, 1] has 255^2 times that beta, and the same path 1/255^2 of the step: the authors' 500 * 255 is 1.96.
+    ``beta`` and ``learning_rate`` are beta0 and the step in [0, 1] units.
+
+    Deviations: the authors' code differentiates the norm, we its square as in equation (1); several surrogates are averaged;
+    a step after which the objective is above the mean of its last ``memory`` values (nan included) is not taken but tried
+    again with a smaller lambda, so that a lambda that is too large at first costs a few passes and nothing else.
+
+    Args:
+        eps: Budget radius; 1 bounds nothing.
+        norm: ``linf`` or ``l2``.
+        steps: Most steps; the authors run up to 1500.
+        learning_rate: The first lambda.
+        beta: beta0, what a poison pays for leaving its base; 0.25 in the paper, 0 leaves that to the budget.
+        watermark: Opacity gamma at which the target is blended into the base (section 4); around the blend, within the
+            budget, the poison starts and is held. About 0.3 in the paper, for victims that train all layers.
+        decay: What lambda is multiplied by.
+        memory: Over how many values the objective is compared, 40 in the authors' code.
+        tolerance: A poison is finished once a step would change it by no more than this share of its norm.
+    """
+
+    scenarios = frozenset({"transfer", "fine_tune"})
+    name = "poison_frogs"
+
+    def __init__(
+        self,
+        eps: float | str = 1.0,
+        norm: Norm = "linf",
+        steps: int = 1500,
+        learning_rate: float = 2.0,
+        beta: float = 0.25,
+        watermark: float = 0.0,
+        decay: float = 0.5,
+        memory: int = 40,
+        tolerance: float = 1e-10,
+    ) -> None:
+        super().__init__(eps, norm, steps)
+        if not learning_rate > 0:
+            raise InputError(f"learning_rate is {learning_rate:g}: it must be above 0 (--attack.learning_rate)")
+        if not beta >= 0:
+            raise InputError(f"beta is {beta:g}: it must be at least 0 (--attack.beta)")
+        if not 0 <= watermark < 1:
+            raise InputError(f"watermark is {watermark:g}: it is an opacity in [0, 1) (--attack.watermark)")
+        if not 0 < decay < 1:
+            raise InputError(f"decay is {decay:g}: it must be between 0 and 1 (--attack.decay)")
+        if memory < 1:
+            raise InputError(f"memory is {memory}: the objective is compared with at least 1 value (--attack.memory)")
+        if not 0 <= tolerance < 1:
+            raise InputError(f"tolerance is {tolerance:g}: it is a relative change in [0, 1) (--attack.tolerance)")
+        self.learning_rate = learning_rate
+        self.beta = beta
+        self.watermark = watermark
+        self.decay = decay
+        self.memory = memory
+        self.tolerance = tolerance
+
+    def perturb(
+        self, batch: CraftBatch, surrogates: Sequence[Surrogate], progress: Callable[[Tensor], None]
+    ) -> tuple[Tensor, Tensor]:
+        """See :meth:`Attack.perturb`; the objective of a setup is the mean of its poisons'."""
+        with torch.no_grad():
+            goals = [surrogate.features(batch.targets[:, 0])[:, None] for surrogate in surrogates]
+            blend = self.watermark * batch.targets[:, :1] + (1 - self.watermark) * batch.bases
+            anchors = self.budget.project(blend, batch.bases)
+        beta = self._beta(goals, anchors)
+
+        def evaluate(images: Tensor) -> tuple[Tensor, Tensor]:
+            distance, gradient = collision(images, goals, surrogates)
+            return distance + beta * (images - anchors).flatten(2).square().sum(-1), gradient
+
+        poisons = anchors
+        objective, gradient = evaluate(poisons)
+        rate = torch.full_like(objective, self.learning_rate)
+        recent = deque([objective], maxlen=self.memory)
+        active = torch.ones_like(objective, dtype=torch.bool)
+        for _ in range(self.steps):
+            step = _over_pixels(rate)
+            forward = poisons - step * gradient
+            trial = self.budget.project((forward + step * beta * anchors) / (1 + step * beta), batch.bases)
+            value, slope = evaluate(trial)
+            change = (trial - poisons).flatten(2).norm(dim=-1)
+            taken = active & (value <= torch.stack(list(recent)).mean(0))
+            rate = torch.where(active & ~taken, rate * self.decay, rate)
+            active = active & (change > self.tolerance * poisons.flatten(2).norm(dim=-1))
+            objective = torch.where(taken, value, objective)
+            poisons = torch.where(_over_pixels(taken), trial, poisons)
+            gradient = torch.where(_over_pixels(taken), slope, gradient)
+            recent.append(objective)
+            progress(objective.mean(1))
+            if not active.any():
+                break
+        return poisons, objective.mean(1)
+
+    def _beta(self, goals: Sequence[Tensor], images: Tensor) -> float:
+        """The weight of ``||x - b||^2`` for images in [0, 1], averaged over surrogates."""
+        pixels = images[0, 0].numel()
+        return self.beta * 255**2 * sum((goal.shape[-1] / pixels) ** 2 for goal in goals) / len(goals)
+
+
+def collision(images: Tensor, goals: Sequence[Tensor], surrogates: Sequence[Surrogate]) -> tuple[Tensor, Tensor]:
+    """Squared distance of every image's features to the target's, averaged over surrogates, and its gradient.
+
+    Args:
+        images: ``(S, k, C, H, W)`` float in [0, 1].
+        goals: Per surrogate, target features ``(S, 1, F)``.
+
+    Returns:
+        ``(S, k)`` and the shape of ``images``.
+    """
+    images = images.detach().requires_grad_()
+    distances = [
+        (surrogate.features(images.flatten(0, 1)).unflatten(0, images.shape[:2]) - goal).square().sum(-1)
+        for surrogate, goal in zip(surrogates, goals, strict=True)
+    ]
+    distance = torch.stack(distances).mean(0)
+    (gradient,) = torch.autograd.grad(distance.sum(), [images])
+    return distance.detach(), gradient
+
+
+def _over_pixels(values: Tensor) -> Tensor:
+    return values[..., None, None, None]

@@ -1,0 +1,61 @@
+"""How uncertain a success rate is: the setups, not the images tested within one, are what was drawn independently."""
+
+from collections.abc import Sequence
+from math import sqrt
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import binomtest, t
+
+
+class Interval(NamedTuple):
+    """Bounds in [0, 1], and the name of the method that gave them."""
+
+    low: float
+    high: float
+    method: str
+
+
+def clopper_pearson(successes: int, trials: int) -> tuple[float, float]:
+    """Exact binomial interval of a rate, at 95 %."""
+    bounds = binomtest(successes, trials).proportion_ci(confidence_level=0.95, method="exact")
+    return float(bounds.low), float(bounds.high)
+
+
+def student_t(rates: Sequence[float]) -> tuple[float, float]:
+    """Interval of the mean of at least two setups' rates, at 95 %, clipped to [0, 1]."""
+    values = np.asarray(rates, float)
+    margin = float(t.ppf(0.975, len(values) - 1)) * float(values.std(ddof=1)) / sqrt(len(values))
+    mean = float(values.mean())
+    return max(0.0, mean - margin), min(1.0, mean + margin)
+
+
+def rate_interval(successes: Sequence[int], trials: Sequence[int]) -> Interval:
+    """The 95 % interval of the mean over setups of successes / trials.
+
+    Args:
+        successes: Of each setup.
+        trials: Of each setup, at least 1.
+    """
+    pooled = clopper_pearson(sum(successes), sum(trials))
+    if max(trials) == 1:
+        return Interval(*pooled, "Clopper-Pearson over setups")
+    if len(trials) == 1:
+        return Interval(*pooled, "Clopper-Pearson over the images of one setup")
+    low, high = student_t([won / tried for won, tried in zip(successes, trials, strict=True)])
+    # Equal rates leave Student's t no width, though each is itself estimated from images.
+    if pooled[0] < low or pooled[1] > high:
+        method = "Student t over setups, widened to Clopper-Pearson over images"
+        return Interval(min(low, pooled[0]), max(high, pooled[1]), method)
+    return Interval(low, high, "Student t over setups")
+
+
+def benchmark_error(hits: int, setups: int) -> float:
+    """The public benchmark's error bar of hits / setups: one standard error, the largest there is near 0 and 1.
+
+    Near the ends, at most five setups from none or all, the estimated standard error is too small to be trusted
+    (Schwarzschild et al., "Just How Toxic is Data Poisoning?", 2021).
+    """
+    rate = hits / setups
+    variance = 0.25 if hits <= 5 or hits >= setups - 5 else rate * (1 - rate)
+    return sqrt(variance / setups)
