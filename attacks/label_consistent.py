@@ -19,7 +19,7 @@ from errors import InputError
 
 
 class LabelConsistent(Attack):
-    """The adversarial-perturbation variant of the paper, section 3.2, equation (2), then the trigger.
+    """The paper's variant with adversarial perturbations (its other one interpolates in a GAN), then the trigger.
 
     Maximises ``CE(f(x'), y)`` over ``||x' - x||_p <= eps`` by projected gradient ascent from the base image, where y is the
     base's own label, the adversarial one, and f is trained adversarially and independent of any victim: perturbations that

@@ -90,8 +90,8 @@ def parse_length(length: float | str) -> float:
     """A number, or a fraction whose parts may have decimals such as ``1.5/255``; NaN for what is neither."""
     if not isinstance(length, str):
         return float(length)
-    numerator, slash, denominator = length.partition("/")
     try:
-        return float(Fraction(numerator) / Fraction(denominator if slash else "1"))
+        numerator, denominator = map(Fraction, length.split("/")) if "/" in length else (Fraction(length), Fraction(1))
+        return float(numerator / denominator)
     except (ValueError, ZeroDivisionError, OverflowError):
         return math.nan

@@ -97,7 +97,8 @@ class EnsembleModule(L.LightningModule):
         self.blocks = [range(i, min(i + members_per_block, len(seeds))) for i in range(0, len(seeds), members_per_block)]
         # In a list, so that the template and the pool are no part of this module's state.
         self._data = [data]
-        self._template = [build(0)]
+        # The Trainer leaves the mode as it finds it, so that it is set here and not by `train` alone.
+        self._template = [build(0).train(not frozen_statistics)]
         self._linear = isinstance(self._template[0], nn.Linear)
         self.parameter_names: list[str] = []
         self.buffer_names: list[str] = []

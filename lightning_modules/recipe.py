@@ -1,5 +1,6 @@
 """How a classifier is trained: one description for a single model and for an ensemble."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -7,12 +8,14 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from attacks.budget import Budget, Norm
+from attacks.pgd import default_step_size, parse_length
 from errors import InputError
 
 
 @dataclass
 class Recipe:
-    """Optimiser, schedule and augmentation.
+    """Optimiser, schedule, augmentation and adversarial training.
 
     Args:
         epochs: Passes over the training set.
@@ -26,6 +29,11 @@ class Recipe:
         decay: Factor at a milestone.
         max_shift: Largest random translation of training images as a share of the side; 0 for none.
         flip: Whether training images are mirrored at random.
+        adversarial_eps: Radius in [0, 1] pixel units within which every training image is replaced by one that the current
+            weights find hard (Madry et al., 2018); a number or a fraction such as ``8/255``, 0 for ordinary training.
+        adversarial_norm: ``linf`` or ``l2``.
+        adversarial_steps: Ascent steps per batch, each about as long as a training step.
+        adversarial_step_size: Of one ascent step; null for 2.5 radii over all steps.
     """
 
     epochs: int = 40
@@ -39,6 +47,10 @@ class Recipe:
     decay: float = 0.1
     max_shift: float = 0.0
     flip: bool = False
+    adversarial_eps: float | str = 0.0
+    adversarial_norm: Norm = "linf"
+    adversarial_steps: int = 7
+    adversarial_step_size: float | str | None = None
 
     def __post_init__(self) -> None:
         for name, value, bound in (("epochs", self.epochs, 1), ("batch_size", self.batch_size, 1)):
@@ -46,6 +58,30 @@ class Recipe:
                 raise InputError(f"{name} of a recipe is {value}: it must be at least {bound}")
         if not self.learning_rate > 0:
             raise InputError(f"learning_rate of a recipe is {self.learning_rate:g}: it must be above 0")
+        if self.adversarial_norm not in ("linf", "l2"):
+            raise InputError(f"adversarial_norm of a recipe is {self.adversarial_norm!r}: it is linf or l2")
+        if self.adversarial_steps < 1:
+            raise InputError(f"adversarial_steps of a recipe is {self.adversarial_steps}: it must be at least 1")
+        eps, size = _radius("adversarial_eps", self.adversarial_eps), self.adversarial_step_size
+        if eps != 0 and eps * 255 < 1 - 1e-6:
+            raise InputError(f"adversarial_eps of a recipe is {eps:g}: it is 0, for none, or at least 1/255")
+        if self.adversarial_norm == "linf" and eps > 1:
+            raise InputError(f"adversarial_eps of a recipe is {eps:g}: for linf it is at most 1, the whole pixel range")
+        if size is not None and _radius("adversarial_step_size", size) == 0:
+            raise InputError("adversarial_step_size of a recipe is 0: it must be above 0, or null for 2.5 eps / steps")
+
+    @property
+    def adversarial_budget(self) -> Budget | None:
+        """What adversarial training searches in; None for ordinary training."""
+        eps = parse_length(self.adversarial_eps)
+        return Budget(self.adversarial_norm, eps) if eps else None
+
+    @property
+    def adversarial_step(self) -> float:
+        """Length of one ascent step in [0, 1] pixel units."""
+        if self.adversarial_step_size is None:
+            return default_step_size(parse_length(self.adversarial_eps), self.adversarial_steps)
+        return parse_length(self.adversarial_step_size)
 
     def build_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimiser; elementwise, so that stacked parameters are optimised as if apart."""
@@ -67,8 +103,16 @@ class Recipe:
         return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.epochs)
 
     def settings(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        return asdict(self)
+        """As JSON can hold it, fractions as numbers: however a radius is written, the run is the same."""
+        radii = {"adversarial_eps": parse_length(self.adversarial_eps), "adversarial_step_size": self.adversarial_step}
+        return asdict(self) | radii
+
+
+def _radius(name: str, value: float | str) -> float:
+    radius = parse_length(value)
+    if not (math.isfinite(radius) and radius >= 0):
+        raise InputError(f"{name} of a recipe is {value!r}: it is a number or a fraction such as 8/255, not below 0")
+    return radius
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> torch.Tensor:
@@ -76,6 +120,7 @@ def epoch_order(count: int, seed: int, epoch: int) -> torch.Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed + epoch))
 
 
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """Generator of the augmentation of one step, counted from the start of training."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
+    """Generator of one step, counted from the start of training; stream 0 is the augmentation's, 1 adversarial training's."""
+    # 2**31, not more: torch's CPU generator looks at the seed's lowest 32 bits alone.
+    return torch.Generator().manual_seed((seed * 1_000_003 + step + stream * 2**31) % 2**63)

@@ -1,11 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from attacks import BullseyePolytope
 from attacks.bullseye_polytope import bullseye_objective
+from attacks.dropout import dropout_kept_on, setup_features
 from attacks.poison_set import PoisonSet
 from attacks.surrogate import CraftBatch
+from errors import InputError
 from lightning_modules.backbones import build_backbone
 
 BUDGETS = pytest.mark.parametrize(("norm", "eps"), [("linf", 0.1), ("l2", 2.0)])
@@ -39,7 +43,7 @@ def crafted(craft) -> list[PoisonSet]:
 def test_objective_is_the_papers(crafted, surrogates) -> None:
     images = torch.stack([p.images for p in crafted]).float() / 255
     with torch.no_grad():
-        centres = [s.features(torch.stack([p.target for p in crafted]).float() / 255) for s in surrogates]
+        centres = [[s.features(torch.stack([p.target for p in crafted]).float() / 255)] for s in surrogates]
         found = bullseye_objective(images, centres, surrogates).tolist()
     assert found == pytest.approx([numpy_objective(p, p.images, surrogates) for p in crafted], rel=1e-4)
 
@@ -47,7 +51,7 @@ def test_objective_is_the_papers(crafted, surrogates) -> None:
 def test_objective_is_zero_when_the_target_is_the_centre(surrogates) -> None:
     target = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        centres = [surrogates[0].features(target)]
+        centres = [[surrogates[0].features(target)]]
         assert bullseye_objective(target[:, None].expand(-1, 3, -1, -1, -1), centres, surrogates[:1]).max() < 1e-5
 
 
@@ -127,3 +131,83 @@ def test_surrogates_are_left_as_they_were(craft, surrogates) -> None:
     finally:
         for surrogate in surrogates:
             surrogate.zero_grad(set_to_none=True)
+
+
+def test_end_to_end_averages_over_blocks(digits, setups, surrogates) -> None:
+    batch = batch_of(digits, setups)
+    seen = []
+    _, final = BullseyePolytope(eps=0.1, steps=8, end_to_end=True).perturb(batch, surrogates, seen.append)
+    for setup in range(len(setups)):
+        values = []
+        for surrogate in surrogates:
+            with torch.no_grad():
+                blocks = surrogate.blocks(torch.stack([batch.targets[setup, 0], *batch.bases[setup]]))
+            assert len(blocks) == 4
+            for target, *features in (block.double().numpy() for block in blocks):
+                values.append(np.linalg.norm(target - np.mean(features, 0)) / np.linalg.norm(target))
+        assert seen[0][setup].item() == pytest.approx(np.mean(values), rel=1e-4)
+    assert (final < 0.9 * seen[0]).all()
+
+
+def test_several_targets_are_met_at_their_mean(digits, setups, surrogates) -> None:
+    batch = batch_of(digits, setups)
+    batch = replace(batch, targets=torch.cat([batch.targets, batch.targets.flip(0)], 1))
+    _, found = BullseyePolytope(eps=0.1, steps=1, learning_rate=1e-9).perturb(batch, surrogates[:1], lambda value: None)
+    for setup in range(len(setups)):
+        with torch.no_grad():
+            one, two, *features = surrogates[0].features(torch.cat([batch.targets[setup], batch.bases[setup]])).numpy()
+        centre = (one + two) / 2
+        expected = np.linalg.norm(centre - np.mean(features, 0)) / np.linalg.norm(centre)
+        assert found[setup].item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.fixture
+def dropping():
+    return build_backbone("convnet", in_channels=1, num_classes=10, seed=1, dropout=0.3).eval()
+
+
+def test_draws_average_dropout_masks_that_the_seed_decides(digits, setups, dropping) -> None:
+    batch = batch_of(digits, setups)
+    state = torch.get_rng_state()
+    found = {}
+    for draws in (1, 300):
+        with torch.no_grad(), dropout_kept_on([dropping], batch):
+            (found[draws],) = setup_features(dropping, batch.bases[:1], draws=draws)
+        assert not dropping.stochastic
+    with torch.no_grad(), dropout_kept_on([dropping], batch):
+        single = [dropping.features(batch.bases[0]) for _ in range(300)]
+    assert torch.equal(found[1][0], single[0])
+    expected = torch.stack(single).mean(0)
+    assert (found[300][0] - expected).norm() < 0.2 * (found[1][0] - expected).norm()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_with_draws_the_same_seed_gives_the_same_bytes(craft, dropping) -> None:
+    run = [craft(BullseyePolytope(eps=0.1, steps=4, draws=draws), models=[dropping]) for draws in (3, 3, 1)]
+    assert all(torch.equal(one.images, two.images) for one, two in zip(run[0], run[1], strict=True))
+    assert not torch.equal(run[0][0].images, run[2][0].images)
+    assert not dropping.stochastic
+    for poisons in run[0]:
+        assert (poisons.images.int() - poisons.bases.int()).abs().max() <= 25
+
+
+def test_the_objective_of_crafting_with_dropout_is_measured_without(digits, setups, dropping, surrogates) -> None:
+    batch = batch_of(digits, setups)
+    poisons, found = BullseyePolytope(eps=0.1, steps=2, draws=2).perturb(batch, [dropping], lambda value: None)
+    with torch.no_grad():
+        centres = [[surrogates[0].features(batch.targets[:, 0])]]  # the same weights, without dropout
+        torch.testing.assert_close(found, bullseye_objective(poisons, centres, surrogates[:1]))
+
+
+def test_dropout_is_restored_when_crafting_fails(digits, setups, dropping) -> None:
+    with pytest.raises(RuntimeError, match="stop"), dropout_kept_on([dropping], batch_of(digits, setups)):
+        assert dropping.stochastic
+        raise RuntimeError("stop")
+    assert not dropping.stochastic
+
+
+def test_draws_without_dropout_or_below_one_are_refused(craft) -> None:
+    with pytest.raises(InputError, match=r"draws is 3, but no surrogate has dropout"):
+        craft(BullseyePolytope(draws=3))
+    with pytest.raises(InputError, match=r"\(--attack\.draws\)"):
+        BullseyePolytope(draws=0)

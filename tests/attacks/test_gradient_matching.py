@@ -3,19 +3,28 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from attacks.witches_brew import detached_parameters, matching_loss, target_gradients
+from attacks.augmentation import augment, draw_augmentation
+from attacks.parameter_gradients import goal_gradient, gradient_norms, loop_gradients, matching_gradient, stacked_gradients
 from lightning_modules.backbones import Backbone, build_backbone
 
 generator = torch.Generator().manual_seed(0)
-POISONS = torch.rand(3, 1, 32, 32, generator=generator, dtype=torch.float64)
-TARGETS = torch.rand(2, 1, 32, 32, generator=generator, dtype=torch.float64)
-LABELS = torch.tensor([4, 4, 4])
-WANTED = torch.tensor([4, 7])
+POISONS = torch.rand(3, 5, 1, 16, 16, generator=generator, dtype=torch.float64)
+TARGETS = torch.rand(3, 2, 1, 16, 16, generator=generator, dtype=torch.float64)
+LABELS = torch.tensor([4, 7, 1])[:, None].expand(3, 5)
+VIEWS = torch.stack([draw_augmentation((5,), generator, flip=True) for _ in range(3)]).double()
+BACKBONES = ["convnet", "patchnet", "convnet_wide"]  # group normalization, none, batch normalization
 
 
-@pytest.fixture(scope="module", params=["convnet", "patchnet", "convnet_wide"])
+def build(name: str, seed: int = 3) -> Backbone:
+    """With running statistics that are not those of a new network, so that forgetting them shows."""
+    model = build_backbone(name, in_channels=1, num_classes=10, seed=seed).double()
+    model.train()(torch.rand(20, 1, 16, 16, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
+    return model.eval()
+
+
+@pytest.fixture(scope="module", params=BACKBONES)
 def model(request: pytest.FixtureRequest) -> Backbone:
-    return build_backbone(request.param, in_channels=1, num_classes=10, seed=3).double().eval()
+    return build(request.param)
 
 
 def flat_gradient(model: Backbone, images: Tensor, labels: Tensor, create_graph: bool = False) -> Tensor:
@@ -23,41 +32,89 @@ def flat_gradient(model: Backbone, images: Tensor, labels: Tensor, create_graph:
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()), create_graph=create_graph)])
 
 
-def test_target_gradients_are_autograds(model: Backbone) -> None:
-    found = target_gradients(model, TARGETS, WANTED)
+def flat(gradient: dict[str, Tensor]) -> Tensor:
+    return torch.cat([value.flatten() for value in gradient.values()])
+
+
+def expected(model: Backbone, lane: int, rows: slice, views: Tensor | None) -> tuple[Tensor, Tensor]:
+    """dB/d(poison) and B by plain autograd over the concatenated parameters."""
+    images = POISONS[lane, rows].clone().requires_grad_()
+    seen = images if views is None else augment(images, views[lane, rows], 0.2)
+    own = flat_gradient(model, seen, LABELS[lane, rows], create_graph=True)
+    goal = flat_gradient(model, TARGETS[lane], LABELS[lane, :2])
+    value = 1 - functional.cosine_similarity(own, goal, dim=0)
+    return torch.autograd.grad(value, [images])[0], value.detach()
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 512])
+def test_goal_is_the_gradient_of_the_mean_loss_over_all_images(model: Backbone, batch_size: int) -> None:
+    images = TARGETS.flatten(0, 1)[:5]
+    found = goal_gradient(model, images, torch.tensor(7), batch_size)
     assert list(found) == [name for name, _ in model.named_parameters()]
-    for row, (image, label) in enumerate(zip(TARGETS, WANTED, strict=True)):
-        flat = torch.cat([value[row].flatten() for value in found.values()])
-        torch.testing.assert_close(flat, flat_gradient(model, image[None], label[None]), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(flat(found), flat_gradient(model, images, torch.full((5,), 7)), rtol=1e-9, atol=1e-12)
 
 
-def test_matching_loss_and_its_gradient_are_autograds(model: Backbone) -> None:
-    goal = {name: value[0] for name, value in target_gradients(model, TARGETS, WANTED).items()}
-    images = POISONS.clone().requires_grad_()
-    found = matching_loss(model, detached_parameters(model), images, LABELS, goal)
-    (gradient,) = torch.autograd.grad(found, [images])
-
-    again = POISONS.clone().requires_grad_()
-    own = flat_gradient(model, again, LABELS, create_graph=True)
-    expected = 1 - functional.cosine_similarity(own, flat_gradient(model, TARGETS[:1], WANTED[:1]), dim=0)
-    (wanted,) = torch.autograd.grad(expected, [again])
-
-    assert found.item() == pytest.approx(expected.item(), rel=1e-9)
-    assert wanted.abs().max() > 0
-    torch.testing.assert_close(gradient, wanted, rtol=1e-7, atol=1e-7 * wanted.abs().max().item())
+@pytest.mark.parametrize("views", [None, VIEWS])
+def test_matching_gradient_is_autograds(model: Backbone, views: Tensor | None) -> None:
+    goal = goal_gradient(model, TARGETS[0], LABELS[0, 0], 512)
+    found = matching_gradient(model, POISONS[0], LABELS[0], goal, None if views is None else views[0], 0.2)
+    wanted = expected(model, 0, slice(None), views)
+    assert wanted[0].abs().max() > 0
+    torch.testing.assert_close(found, wanted, rtol=1e-7, atol=1e-7 * wanted[0].abs().max().item())
 
 
-def test_matching_loss_is_zero_for_the_target_itself_and_two_for_its_opposite(model: Backbone) -> None:
-    parameters = detached_parameters(model)
-    goal = {name: value[0] for name, value in target_gradients(model, TARGETS, WANTED).items()}
+def test_value_is_zero_for_the_goal_itself_and_two_for_its_opposite(model: Backbone) -> None:
+    goal = goal_gradient(model, TARGETS[0], LABELS[0, 0], 512)
     opposite = {name: -3 * value for name, value in goal.items()}
-    assert matching_loss(model, parameters, TARGETS[:1], WANTED[:1], goal).item() == pytest.approx(0, abs=1e-9)
-    assert matching_loss(model, parameters, TARGETS[:1], WANTED[:1], opposite).item() == pytest.approx(2, abs=1e-9)
+    values = [matching_gradient(model, TARGETS[0], LABELS[0, :2], side)[1].item() for side in (goal, opposite)]
+    assert values == pytest.approx([0, 2], abs=1e-9)
 
 
-def test_parameters_keep_no_gradient(model: Backbone) -> None:
-    goal = {name: value[0] for name, value in target_gradients(model, TARGETS, WANTED).items()}
-    images = POISONS.clone().requires_grad_()
-    matching_loss(model, detached_parameters(model), images, LABELS, goal).backward()
-    assert images.grad is not None
-    assert all(parameter.grad is None for parameter in model.parameters())
+def test_no_direction_gives_no_nan(model: Backbone) -> None:
+    nothing = {name: torch.zeros_like(value) for name, value in model.named_parameters()}
+    gradient, value = matching_gradient(model, POISONS[0], LABELS[0], nothing)
+    assert value.item() == 1
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("batch_size", [2, 512])
+@pytest.mark.parametrize("own_models", [False, True])
+@pytest.mark.parametrize("name", ["patchnet", "convnet_wide"])
+def test_both_engines_are_autograd_averaged_over_surrogates(name: str, own_models: bool, batch_size: int) -> None:
+    models = [[build(name, seed=10 * lane * own_models + number) for number in (1, 2)] for lane in range(3)]
+    if not own_models:
+        models = [models[0]] * 3
+    goals = [[goal_gradient(m, TARGETS[lane], LABELS[lane, 0], 512) for m in models[lane]] for lane in range(3)]
+    parts = [slice(0, 2), slice(2, 4), slice(4, 5)] if batch_size == 2 else [slice(0, 5)]
+    for engine in (loop_gradients, stacked_gradients):
+        gradient, objective = engine(models, goals, POISONS, LABELS, VIEWS, 0.2, batch_size)
+        for lane in range(3):
+            # Each batch of poisons is matched by itself; the objective is the mean over poisons.
+            found = [[expected(m, lane, rows, VIEWS) for m in models[lane]] for rows in parts]
+            value = sum((a[1] + b[1]) / 2 * (rows.stop - rows.start) / 5 for (a, b), rows in zip(found, parts, strict=True))
+            wanted = torch.cat([(a[0] + b[0]) / 2 for a, b in found])
+            torch.testing.assert_close(objective[lane], value, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(gradient[lane], wanted, rtol=1e-7, atol=1e-7 * wanted.abs().max().item())
+
+
+def test_gradient_norms_are_those_of_one_image_at_a_time(model: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = POISONS.flatten(0, 1)[:7]
+    wanted = torch.stack([flat_gradient(model, image[None], torch.tensor([6])).norm() for image in images])
+    assert wanted.max() > 1.01 * wanted.min()
+    torch.testing.assert_close(gradient_norms(model, images, 6), wanted, rtol=1e-9, atol=0)
+    numbers = sum(parameter.numel() for parameter in model.parameters())
+    monkeypatch.setattr("attacks.parameter_gradients._CHUNK_NUMBERS", 3 * numbers)
+    torch.testing.assert_close(gradient_norms(model, images, 6), wanted, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_models_are_left_as_they_were(frozen: bool) -> None:
+    model = build("convnet_wide").requires_grad_(not frozen)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    goals = [[goal_gradient(model, TARGETS[0], LABELS[0, 0], 512)]]
+    for engine in (loop_gradients, stacked_gradients):
+        gradient, _ = engine([[model]], goals, POISONS[:1], LABELS[:1], None, 0.0, 512)
+        assert gradient.abs().max() > 0
+    gradient_norms(model, POISONS[0], 1)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(p.grad is None and p.requires_grad is not frozen for p in model.parameters())

@@ -71,8 +71,10 @@ def test_both_victims_of_an_experiment_are_scored(experiment) -> None:
 
 
 def test_fine_tuning_starts_from_the_extractor_and_keeps_its_statistics(experiment) -> None:
-    recipe = Recipe(epochs=3, learning_rate=0.01)
-    own = experiment(scenario="fine_tune", backbone="convnet_wide", victim_recipe=recipe, num_setups=1)
+    recipe = Recipe(epochs=6, learning_rate=0.01, milestones=[])
+    own = experiment(
+        scenario="fine_tune", backbone="convnet_wide", victim_recipe=recipe, feature_recipe=Recipe(epochs=6), num_setups=1
+    )
     own.folder.mkdir(parents=True)
     base = extractor(own, "convnet_wide", Ranks())
     before = {name: value.clone() for name, value in base.state_dict().items()}
