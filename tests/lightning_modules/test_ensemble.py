@@ -128,6 +128,7 @@ def test_weights_depend_on_the_seed_and_leave_the_global_generator_alone():
 
 def test_a_resnet18_has_the_small_image_stem():
     net = build_backbone("resnet18", in_channels=3, num_classes=10, seed=0)
-    assert net.body.conv1.stride == (1, 1) and net.body.conv1.kernel_size == (3, 3)
+    stem = net.body[0][0]
+    assert stem.stride == (1, 1) and stem.kernel_size == (3, 3)
     # 11,173,962 is the parameter count of the CIFAR ResNet-18 of the literature.
     assert sum(p.numel() for p in net.parameters()) == 11_173_962

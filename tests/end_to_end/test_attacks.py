@@ -1,0 +1,85 @@
+"""Every attack does what it claims, on digits: its objective falls, and it succeeds where unperturbed bases do not."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+# How far the mean objective falls at least, as a fraction of its start.
+FALLS = {
+    "poison_frogs": 0.5,
+    "convex_polytope": 0.2,
+    "bullseye_polytope": 0.2,
+    "hidden_trigger": 0.3,
+    "label_consistent": 0.3,
+    "witches_brew": 0.3,
+    "sleeper_agent": 0.3,
+}
+QUICK = ["poison_frogs", "convex_polytope", "bullseye_polytope", "hidden_trigger", "label_consistent"]
+SLOW = ["witches_brew", "sleeper_agent"]
+
+
+def compare(cli, folder: Path, attacks: list[str], *options: str) -> Path:
+    out = folder / "runs"
+    cli(
+        "benchmark",
+        f"--attacks={','.join(attacks)}",
+        "--name=all",
+        f"--output_dir={out}",
+        "--num_setups=10",
+        "--defenses=[no_attack,none]",
+        "--wandb_project=null",
+        "--trainer.accelerator=cpu",
+        *options,
+    )
+    return out
+
+
+@pytest.fixture(scope="module")
+def quick(cli, tmp_path_factory) -> Path:
+    return compare(cli, tmp_path_factory.mktemp("quick"), QUICK)
+
+
+@pytest.fixture(scope="module")
+def slow(cli, tmp_path_factory) -> Path:
+    return compare(cli, tmp_path_factory.mktemp("slow"), SLOW)
+
+
+def check(runs: Path, attack: str) -> None:
+    records = [json.loads(path.read_text()) for path in sorted((runs / "all" / attack / "poisons").glob("*.json"))]
+    assert len(records) == 10
+    start = sum(record["objective_start"] for record in records)
+    assert sum(record["objective"] for record in records) < FALLS[attack] * start
+    rows = {row["defense"]: row for row in json.loads((runs / "all" / attack / "summary.json").read_text())}
+    assert rows["none"]["n"] == rows["no_attack"]["n"] == 10
+    assert rows["none"]["ci_low"] > rows["no_attack"]["ci_high"], rows
+    # A poisoned victim is an ordinary one but for what the attacker wants.
+    assert rows["none"]["clean_accuracy"] > rows["no_attack"]["clean_accuracy"] - 0.03
+
+
+@pytest.mark.parametrize("attack", QUICK)
+def test_the_attack_works(quick: Path, attack: str) -> None:
+    check(quick, attack)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", SLOW)
+def test_the_slow_attack_works(slow: Path, attack: str) -> None:
+    check(slow, attack)
+
+
+def test_one_table_and_page_for_all_and_one_extractor(quick: Path) -> None:
+    rows = json.loads((quick / "all" / "summary.json").read_text())
+    assert {row["attack"] for row in rows} == set(QUICK)
+    page = (quick / "all" / "report.html").read_text()
+    assert all(f"{attack}/report.html" in page for attack in QUICK)
+    names = sorted(path.name.split("-")[0] for path in (quick / "models").iterdir())
+    # Four transfer attacks share one; the label-consistent one has its adversarially trained network.
+    assert names == ["convnet", "patchnet"]
+
+
+def test_a_finished_comparison_is_not_done_again(cli, quick: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (quick / "all").rglob("results.jsonl")}
+    assert len(before) == len(QUICK)
+    compare(cli, quick.parent, QUICK)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
