@@ -14,6 +14,7 @@ from attacks.augmentation import draw_augmentation
 from attacks.base import Attack
 from attacks.budget import Norm
 from attacks.parameter_gradients import Parameters, goal_gradient, loop_gradients, stacked_gradients
+from attacks.precision import full_precision
 from attacks.surrogate import CraftBatch, Surrogate
 from errors import InputError
 
@@ -141,7 +142,8 @@ class GradientMatching(Attack):
         count, setups = poisons.shape[1], len(batch.seeds)
         views = torch.stack([draw_augmentation((count,), g, flip=self.flip) for g in generators]).to(poisons.device)
         lanes = [lane % setups for lane in range(len(poisons))]
-        gradient, objective = (loop_gradients if poisons.device.type == "cpu" else stacked_gradients)(
+        looped = poisons.device.type == "cpu" or any(full_precision(model) is not model for own in models for model in own)
+        gradient, objective = (loop_gradients if looped else stacked_gradients)(
             [models[setup] for setup in lanes],
             [goals[setup] for setup in lanes],
             poisons,

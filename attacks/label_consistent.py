@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from attacks.base import Attack
 from attacks.budget import Norm
-from attacks.pgd import default_step_size, parse_length, pgd
+from attacks.pgd import default_step_size, parse_length, pgd, uniform_in_ball
 from attacks.surrogate import CraftBatch, Surrogate
 from attacks.trigger import CornerTrigger, TriggerConfig
 from errors import InputError
@@ -36,6 +36,7 @@ class LabelConsistent(Attack):
         trigger: What is stamped; null for the paper's pattern in all four corners.
         visible: Whether poisons carry the trigger on top of the budget, as in the paper. Otherwise it is stamped before a
             last projection into the budget, as the public benchmark does (Schwarzschild et al., 2021), and nearly vanishes.
+        random_start: Whether the ascent starts anywhere in the budget, as in the benchmark, instead of at the image.
     """
 
     scenarios = frozenset({"transfer", "fine_tune", "from_scratch"})
@@ -52,11 +53,13 @@ class LabelConsistent(Attack):
         step_size: float | str | None = None,
         trigger: TriggerConfig | None = None,
         visible: bool = True,
+        random_start: bool = False,
     ) -> None:
         super().__init__(eps, norm, steps)
         self.step_size = default_step_size(self.budget.eps, steps) if step_size is None else _parse_step_size(step_size)
         self.trigger = CornerTrigger() if trigger is None else trigger
         self.visible_trigger = visible
+        self.random_start = random_start
         if getattr(self.trigger, "placement", None) == "random":
             raise InputError(
                 f"placement of the trigger is random: {self.name} needs it in one place for all images, such as bottom_right "
@@ -74,9 +77,13 @@ class LabelConsistent(Attack):
         def mean_probability(losses: Tensor) -> Tensor:
             return losses.neg().exp().mean(1)
 
+        start = batch.bases
+        if self.random_start:
+            drawn = [uniform_in_ball(b.cpu(), self.budget, g) for b, g in zip(batch.bases, batch.generators(), strict=True)]
+            start = torch.stack(drawn).to(batch.bases)
         poisons = pgd(
             losses_of,
-            batch.bases,
+            start,
             batch.bases,
             self.budget,
             steps=self.steps,

@@ -56,3 +56,11 @@ class LowPrecision(Surrogate):
     def _autocast(self, images: Tensor) -> torch.autocast:
         # Every weight is used once a pass, so that a cache of casts could only outlive the graph that it belongs to.
         return torch.autocast(images.device.type, torch.bfloat16, cache_enabled=False)
+
+
+def full_precision(model: Surrogate) -> Surrogate:
+    """The model itself, or what a :class:`LowPrecision` one wraps.
+
+    For ``torch.func``, whose batching rules do not cover batch normalization under autocast.
+    """
+    return model.model if isinstance(model, LowPrecision) else model

@@ -14,6 +14,7 @@ from torch import Tensor
 from attacks.budget import Norm
 from attacks.gradient_matching import GradientMatching
 from attacks.parameter_gradients import gradient_norms
+from attacks.precision import full_precision
 from attacks.setups import Setup, check_num_poisons
 from attacks.surrogate import CraftBatch, Surrogate
 from attacks.trigger import PatchTrigger, TriggerConfig
@@ -127,7 +128,7 @@ class SleeperAgent(GradientMatching):
             check_num_poisons(wanted, len(rows), label)
             if label not in norms:
                 images = train_images[rows].to(batch.bases.device).float() / 255
-                norms[label] = torch.stack([gradient_norms(s, images, label) for s in surrogates]).mean(0).cpu()
+                norms[label] = torch.stack([gradient_norms(full_precision(s), images, label) for s in surrogates]).mean(0).cpu()
                 if not norms[label].isfinite().all():
                     raise InputError(
                         f"{self.name}: a surrogate has no finite gradient at an image of class {label}, which setup "

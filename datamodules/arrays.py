@@ -19,6 +19,7 @@ class ArraysDataModule(ArrayDataModule):
         test: The test split.
         public: Images that pretrained models may see; optional.
         dataset: Name in records; by default the training file's folder.
+        train_limit: Keep this many rows of the training split, the first ones; by default all.
         num_classes: By default one more than the largest label of the training split.
         mean: Per-channel mean that models normalize with; by default that of the training split.
         std: Per-channel standard deviation, likewise.
@@ -33,6 +34,7 @@ class ArraysDataModule(ArrayDataModule):
         test: str,
         public: str | None = None,
         dataset: str | None = None,
+        train_limit: int | None = None,
         num_classes: int | None = None,
         mean: list[float] | None = None,
         std: list[float] | None = None,
@@ -46,6 +48,12 @@ class ArraysDataModule(ArrayDataModule):
         self.paths = {name: None if path is None else folder / path for name, path in given.items()}
         self.name = dataset or Path(train).resolve().parent.name
         images, labels = _read(folder / train)
+        if train_limit is not None:
+            if not 1 <= train_limit <= len(images):
+                raise InputError(
+                    f"train_limit is {train_limit}: {folder / train} holds {len(images)} images (--data.train_limit)"
+                )
+            images, labels = images[:train_limit], labels[:train_limit]
         largest = int(labels.max(initial=0)) + 1 if np.issubdtype(labels.dtype, np.integer) else 1
         self.num_classes = largest if num_classes is None else num_classes
         split = make_split(images, labels, self.num_classes, str(folder / train))

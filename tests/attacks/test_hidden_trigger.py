@@ -149,3 +149,17 @@ def test_bad_arguments_are_refused() -> None:
         with pytest.raises(InputError, match=rf"--attack\.{option}"):
             HiddenTrigger(**{option: value})
     assert HiddenTrigger(trigger=PatchTrigger(5)).arguments()["trigger"]["size"] == 5
+
+
+def test_the_sum_is_a_stricter_stop_than_the_worst(craft) -> None:
+    steps, start = {}, []
+    craft(HiddenTrigger(steps=1, tolerance=0.0), progress=lambda objective: start.append(objective.max().item()))
+    for rule in ("worst", "sum"):
+        seen: list[list[float]] = []
+        # Each of four distances is below half of their sum long before the sum is.
+        attack = HiddenTrigger("128/255", steps=60, learning_rate=0.1, decay_every=100, tolerance=start[0] / 2, stop_on=rule)
+        craft(attack, progress=lambda objective, seen=seen: seen.append(objective.tolist()))
+        steps[rule] = len(seen)
+    assert steps["worst"] < steps["sum"]
+    with pytest.raises(InputError, match=r"stop_on is 'mean'.*--attack.stop_on"):
+        HiddenTrigger(stop_on="mean")

@@ -137,3 +137,16 @@ def test_arguments_are_checked_and_recorded() -> None:
             LabelConsistent(step_size=bad)
     with pytest.raises(InputError, match=r"--attack\.trigger\.placement"):
         LabelConsistent(trigger=PatchTrigger(5, "random"))
+
+
+def test_a_random_start_is_seeded_and_in_the_budget(craft, setups) -> None:
+    attack = LabelConsistent("16/255", steps=1, step_size="0.001/255", random_start=True)
+    one, two = craft(attack), craft(attack)
+    still = craft(LabelConsistent("16/255", steps=1, step_size="0.001/255"))
+    for a, b, c in zip(one, two, still, strict=True):
+        assert torch.equal(a.images, b.images)
+        inside = ~a.trigger.mask(32, 32)
+        moved = (a.images.int() - a.bases.int())[..., inside].abs()
+        # Half of the ball's radius on average where the base leaves room, nothing without a random start.
+        assert moved.max() <= 16 and moved.float().mean() > 2
+        assert (c.images.int() - c.bases.int())[..., inside].abs().max() <= 1
