@@ -146,13 +146,13 @@ class Attack(ABC):
             batch = self._batch(chosen, train_images, train_labels, test_images, trigger, device)
         if retrain is not None:
             batch = replace(batch, retrain=partial(retrain, chosen))
-        crafted, objective = self.perturb(batch, surrogates, progress)
-        broken = ~crafted.flatten(1).isfinite().all(1)
-        if broken.any():
-            raise InputError(
-                f"{self.name}: the poisons of setup {chosen[int(broken.nonzero()[0])].index} are not finite: "
-                "take smaller steps (--attack.learning_rate) or another surrogate"
-            )
+
+        def watched(objective: Tensor) -> None:
+            self._check_finite(objective, chosen)
+            progress(objective)
+
+        crafted, objective = self.perturb(batch, surrogates, watched)
+        self._check_finite(crafted.flatten(1).sum(1), chosen)
         rows = torch.stack([torch.from_numpy(s.base_indices) for s in chosen])
         bases = train_images[rows]
         images = self.budget.quantize(crafted.detach().cpu(), bases)
@@ -165,6 +165,15 @@ class Attack(ABC):
             )
             for i, (setup, value) in enumerate(zip(chosen, objective.tolist(), strict=True))
         ]  # fmt: skip
+
+    def _check_finite(self, values: Tensor, setups: Sequence[Setup]) -> None:
+        """Stop at the first setup whose value ``(S,)`` is not a number: at once, not after all steps."""
+        broken = ~values.isfinite()
+        if broken.any():
+            raise InputError(
+                f"{self.name}: setup {setups[int(broken.nonzero()[0])].index} has no finite objective: take smaller steps "
+                "(--attack.learning_rate) or another surrogate (--feature_recipe.learning_rate, --surrogate_weights)"
+            )
 
     def _batch(
         self,

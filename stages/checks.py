@@ -40,6 +40,7 @@ def check_experiment(experiment: Experiment) -> None:
             f"pretraining images are {experiment.pretraining.image_shape}, the data's {data.image_shape} (--pretraining)"
         )
     experiment.chosen_setups
+    experiment.imported
     experiment.built_defenses
     if experiment.scenario != "from_scratch" and (experiment.pretraining is None or attack.robust_surrogates):
         experiment.public

@@ -1,7 +1,6 @@
 """Crafting or importing the poisons of every setup: in fixed batches, shared among ranks, kept one file a setup."""
 
 import time
-from pathlib import Path
 
 from torch import Tensor
 
@@ -11,21 +10,15 @@ from datamodules.poison_files import load_poisons, poison_path, save_poisons
 from datamodules.progress import StoreProgress
 from errors import InputError
 from ranks import Ranks
-from stages.exchange import import_poisons
 from stages.experiment import Experiment
 from stages.launch import Threads
 from stages.surrogates import retrainer
 
 
-def import_all(experiment: Experiment, ranks: Ranks) -> list[PoisonSet]:
-    """Poisons made elsewhere instead of crafted ones, for every setup: validated first, then kept as our own."""
-    folder, attack = experiment.folder / "poisons", experiment.attack
-    train, test = experiment.data.split("train"), experiment.data.split("test")
-    found = [
-        import_poisons(Path(str(experiment.poisons_from)), setup, train.images, test.images, attack.budget, attack.goal)
-        for setup in experiment.chosen_setups
-    ]
+def keep_imported(experiment: Experiment, found: list[PoisonSet], ranks: Ranks) -> list[PoisonSet]:
+    """Poisons made elsewhere instead of crafted ones: kept in the experiment's folder as our own."""
     if ranks.rank == 0:
+        folder = experiment.folder / "poisons"
         folder.mkdir(parents=True, exist_ok=True)
         for poisons in found:
             save_poisons(poisons, folder, {"dataset": experiment.data.name})

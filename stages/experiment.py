@@ -10,6 +10,7 @@ import numpy as np
 
 from attacks import Attack
 from attacks.base import Scenario
+from attacks.poison_set import PoisonSet
 from attacks.setups import Setup, check_num_poisons, draw_setups, load_setups
 from datamodules import ArrayDataModule, Split
 from datamodules.store import hash_array
@@ -19,6 +20,7 @@ from errors import InputError
 from files import digest
 from lightning_modules.backbones import BackboneName
 from lightning_modules.recipe import Recipe
+from stages.exchange import import_poisons
 from stages.rows import public_split, rows_of
 
 
@@ -139,6 +141,15 @@ class Experiment:
     def public(self) -> Split:
         """What a surrogate's features may be trained on in transfer learning: no training row, no base, no test image."""
         return public_split(self.data, self.rows)
+
+    @cached_property
+    def imported(self) -> list[PoisonSet] | None:
+        """Poisons made elsewhere, validated against setups and budget; None if they are to be crafted."""
+        if self.poisons_from is None:
+            return None
+        train, test = self.data.split("train").images, self.data.split("test").images
+        budget, goal = self.attack.budget, self.attack.goal
+        return [import_poisons(Path(self.poisons_from), s, train, test, budget, goal) for s in self.chosen_setups]
 
     @cached_property
     def built_defenses(self) -> dict[DefenseName, Defense]:

@@ -21,7 +21,7 @@ from reports.figures import contact_sheet
 from reports.records import Record, provenance, read_results, revision, write_results, write_summary
 from reports.table import print_summary
 from stages.checks import check_experiment
-from stages.craft import craft_poisons, import_all
+from stages.craft import craft_poisons, keep_imported
 from stages.experiment import Experiment
 from stages.feature_space import save_tested
 from stages.launch import Launch
@@ -111,8 +111,8 @@ def _logger(experiment: Experiment, job_type: str, config: str) -> Any:
 
 def _craft(experiment: Experiment, config: str, ranks: Ranks) -> list[PoisonSet]:
     logger = _logger(experiment, "craft", config) if ranks.rank == 0 else None
-    if experiment.poisons_from is not None:
-        poison_sets = import_all(experiment, ranks)
+    if experiment.imported is not None:
+        poison_sets = keep_imported(experiment, experiment.imported, ranks)
     else:
         poison_sets = craft_poisons(experiment, attacker_models(experiment, ranks, logger), ranks)
     if ranks.rank == 0:

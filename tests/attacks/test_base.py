@@ -1,13 +1,31 @@
+import copy
 import json
 
 import pytest
 import torch
 
-from attacks import Attack, BullseyePolytope, WitchesBrew
+from attacks import (
+    Attack,
+    BullseyePolytope,
+    ConvexPolytope,
+    HiddenTrigger,
+    LabelConsistent,
+    PoisonFrogs,
+    SleeperAgent,
+    WitchesBrew,
+)
 from attacks.surrogate import CraftBatch
 from errors import InputError
 
-ATTACKS: list[type[Attack]] = [BullseyePolytope, WitchesBrew]
+ATTACKS: list[type[Attack]] = [
+    BullseyePolytope,
+    ConvexPolytope,
+    HiddenTrigger,
+    LabelConsistent,
+    PoisonFrogs,
+    SleeperAgent,
+    WitchesBrew,
+]
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -18,13 +36,23 @@ ATTACKS: list[type[Attack]] = [BullseyePolytope, WitchesBrew]
         ({"eps": "0/255"}, r"eps is 0.*--attack\.eps"),
         ({"eps": 2}, r"eps is 2.*--attack\.eps"),
         ({"norm": "l1"}, r"'l1'.*--attack\.norm"),
-        ({"learning_rate": 0.0}, r"learning_rate is 0.*--attack\.learning_rate"),
-        ({"learning_rate": float("nan")}, r"learning_rate is nan.*--attack\.learning_rate"),
     ],
 )
 def test_arguments_out_of_range_are_refused(attack: type[Attack], arguments: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         attack(**arguments)
+
+
+def step_option(attack: type[Attack]) -> str:
+    return "step_size" if attack is LabelConsistent else "learning_rate"
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("value", [0.0, float("nan")])
+def test_steps_of_no_size_are_refused(attack: type[Attack], value: float) -> None:
+    name = step_option(attack)
+    with pytest.raises(InputError, match=rf"{name} is {value:g}.*--attack\.{name}"):
+        attack(**{name: value})
 
 
 @pytest.mark.parametrize(
@@ -42,9 +70,10 @@ def test_brewing_arguments_out_of_range_are_refused(arguments: dict, message: st
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_every_setting_is_told_in_json(attack: type[Attack]) -> None:
-    told = attack("4/255", "linf", steps=7, learning_rate=0.5).arguments()
+    name = step_option(attack)
+    told = attack("4/255", "linf", steps=7, **{name: 0.5}).arguments()
     assert json.loads(json.dumps(told)) == told
-    assert told | {"name": attack.name, "norm": "linf", "eps": 4 / 255, "steps": 7, "learning_rate": 0.5} == told
+    assert told | {"name": attack.name, "norm": "linf", "eps": 4 / 255, "steps": 7, name: 0.5} == told
 
 
 def test_settings_tell_runs_apart() -> None:
@@ -66,3 +95,14 @@ def test_randomness_belongs_to_a_setup_and_a_stream() -> None:
 def test_an_l2_radius_above_the_images_diameter_is_refused_before_crafting(craft) -> None:
     with pytest.raises(InputError, match=r"eps is 33.*at most 32.*--attack\.eps"):
         craft(BullseyePolytope(eps=33, norm="l2", steps=1))
+
+
+@pytest.mark.parametrize("attack", [BullseyePolytope, ConvexPolytope, HiddenTrigger, PoisonFrogs])
+def test_a_surrogate_that_gives_no_numbers_stops_crafting_at_once(craft, surrogates, attack) -> None:
+    broken = copy.deepcopy(surrogates[0])
+    with torch.no_grad():
+        broken.body[0][0].weight.fill_(torch.nan)
+    steps: list[int] = []
+    with pytest.raises(InputError, match=r"setup 0 has no finite objective.*--attack.learning_rate"):
+        craft(attack(eps="16/255", steps=50), models=[broken], progress=lambda objective: steps.append(1))
+    assert not steps

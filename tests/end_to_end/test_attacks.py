@@ -83,3 +83,15 @@ def test_a_finished_comparison_is_not_done_again(cli, quick: Path) -> None:
     assert len(before) == len(QUICK)
     compare(cli, quick.parent, QUICK)
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.slow
+@pytest.mark.ddp
+def test_two_processes_compare_as_one_does(cli, tmp_path) -> None:
+    small = ["--num_setups=2", "--setups_per_batch=1", "--members_per_block=1", "--feature_recipe.epochs=2", "--attack.steps=3"]
+    two = ["--trainer.devices=2", "--trainer.strategy=ddp"]
+    found = []
+    for name, more in (("one", []), ("two", two)):
+        runs = compare(cli, tmp_path / name, ["bullseye_polytope", "hidden_trigger"], *small, *more)
+        found.append(json.loads((runs / "all" / "summary.json").read_text()))
+    assert len(found[0]) == 4 and found[0] == found[1]

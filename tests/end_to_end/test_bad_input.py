@@ -1,3 +1,4 @@
+import pickle
 import re
 import shutil
 
@@ -20,7 +21,19 @@ def files(tmp_path):
     shutil.copytree("pretrained/digits_denoiser", tmp_path / "broken")
     weights = tmp_path / "broken" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])
+    (tmp_path / "evil.pickle").write_bytes(pickle.dumps(Hostile(tmp_path / "owned")))
+    (tmp_path / "cut.pickle").write_bytes(pickle.dumps([{"target class": 1}] * 20)[:30])
     return tmp_path
+
+
+class Hostile:
+    """A pickle that creates a file when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (type(self.path).touch, (self.path,))
 
 
 def arrays(folder, train="good.npz", *more):
@@ -37,8 +50,11 @@ def arrays(folder, train="good.npz", *more):
 
 
 CASES = {
-    "unknown attack": (lambda f: ["--attack=voodoo"], "voodoo.*choose from bullseye_polytope, witches_brew"),
-    "attack in the wrong scenario": (lambda f: ["--scenario=from_scratch"], "attack on transfer, not on from_scratch"),
+    "unknown attack": (lambda f: ["--attack=voodoo"], "voodoo.*choose from .*bullseye_polytope.*witches_brew"),
+    "attack in the wrong scenario": (
+        lambda f: ["--scenario=from_scratch"],
+        "attack on fine_tune or transfer, not on from_scratch",
+    ),
     "missing data": (lambda f: arrays(f, "missing.npz"), "cannot read .*missing.npz: No such file"),
     "no labels": (lambda f: arrays(f, "unlabelled.npz"), "no array named labels"),
     "float images above one": (lambda f: arrays(f, "bright.npz"), r"outside \[0, 1\]"),
@@ -66,6 +82,21 @@ CASES = {
     "a missing denoiser": (lambda f: ["--denoiser=/nowhere/at/all"], "there is no denoiser folder"),
     "unknown backbone": (lambda f: ["--backbone=transformer"], "backbone"),
     "missing setups": (lambda f: ["--setups=nowhere.json"], "cannot read the setups nowhere.json"),
+    "hostile setups": (lambda f: [f"--setups={f / 'evil.pickle'}"], r"evil.pickle.*\(--setups\)"),
+    "truncated setups": (lambda f: [f"--setups={f / 'cut.pickle'}"], r"cut.pickle.*\(--setups\)"),
+    "a patch larger than the image": (
+        lambda f: ["--attack=hidden_trigger", "--attack.trigger.init_args.size=40"],
+        r"trigger of 40 pixels.*does not fit into 32 x 32.*--attack.trigger.size",
+    ),
+    "a trigger that is no picture": (
+        lambda f: ["--attack=hidden_trigger", f"--attack.trigger.init_args.image={f / 'good.npz'}"],
+        r"cannot read the trigger .*good.npz",
+    ),
+    "surrogates of another architecture": (
+        lambda f: [f"--surrogate_weights=[{f / 'broken' / 'diffusion_pytorch_model.safetensors'}]"],
+        r"cannot load weights from .*\(--surrogate_weights\)",
+    ),
+    "imported poisons that are not there": (lambda f: [f"--poisons_from={f}"], r"neither 000/ nor 000.npz"),
     "unwritable output": (lambda f: ["--output_dir=/proc/runs"], r"cannot write to /proc/runs: .*\(--output_dir\)"),
     "unknown option": (lambda f: ["--sigmma=1"], "sigmma"),
 }
@@ -88,6 +119,7 @@ def test_bad_input_stops_with_one_sentence_and_leaves_nothing(name, files, capsy
         assert "\n" not in text
     assert re.search(message, text), text
     assert not output.exists() or not any(output.iterdir())
+    assert not (files / "owned").exists()
 
 
 POISONED = ["--data=PoisonedDataModule", "--data.source=DigitsDataModule", "--data.poisons=no.safetensors"]
@@ -98,6 +130,9 @@ POISONED = ["--data=PoisonedDataModule", "--data.source=DigitsDataModule", "--da
     [
         (["poison-and-defend", "--attack=voodoo"], "error: 'voodoo' is not an attack"),
         (["poison-and-defend", "--sigma=500"], "error: sigma is 500"),
+        (["benchmark", "--attacks=bullseye_polytope"], "error: name the comparison"),
+        (["benchmark", "--attacks=bullseye_polytope,voodoo", "--name=x"], "error: 'voodoo' is not an attack"),
+        (["export-poisons", "--run=nowhere", "--out=nowhere/out"], "error: nowhere holds no poisons"),
         (["heal"], "error: there is no command 'heal'"),
         (["fit", "--model=ClassifierModule", *POISONED], "error: cannot read the poison set"),
         (["report", "--run=nowhere"], "error: nowhere holds no results.jsonl"),

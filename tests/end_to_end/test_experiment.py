@@ -11,9 +11,10 @@ from tests.end_to_end.wandb_files import records as records_of
 
 FIELDS = {
     "dataset", "scenario", "attack", "setup", "target_index", "target_label", "adversarial_label", "num_poisons", "norm", "eps",
-    "defense", "sigma", "success", "clean_accuracy", "seed", "seconds", "revision",
+    "defense", "sigma", "victim", "knowledge", "goal", "success", "successes", "trials", "clean_accuracy", "source_accuracy",
+    "seed", "seconds", "revision",
 }  # fmt: skip
-DEFENSES = ["none", "noise_only", "denoise_only", "jpeg", "diffusion"]
+DEFENSES = ["no_attack", "none", "noise_only", "denoise_only", "jpeg", "diffusion"]
 
 
 def records(folder):
@@ -30,6 +31,7 @@ def test_one_record_per_setup_and_defence(finished):
 def test_the_attack_works_undefended_and_accuracy_is_real(finished):
     summary = {row["defense"]: row for row in json.loads((finished / "summary.json").read_text())}
     assert summary["none"]["n"] == 4 and summary["none"]["successes"] >= 3
+    assert summary["no_attack"]["successes"] == 0
     assert summary["diffusion"]["successes"] < summary["none"]["successes"]
     assert all(0.8 < row["clean_accuracy"] <= 1 for row in summary.values())
     low, high = summary["none"]["ci_low"], summary["none"]["ci_high"]
@@ -39,7 +41,7 @@ def test_the_attack_works_undefended_and_accuracy_is_real(finished):
 def test_the_page_needs_no_network_and_shows_pictures(finished):
     page = (finished / "report.html").read_text()
     assert not re.search(r"(?:src|href)=.?https?://", page) and "<script" not in page
-    assert page.count("data:image/png;base64,") == 5
+    assert page.count("data:image/png;base64,") == 6
     assert {p.name for p in (finished / "figures").glob("*.png")} >= {"comparison.png", "base_poison_noised_denoised.png"}
 
 

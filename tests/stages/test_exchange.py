@@ -12,7 +12,7 @@ from datamodules.poison_files import save_poisons
 from errors import InputError
 from ranks import Ranks
 from stages.checks import check_experiment
-from stages.craft import import_all
+from stages.craft import keep_imported
 from stages.exchange import export_poisons, import_poisons, to_benchmark
 
 
@@ -75,7 +75,10 @@ def test_an_experiment_takes_imported_poisons_as_its_own(run, experiment, tmp_pa
     export_poisons(tmp_path / "run", tmp_path / "out", "pickle")
     own = experiment(poisons_from=str(tmp_path / "out"))
     check_experiment(own)
-    assert [torch.equal(a.images, b.images) for a, b in zip(import_all(own, Ranks()), sets, strict=True)] == [True, True]
+    assert [torch.equal(a.images, b.images) for a, b in zip(keep_imported(own, own.imported, Ranks()), sets, strict=True)] == [
+        True,
+        True,
+    ]
     assert len(list((own.folder / "poisons").glob("*.json"))) == 2
 
 
