@@ -7,7 +7,7 @@ ARGS ?=
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install format check test test-all poison-and-defend clean
+.PHONY: help install format check test test-all poison-and-defend attacks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,11 @@ test-all: install ## the slow tests: whole experiments, several processes
 
 poison-and-defend: install ## the whole story on digits; ARGS="--sigma 0.5" overrides
 	$(BIN)/python cli.py poison-and-defend $(ARGS)
+
+ATTACKS := poison_frogs,convex_polytope,bullseye_polytope,hidden_trigger,label_consistent,witches_brew,sleeper_agent
+
+attacks: install ## all seven attacks on digits, in one table; about half an hour on two cores
+	$(BIN)/python cli.py benchmark --name digits_attacks --attacks $(ATTACKS) --defenses '[no_attack,none,diffusion]' $(ARGS)
 
 clean: ## remove caches and installed files; results under runs/ stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

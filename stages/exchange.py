@@ -37,13 +37,14 @@ def to_benchmark(poisons: PoisonSet) -> BenchmarkPoisons:
 
 
 def from_benchmark(
-    found: BenchmarkPoisons, setup: Setup, train_images: Tensor, test_images: Tensor, budget: Budget, source: str
+    found: BenchmarkPoisons, setup: Setup, train_images: Tensor, test_images: Tensor, budget: Budget, goal: str, source: str
 ) -> PoisonSet:
     """Poisons made elsewhere, laid over one of our setups and held to a budget.
 
     Args:
         setup: Whose bases and target they must be for.
         budget: What they promise to keep.
+        goal: What success is measured on; see :data:`attacks.base.Goal`.
         source: Where they come from, for messages and records.
 
     Raises:
@@ -69,7 +70,9 @@ def from_benchmark(
         pattern = torch.from_numpy((found.patch * 255).round().astype(np.uint8))
         trigger = Trigger(pattern, "fixed", place=(found.location[1], found.location[0]))
     bases = train_images[torch.from_numpy(setup.base_indices)]
-    goal = "targets" if trigger is None else "source"
+    if (trigger is None) != (goal == "targets"):
+        has = "no trigger" if trigger is None else "a trigger"
+        raise InputError(f"{name} has {has}, which does not go with the attack: name the one that made it (--attack)")
     return PoisonSet(
         setup, found.images, bases, target, budget, {"name": "imported", "source": source}, trigger=trigger, goal=goal
     )
@@ -120,8 +123,4 @@ def import_poisons(
         if not path.exists():
             raise InputError(f"{folder} holds neither {name}/ nor {name}.npz for setup {setup.index} (--poisons_from)")
         found, source = read_npz(path, "--poisons_from"), str(path)
-    poisons = from_benchmark(found, setup, train_images, test_images, budget, source)
-    if (poisons.goal == "targets") != (goal == "targets"):
-        has = "no trigger" if poisons.trigger is None else "a trigger"
-        raise InputError(f"{source} has {has}, which does not go with the attack: name the one that made it (--attack)")
-    return poisons
+    return from_benchmark(found, setup, train_images, test_images, budget, goal, source)

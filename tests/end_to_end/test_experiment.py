@@ -127,7 +127,7 @@ def test_a_killed_run_continues_to_the_same_results(cli, finished, tmp_path):
     process = subprocess.Popen(
         command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (tmp_path / "killed" / "stores" / "denoise_only_clean").exists():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
