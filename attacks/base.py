@@ -202,6 +202,12 @@ class Attack(ABC):
         )
 
 
+def check_positive(name: str, value: float) -> None:
+    """Refuse an argument of an attack that is 0, negative or not a number."""
+    if not value > 0:
+        raise InputError(f"{name} is {value:g}: it must be above 0 (--attack.{name})")
+
+
 def source_rows(setup: Setup, train_labels: Tensor, count: int) -> Tensor:
     """``(count,)`` int64: training rows of the source class, drawn by the setup's seed; repeated where there are too few.
 

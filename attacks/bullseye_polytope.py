@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from attacks.base import Attack
+from attacks.base import Attack, check_positive
 from attacks.budget import Norm
 from attacks.dropout import dropout_kept_on, has_dropout, setup_features
 from attacks.surrogate import CraftBatch, Surrogate
@@ -52,8 +52,7 @@ class BullseyePolytope(Attack):
         draws: int = 1,
     ) -> None:
         super().__init__(eps, norm, steps)
-        if not learning_rate > 0:
-            raise InputError(f"learning_rate is {learning_rate:g}: it must be above 0 (--attack.learning_rate)")
+        check_positive("learning_rate", learning_rate)
         if draws < 1:
             raise InputError(f"draws is {draws}: features are averaged over at least 1 (--attack.draws)")
         self.learning_rate = learning_rate

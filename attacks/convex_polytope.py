@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from attacks.base import Attack
+from attacks.base import Attack, check_positive
 from attacks.budget import Norm
 from attacks.dropout import dropout_kept_on, setup_features
 from attacks.simplex import nearest_combination
@@ -54,8 +54,7 @@ class ConvexPolytope(Attack):
         max_iterations: int = 10_000,
     ) -> None:
         super().__init__(eps, norm, steps)
-        if not learning_rate > 0:
-            raise InputError(f"learning_rate is {learning_rate:g}: it must be above 0 (--attack.learning_rate)")
+        check_positive("learning_rate", learning_rate)
         if not 0 <= tolerance < 1:
             raise InputError(f"tolerance is {tolerance:g}: it is a relative change in [0, 1) (--attack.tolerance)")
         if max_iterations < 1:

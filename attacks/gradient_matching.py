@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from attacks.augmentation import draw_augmentation
-from attacks.base import Attack
+from attacks.base import Attack, check_positive
 from attacks.budget import Norm
 from attacks.parameter_gradients import Parameters, goal_gradient, loop_gradients, stacked_gradients
 from attacks.precision import full_precision
@@ -59,8 +59,7 @@ class GradientMatching(Attack):
         poison_batch: int,
     ) -> None:
         super().__init__(eps, norm, steps)
-        if not learning_rate > 0:
-            raise InputError(f"learning_rate is {learning_rate:g}: it must be above 0 (--attack.learning_rate)")
+        check_positive("learning_rate", learning_rate)
         if restarts < 1:
             raise InputError(f"restarts is {restarts}: at least 1 is needed (--attack.restarts)")
         if not 0 <= max_shift < 1:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from attacks.base import Attack
+from attacks.base import Attack, check_positive
 from attacks.budget import Norm
 from attacks.surrogate import CraftBatch, Surrogate
 from attacks.trigger import PatchTrigger, TriggerConfig
@@ -58,8 +58,7 @@ class HiddenTrigger(Attack):
         trigger: TriggerConfig | None = None,
     ) -> None:
         super().__init__(eps, norm, steps)
-        if not learning_rate > 0:
-            raise InputError(f"learning_rate is {learning_rate:g}: it must be above 0 (--attack.learning_rate)")
+        check_positive("learning_rate", learning_rate)
         if not 0 < decay <= 1:
             raise InputError(f"decay is {decay:g}: it is a factor above 0 and at most 1 (--attack.decay)")
         if decay_every < 1:

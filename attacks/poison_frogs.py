@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from attacks.base import Attack
+from attacks.base import Attack, check_positive
 from attacks.budget import Norm
 from attacks.surrogate import CraftBatch, Surrogate
 from errors import InputError
@@ -60,8 +60,7 @@ class PoisonFrogs(Attack):
         tolerance: float = 1e-10,
     ) -> None:
         super().__init__(eps, norm, steps)
-        if not learning_rate > 0:
-            raise InputError(f"learning_rate is {learning_rate:g}: it must be above 0 (--attack.learning_rate)")
+        check_positive("learning_rate", learning_rate)
         if not beta >= 0:
             raise InputError(f"beta is {beta:g}: it must be at least 0 (--attack.beta)")
         if not 0 <= watermark < 1:

@@ -1,4 +1,3 @@
-import lightning as L
 import pytest
 import torch
 from torch import Tensor
@@ -12,31 +11,11 @@ from lightning_modules.backbones import build_backbone
 from lightning_modules.classifier import ClassifierModule, adversarial, fresh_head
 from lightning_modules.ensemble import EnsembleData, EnsembleModule
 from lightning_modules.recipe import Recipe, step_generator
-
-
-def fit(module, epochs: int, data=None):
-    trainer = L.Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-    )
-    trainer.fit(module, data)
-    return module
+from tests.lightning_modules.fitting import Few, fit
 
 
 def build(name: str):
     return lambda seed: build_backbone(name, in_channels=1, num_classes=10, seed=seed)
-
-
-class Few(DigitsDataModule):
-    def load(self, name):
-        split = super().load(name)
-        return type(split)(split.images[:48], split.labels[:48])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,3 @@
-import lightning as L
 import pytest
 import torch
 
@@ -7,6 +6,7 @@ from defenses.denoiser import load_denoiser
 from errors import InputError
 from lightning_modules.denoiser import DenoiserModule
 from stages.train_denoiser import PublicDataModule, train_denoiser
+from tests.lightning_modules.fitting import quiet_trainer
 
 
 def small(**kwargs):
@@ -14,18 +14,7 @@ def small(**kwargs):
 
 
 def trainer(steps):
-    return L.Trainer(
-        max_steps=steps,
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=1,
-        num_sanity_val_steps=0,
-        check_val_every_n_epoch=1000,
-    )
+    return quiet_trainer(max_steps=steps, limit_val_batches=1, num_sanity_val_steps=0, check_val_every_n_epoch=1000)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])

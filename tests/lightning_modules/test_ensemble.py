@@ -1,33 +1,11 @@
-import lightning as L
 import pytest
 import torch
 
-from datamodules import DigitsDataModule
 from lightning_modules.backbones import BACKBONES, build_backbone
 from lightning_modules.classifier import ClassifierModule, augmented, fresh_head
 from lightning_modules.ensemble import EnsembleData, EnsembleModule
 from lightning_modules.recipe import Recipe
-
-
-def fit(module, epochs, data=None):
-    trainer = L.Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-    )
-    trainer.fit(module, data)
-    return module
-
-
-class Few(DigitsDataModule):
-    def load(self, name):
-        split = super().load(name)
-        return type(split)(split.images[:48], split.labels[:48])
+from tests.lightning_modules.fitting import Few, fit
 
 
 @pytest.mark.parametrize(
