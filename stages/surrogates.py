@@ -13,6 +13,7 @@ from attacks.precision import LowPrecision
 from attacks.setups import Setup
 from attacks.surrogate import Retrain, Surrogate
 from datamodules import Split
+from errors import InputError
 from lightning_modules.backbones import Backbone, BackboneName
 from lightning_modules.classifier import load_weights
 from lightning_modules.ensemble import EnsembleData
@@ -82,7 +83,21 @@ def attacker_models(experiment: Experiment, ranks: Ranks, logger: Logger | None 
         specs = [spec(experiment, backbone, number) for backbone in backbones for number in range(experiment.surrogates)]
         kind = "adversarially trained" if experiment.attack.robust_surrogates else "surrogate"
         models = trained_models(specs, experiment.models_folder, ranks, kind, logger)
+        if experiment.attack.robust_surrogates:
+            _check_answers(models, specs[0].split, ranks)
     return [LowPrecision(model) if experiment.precision == "bfloat16" else model for model in models]
+
+
+@torch.no_grad()
+def _check_answers(models: Sequence[Backbone], split: Split, ranks: Ranks) -> None:
+    """Adversarial training can leave a network with one answer for all images, against which no ascent has a direction."""
+    images = split.images[:256].to(ranks.device).float() / 255
+    for number, model in enumerate(models):
+        if len(model(images).argmax(1).unique()) == 1 and len(split.labels[:256].unique()) > 1:
+            raise InputError(
+                f"adversarially trained surrogate {number} answers every image alike: train it with a smaller budget, more "
+                "epochs or Adam (--robust_recipe.adversarial_eps, --robust_recipe.epochs, --robust_recipe.optimizer)"
+            )
 
 
 def given_model(experiment: Experiment, backbone: BackboneName, path: Path) -> Backbone:

@@ -5,6 +5,7 @@ import torch
 
 from attacks import LabelConsistent, SleeperAgent
 from attacks.poison_set import PoisonSet
+from errors import InputError
 from lightning_modules.recipe import Recipe
 from ranks import Ranks
 from stages.models import extract_features, trained_models
@@ -153,3 +154,11 @@ def test_surrogates_come_in_the_precision_asked_for(experiment, precision: str) 
     difference = (model.features(images) - exact).abs().max()
     assert (difference == 0) == (precision == "float32")
     assert difference < 0.1 * exact.abs().max()
+
+
+def test_a_surrogate_with_one_answer_for_all_is_refused(experiment) -> None:
+    # One epoch at a rate that throws every weight away.
+    recipe = Recipe(epochs=1, optimizer="adam", learning_rate=10.0, adversarial_eps=0.1, adversarial_steps=1)
+    own = experiment(attack=LabelConsistent(), robust_recipe=recipe, backbone="patchnet")
+    with pytest.raises(InputError, match=r"surrogate 0 answers every image alike.*--robust_recipe.adversarial_eps"):
+        attacker_models(own, Ranks())
