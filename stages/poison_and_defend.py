@@ -1,6 +1,7 @@
 """The whole story: craft, train undefended, sanitize, train, compare, report. Run again, it resumes."""
 
 import io
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -95,8 +96,9 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
     if not path.exists():
         return
     try:
-        found = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+        # Not as YAML, which takes the 1e-05 of JSON for a word.
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error} (--name)") from error
     for key, value in settings.items():
         if found.get(key) != value:

@@ -110,7 +110,7 @@ def test_settings_differ_when_and_only_when_outputs_do(name: str, change: dict, 
 
 def test_settings_tell_defences_apart_and_are_json(denoiser) -> None:
     told = [json.dumps(build(name, denoiser).settings()) for name in DEFENSES]
-    assert len(set(told)) == len(DEFENSES) == 5
+    assert len(set(told)) == len(DEFENSES) == 6
 
 
 def test_an_unknown_name_is_refused() -> None:
