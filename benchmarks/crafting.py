@@ -28,6 +28,8 @@ from files import write_json
 from lightning_modules.backbones import Backbone, build_backbone
 from reports.records import provenance
 
+Row = dict[str, object]
+
 STEPS = 3
 """Timed steps of one repeat; the first step of a run prepares and is not timed."""
 
@@ -89,8 +91,8 @@ def attack_seconds(attack: Attack, batch: CraftBatch, surrogates: Sequence[Surro
     return statistics.median(b - a for a, b in pairwise(marks))
 
 
-def measure(backbone: str, setups: int, repeats: int) -> list[dict[str, object]]:
-    """One row per attack, precision and batch size."""
+def measure(backbone: str, setups: int, repeats: int, keep: Callable[[list[Row]], None]) -> None:
+    """One row per attack, precision and batch size; all rows so far are handed to ``keep`` whenever there are more."""
     model = build_backbone(backbone, in_channels=3, num_classes=10).eval().requires_grad_(False)  # type: ignore[arg-type]
     low = LowPrecision(build_backbone(backbone, in_channels=3, num_classes=10).eval().requires_grad_(False))  # type: ignore[arg-type]
     steps = STEPS + 1
@@ -98,7 +100,7 @@ def measure(backbone: str, setups: int, repeats: int) -> list[dict[str, object]]
         ("bullseye_polytope", 25, feature_floor, BullseyePolytope("8/255", steps=steps)),
         ("witches_brew", 32, matching_floor, WitchesBrew("8/255", steps=steps, restarts=1)),
     ]
-    rows = []
+    rows: list[Row] = []
     for name, poisons, floor_of, attack in cases:
         for count in dict.fromkeys((1, setups)):
             batch = make_batch(count, poisons)
@@ -128,7 +130,7 @@ def measure(backbone: str, setups: int, repeats: int) -> list[dict[str, object]]
                     }
                 )
                 print(rows[-1], flush=True)
-    return rows
+            keep(rows)
 
 
 def main() -> None:
@@ -139,10 +141,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    rows = measure(given.backbone, given.setups, given.repeats)
-    record = {"threads": torch.get_num_threads(), **provenance("cpu", 1), "rows": rows}
-    if given.out is not None:
-        write_json(given.out, record)
+
+    def keep(rows: list[Row]) -> None:
+        if given.out is not None:
+            write_json(given.out, {"threads": torch.get_num_threads(), **provenance("cpu", 1), "rows": rows})
+
+    measure(given.backbone, given.setups, given.repeats, keep)
 
 
 if __name__ == "__main__":
