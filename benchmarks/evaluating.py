@@ -36,14 +36,16 @@ def train_again_and_again(model: Backbone, images: Tensor, labels: Tensor, recip
     head = fresh_head(model.num_features, 10, 0)
     optimizer = recipe.build_optimizer(head.parameters())
     scheduler = recipe.build_scheduler(optimizer)
+    step = 0
     for epoch in range(recipe.epochs):
         for rows in epoch_order(len(images), 0, epoch).split(recipe.batch_size):
-            views = draw_augmentation((len(rows),), step_generator(0, epoch), flip=True)
+            views = draw_augmentation((len(rows),), step_generator(0, step), flip=True)
             with torch.no_grad():
                 features = model.features(augment(images[rows].float() / 255, views, SHIFT))
             optimizer.zero_grad()
             functional.cross_entropy(head(features), labels[rows]).backward()
             optimizer.step()
+            step += 1
         scheduler.step()
 
 
