@@ -50,6 +50,16 @@ def rate_interval(successes: Sequence[int], trials: Sequence[int]) -> Interval:
     return Interval(low, high, "Student t over setups")
 
 
+def sign_test(changes: Sequence[float]) -> tuple[int, int, float]:
+    """How many changes are above zero and how many below, and the chance of so many above if either were as likely.
+
+    The exact one-sided sign test; for outcomes 0 and 1 it is McNemar's. Changes of zero tell nothing and are left out.
+    """
+    higher, lower = sum(change > 0 for change in changes), sum(change < 0 for change in changes)
+    p = binomtest(higher, higher + lower, alternative="greater").pvalue if higher + lower else 1.0
+    return higher, lower, float(p)
+
+
 def benchmark_error(hits: int, setups: int) -> float:
     """The public benchmark's error bar of hits / setups: one standard error, the largest there is near 0 and 1.
 

@@ -54,6 +54,14 @@ def success_text(row: dict[str, Any]) -> str:
     return counts_text(row) + noun
 
 
+def change_text(row: dict[str, Any]) -> str:
+    """In how many setups a summary row's success is above and below that of the arm without attack; "" if there is none."""
+    if row["p_value"] is None:
+        return ""
+    p = "< 0.001" if row["p_value"] < 0.001 else f"{row['p_value']:.3f}"
+    return f"{row['higher']} above, {row['lower']} below, p {p}"
+
+
 def benchmark_text(row: dict[str, Any]) -> str:
     """The public benchmark's measure of a summary row with its error bar."""
     return f"{row['target_success']} of {row['n']} ± {row['benchmark_error']:.1%}"

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from reports.figures import draw_success
 from reports.labels import NO_ATTACK, attack_label, defense_label, several
 from reports.markup import Cell, document, escape, picture, table
-from reports.page import BENCHMARK, NUMBERS, defense_cells, number_cells
+from reports.page import NOTES, NUMBERS, defense_cells, number_cells
 
 matplotlib.use("Agg")
 
@@ -94,7 +94,7 @@ def render_overview(title: str, rows: Sequence[dict[str, Any]], figure: bytes) -
     text = (
         "Success on targets: they are read as exactly the class that the attacker wants. On source: the share of triggered "
         "test images of the source class that are; on others: of all classes but the attacker's. Rates are means over setups; "
-        f"their 95 % intervals: {methods}. {BENCHMARK} These are measurements against these attacks, not a certificate "
+        f"their 95 % intervals: {methods}. {NOTES} These are measurements against these attacks, not a certificate "
         "against all."
     )
     shown = picture("Attack success and test accuracy of every attack under each defence.", figure)

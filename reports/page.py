@@ -4,20 +4,23 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from reports.labels import attack_label, benchmark_text, counts_text, defense_label, several, tested_noun
+from reports.labels import attack_label, benchmark_text, change_text, counts_text, defense_label, several, tested_noun
 from reports.markup import Cell, document, escape, picture, table
 
 NUMBERS = (
     "setups",
     "attack success",
     "95 % interval",
+    "setups, against no attack",
     "benchmark's rule",
     "clean test accuracy",
     "accuracy on the target's class",
 )
 """Columns of :func:`number_cells`."""
 
-BENCHMARK = (
+NOTES = (
+    "Against no attack: in how many setups success is above, and below, that of the same training set unperturbed; p is the "
+    "chance of so many above if neither were likelier (exact sign test). "
     "The benchmark's rule (Schwarzschild et al., 2021) looks at the first target of every setup alone, with the trigger if "
     "there is one; ± is its standard error, the largest possible one where at most five setups are on one side."
 )
@@ -30,6 +33,7 @@ def number_cells(row: dict[str, Any]) -> list[Cell]:
         Cell(str(row["n"]), "number"),
         Cell(counts_text(row), "number"),
         Cell(f"{row['ci_low']:.1%} to {row['ci_high']:.1%}", "number"),
+        Cell(change_text(row), "number"),
         Cell(benchmark_text(row), "number"),
         Cell(f"{row['clean_accuracy']:.2%}", "number"),
         Cell("" if source is None else f"{source:.2%}", "number"),
@@ -107,7 +111,7 @@ def _uncertainty(rows: Sequence[dict[str, Any]]) -> str:
             f" The rate is the mean over setups; {tested_noun(rows[0]['goal'])} of one setup share its poisons and its victim, "
             "so that setups are what is independent, where there are several."
         )
-    return f"{text} {BENCHMARK}"
+    return f"{text} {NOTES}"
 
 
 def render_page(

@@ -6,11 +6,12 @@ import platform
 import subprocess
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from files import write_bytes, write_json
-from reports.intervals import benchmark_error, rate_interval
+from reports.intervals import benchmark_error, rate_interval, sign_test
 from reports.labels import NO_ATTACK
 
 Record = dict[str, Any]
@@ -42,20 +43,30 @@ def _completed(record: Record) -> Record:
 def summarize(records: list[Record]) -> list[Record]:
     """Per attack, victim and defence: counts, success rate with its interval, the public benchmark's measure, accuracies.
 
-    Groups are in order of appearance, attack by attack and victim by victim, the arm without an attack first.
+    Groups are in order of appearance, attack by attack and victim by victim, the arm without an attack first. Where there is
+    one, every other arm is compared with it setup by setup: ``higher``, ``lower`` and ``p_value`` of
+    :func:`reports.intervals.sign_test`, null elsewhere.
     """
     attacks, victims, defenses = ([*dict.fromkeys(r[key] for r in records)] for key in ("attack", "victim", "defense"))
     if NO_ATTACK in defenses:
         defenses.insert(0, defenses.pop(defenses.index(NO_ATTACK)))
-    groups = ((a, v, d) for a in attacks for v in victims for d in defenses)
-    found = [[r for r in records if (r["attack"], r["victim"], r["defense"]) == group] for group in groups]
-    return [_row(own) for own in found if own]
+    rows = []
+    for attack, victim in product(attacks, victims):
+        arms = {
+            name: [r for r in records if (r["attack"], r["victim"], r["defense"]) == (attack, victim, name)]
+            for name in defenses
+        }
+        rows += [_row(own, arms.get(NO_ATTACK, [])) for own in arms.values() if own]
+    return rows
 
 
-def _row(own: list[Record]) -> Record:
+def _row(own: list[Record], control: list[Record]) -> Record:
     successes, trials = [int(r["successes"]) for r in own], [int(r["trials"]) for r in own]
     hits = sum(bool(r["success"]) for r in own)
     bounds = rate_interval(successes, trials)
+    without = {r["setup"]: r["successes"] / r["trials"] for r in control if own is not control}
+    changes = [r["successes"] / r["trials"] - without[r["setup"]] for r in own if r["setup"] in without]
+    higher, lower, p = sign_test(changes) if changes else (None, None, None)
     known = [r["source_accuracy"] for r in own if r["source_accuracy"] is not None]
     return {
         **{key: own[0][key] for key in ("attack", "victim", "knowledge", "goal", "defense", "sigma")},
@@ -66,6 +77,9 @@ def _row(own: list[Record]) -> Record:
         "ci_low": bounds.low,
         "ci_high": bounds.high,
         "interval": bounds.method,
+        "higher": higher,
+        "lower": lower,
+        "p_value": p,
         "target_success": hits,
         "benchmark_error": benchmark_error(hits, len(own)),
         "clean_accuracy": sum(r["clean_accuracy"] for r in own) / len(own),

@@ -1,7 +1,9 @@
+from itertools import product
+
 import pytest
 from scipy import stats
 
-from reports.intervals import benchmark_error, clopper_pearson, rate_interval, student_t
+from reports.intervals import benchmark_error, clopper_pearson, rate_interval, sign_test, student_t
 
 
 @pytest.mark.parametrize("trials", [1, 2, 20, 100])
@@ -81,3 +83,24 @@ def test_setups_of_unequal_size_keep_their_mean_inside() -> None:
 )
 def test_the_benchmarks_error_bar(hits: int, setups: int, variance: float) -> None:
     assert benchmark_error(hits, setups) ** 2 == pytest.approx(variance)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ([0.1, 0.2, 0.3], (3, 0, 1 / 8)),
+        ([1, 1, 1, 1, 1, 0, 0, 0], (5, 0, 1 / 32)),
+        ([1, -1, 0], (1, 1, 3 / 4)),
+        ([-1.0, -0.5], (0, 2, 1.0)),
+        ([0, 0], (0, 0, 1.0)),
+    ],
+)
+def test_the_sign_test_by_hand(changes: list[float], expected: tuple[int, int, float]) -> None:
+    assert sign_test(changes) == pytest.approx(expected)
+
+
+def test_the_sign_test_counts_all_outcomes_of_fair_coins() -> None:
+    for higher in range(9):
+        changes = [1] * higher + [-1] * (8 - higher)
+        extreme = sum(sum(coins) >= higher for coins in product((0, 1), repeat=8))
+        assert sign_test(changes)[2] == pytest.approx(extreme / 2**8)

@@ -90,6 +90,17 @@ def test_every_number_of_the_summary_is_on_the_page(records) -> None:
     assert text.count("88.50%") == 5
 
 
+def test_an_arm_says_in_how_many_setups_it_is_above_no_attack(make_record) -> None:
+    arms = [make_record(s, name, name == "none" and s < 3) for name in ("no_attack", "none") for s in range(4)]
+    text = Reader(render(arms)).text
+    assert "3 above, 0 below, p 0.125" in text
+    assert len(re.findall(r"\d above", text)) == 1
+    assert (
+        "p < 0.001"
+        in Reader(render([make_record(s, name, name == "none") for name in ("no_attack", "none") for s in range(10)])).text
+    )
+
+
 def test_every_setup_has_a_line_that_says_how_its_target_was_read(records) -> None:
     page = render(records)
     lines = re.findall(r"<tr>(.*?)</tr>", page.split("Every setup")[1])[1:]

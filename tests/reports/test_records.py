@@ -54,6 +54,24 @@ def test_a_backdoors_rate_is_the_mean_over_setups_whatever_their_number_of_image
     assert (row["target_success"], row["benchmark_error"]) == (2, pytest.approx((0.25 / 3) ** 0.5))
 
 
+def test_every_arm_is_compared_with_no_attack_setup_by_setup(make_backdoor) -> None:
+    won = {"no_attack": [1, 5, 2, 4], "none": [3, 9, 2, 5], "diffusion": [1, 4, 3, 3]}
+    arms = [
+        make_backdoor(s, name, successes=count)
+        for name in ("none", "no_attack", "diffusion")
+        for s, count in enumerate(won[name])
+    ]
+    rows = {row["defense"]: (row["higher"], row["lower"], row["p_value"]) for row in summarize(arms)}
+    assert rows == {"no_attack": (None, None, None), "none": (3, 0, 1 / 8), "diffusion": (1, 2, 7 / 8)}
+
+
+def test_only_setups_that_both_arms_have_are_compared(make_record) -> None:
+    control = [make_record(s, "no_attack", False) for s in (0, 2)]
+    row = summarize([*control, *(make_record(s) for s in range(3))])[1]
+    assert (row["higher"], row["lower"], row["p_value"]) == (2, 0, 1 / 4)
+    assert summarize([make_record()])[0]["p_value"] is None
+
+
 def test_source_accuracy_is_a_mean_of_what_is_known(make_record) -> None:
     known, unknown = make_record(0, source_accuracy=0.5), make_record(1, source_accuracy=None)
     assert summarize([known, make_record(2, source_accuracy=0.7), unknown])[0]["source_accuracy"] == pytest.approx(0.6)
