@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+from certification import FixedSize, Sampling, joint_lower, largest_eps, largest_k
+
+LEVELS = np.array([0.2, 0.5, 0.51, 0.7, 0.9, 0.99, 0.999999])
+
+
+@pytest.mark.parametrize("k", [1, 7, 60])
+def test_the_largest_eps_holds_and_a_little_more_does_not(sampling: Sampling, k: int) -> None:
+    found = largest_eps(LEVELS, k, 0.5, sampling)
+    assert np.isnan(found[:2]).all()
+    assert found[2:].tolist() == sorted(found[2:])
+    for p, eps in zip(LEVELS[2:], found[2:], strict=True):
+        assert float(joint_lower(p, k, eps, 0.5, sampling)) > 0.5
+        if np.isfinite(eps):
+            assert float(joint_lower(p, k, eps * (1 + 1e-6), 0.5, sampling)) <= 0.5
+
+
+@pytest.mark.parametrize("eps", [0.02, 0.5, np.inf])
+def test_the_largest_k_holds_and_one_more_does_not(sampling: Sampling, eps: float) -> None:
+    found = largest_k(LEVELS, eps, 0.5, sampling)
+    assert found[:2].tolist() == [-1, -1]
+    for p, k in zip(LEVELS[2:], found[2:], strict=True):
+        assert float(joint_lower(p, int(k), eps, 0.5, sampling)) > 0.5
+        if k < sampling.n:
+            assert float(joint_lower(p, int(k) + 1, eps, 0.5, sampling)) <= 0.5
+
+
+def test_subsamples_that_hardly_meet_a_poison_withstand_anything() -> None:
+    assert largest_eps([0.9, 1.0], 5, 0.25, FixedSize(50_000, 200)).tolist() == [np.inf, np.inf]
+
+
+def test_shapes_and_limits_are_kept() -> None:
+    levels = np.array([[0.6, 0.9], [0.99, 0.3]])
+    sampling = FixedSize(600, 20)
+    assert largest_eps(levels, 10, 0.5, sampling).shape == (2, 2)
+    assert largest_k(levels, 0.1, 0.5, sampling, limit=3).max() == 3
+    assert largest_k(0.9, 0.0, 0.5, sampling).tolist() == 600
