@@ -64,6 +64,11 @@ class SanitizedStore:
             np.lib.format.open_memmap(partial / _DONE, "w+", np.uint8, self.shape[:1]).flush()
             write_json(partial / _MANIFEST, {"settings": self.settings, "shape": self.shape, "sha256": None})
             os.rename(partial, self.folder)
+        except OSError:
+            # Another run that needs the same rows was faster: its store is as good.
+            if not self.folder.exists():
+                raise
+            self._check()
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -139,6 +144,12 @@ class SanitizedStore:
         return torch.from_numpy(self._open(_IMAGES, "c"))
 
 
+def store_settings(images: Tensor, rows: Tensor, defense: Defense, batch_size: int) -> dict[str, Any]:
+    """All that a sanitized store's bytes depend on; arguments as for :func:`sanitize`."""
+    content = {"images": hash_array(images.numpy()), "rows": hash_array(rows.numpy())}
+    return content | defense.settings() | {"batch_size": batch_size}
+
+
 def sanitize(
     images: Tensor,
     rows: Tensor,
@@ -170,8 +181,7 @@ def sanitize(
         raise InputError(f"{len(images)} images cannot be shared by {ranks.world} ranks (--trainer.devices)")
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: at least 1 is needed (--sanitize_batch_size)")
-    settings = {"images": hash_array(images.numpy()), "rows": hash_array(rows.numpy()), **defense.settings()}
-    store = SanitizedStore(folder, settings | {"batch_size": batch_size}, tuple(images.shape))
+    store = SanitizedStore(folder, store_settings(images, rows, defense, batch_size), tuple(images.shape))
     if ranks.rank == 0:
         store.create()
     ranks.barrier("store created")

@@ -215,6 +215,11 @@ class Experiment:
         return Path(self.output_dir) / self.run_name
 
     @property
+    def stores_folder(self) -> Path:
+        """Where sanitized clean rows are kept by content, for all experiments beside this one."""
+        return Path(self.output_dir) / "stores"
+
+    @property
     def models_folder(self) -> Path:
         """Where trained surrogates and extractors are kept by content, for all experiments beside this one."""
         return Path(self.output_dir) / "models"

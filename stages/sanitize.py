@@ -1,4 +1,4 @@
-"""Sanitizing what the victims of an experiment train on: the clean rows once, the poison rows of every setup apart."""
+"""Sanitizing what the victims of an experiment train on: the clean rows once for all experiments, each one's poisons apart."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,9 @@ from torch import Tensor
 
 from attacks.poison_set import PoisonSet
 from datamodules.progress import StoreProgress
-from datamodules.store import sanitize
+from datamodules.store import sanitize, store_settings
 from defenses.switch import DefenseName
+from files import digest
 from ranks import Ranks
 from stages.experiment import Experiment
 
@@ -30,7 +31,8 @@ def sanitize_all(experiment: Experiment, poison_sets: list[PoisonSet], ranks: Ra
     """Every defence of the experiment, each into two stores.
 
     Only k rows differ between setups, and noise is keyed by row, so that a poison laid over the sanitized clean set equals
-    sanitizing the whole poisoned set.
+    sanitizing the whole poisoned set. Nothing of an attack is in the clean rows: their store is found by its content and
+    serves every attack on the same training images.
     """
     rows = torch.from_numpy(experiment.rows)
     clean = experiment.data.split("train").images[rows]
@@ -43,8 +45,11 @@ def sanitize_all(experiment: Experiment, poison_sets: list[PoisonSet], ranks: Ra
             results[name] = Sanitized(clean, poisons if name == "none" else bases)
             continue
         parts = []
-        for part, images, numbers in (("clean", clean, rows), ("poisons", poisons, poison_rows)):
-            folder = experiment.folder / "stores" / f"{name}_{part}"
+        shared = digest(store_settings(clean, rows, defense, experiment.sanitize_batch_size))
+        for part, images, numbers, folder in (
+            ("clean", clean, rows, experiment.stores_folder / f"{name}-{shared}"),
+            ("poisons", poisons, poison_rows, experiment.folder / "stores" / name),
+        ):
             with StoreProgress(f"sanitize {part} ({name})", enabled=ranks.rank == 0) as bar:
                 parts.append(
                     sanitize(images, numbers, defense, folder, ranks, batch_size=experiment.sanitize_batch_size, progress=bar)
