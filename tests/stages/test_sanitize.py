@@ -9,7 +9,7 @@ from datamodules.store import sanitize
 from defenses.switch import Defense
 from ranks import Ranks
 from stages.sanitize import sanitize_all
-from tests.stages.test_victims import blank_poisons
+from tests.stages.conftest import blank_poisons
 
 DEFENDED = {"defenses": ["no_attack", "none", "noise_only", "jpeg"]}
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from attacks import LabelConsistent, SleeperAgent
-from attacks.poison_set import PoisonSet
 from errors import InputError
 from lightning_modules.recipe import Recipe
 from ranks import Ranks
@@ -12,16 +11,7 @@ from stages.models import extract_features, trained_models
 from stages.sanitize import Sanitized, sanitize_all
 from stages.surrogates import attacker_models, extractor, knowledge, retrainer, robust_spec, standard_spec
 from stages.victims import Member, _builder, _features, train_victims, training_sets
-
-
-def blank_poisons(experiment) -> list[PoisonSet]:
-    train, test = experiment.data.split("train"), experiment.data.split("test")
-    sets = []
-    for setup in experiment.chosen_setups:
-        bases = train.images[torch.from_numpy(setup.base_indices)]
-        poisons = bases + (bases < 200).to(torch.uint8) * 9
-        sets.append(PoisonSet(setup, poisons, bases, test.images[setup.target_index], experiment.attack.budget))
-    return sets
+from tests.stages.conftest import blank_poisons
 
 
 def test_the_control_trains_on_the_bases(experiment) -> None:
