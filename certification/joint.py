@@ -35,8 +35,8 @@ def joint_lower(p: ArrayLike, k: int, eps: ArrayLike, sigma: float, sampling: Sa
         p = sum_j h(j) Phi(t / mu_j + mu_j / 2),    bound = sum_j h(j) Phi(t / mu_j - mu_j / 2)
 
     where the terms of j = 0 are 0 for t < 0, h(0) for t > 0, and the same share of h(0) in both at t = 0. It is attained, so
-    that nothing better can be said without knowing the rule. Never above the exact value: what rounding leaves open goes to
-    the attacker.
+    that nothing better can be said without knowing the rule. Bisection, dropped masses and far shifts err on the attacker's
+    side; what remains is the rounding of sums of normal probabilities, about 1e-15.
 
     Args:
         p: Probabilities on D, or lower bounds of them, in [0, 1], (B,) or a number.
@@ -53,7 +53,7 @@ def joint_lower(p: ArrayLike, k: int, eps: ArrayLike, sigma: float, sampling: Sa
 
 
 def joint_upper(p: ArrayLike, k: int, eps: ArrayLike, sigma: float, sampling: Sampling) -> Floats:
-    """The most that a class's probability can become; never below the exact value. See :func:`joint_lower`.
+    """The most that a class's probability can become; errs upwards as the other downwards. See :func:`joint_lower`.
 
     It is 1 - joint_lower(1 - p), computed without the cancellation.
     """

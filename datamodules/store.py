@@ -15,7 +15,7 @@ from torch import Tensor
 
 from defenses.switch import Defense
 from errors import InputError
-from files import write_json
+from files import digest, write_json
 from ranks import Ranks
 
 _IMAGES, _DONE, _MANIFEST = "images.npy", "done.npy", "manifest.json"
@@ -144,12 +144,6 @@ class SanitizedStore:
         return torch.from_numpy(self._open(_IMAGES, "c"))
 
 
-def store_settings(images: Tensor, rows: Tensor, defense: Defense, batch_size: int) -> dict[str, Any]:
-    """All that a sanitized store's bytes depend on; arguments as for :func:`sanitize`."""
-    content = {"images": hash_array(images.numpy()), "rows": hash_array(rows.numpy())}
-    return content | defense.settings() | {"batch_size": batch_size}
-
-
 def sanitize(
     images: Tensor,
     rows: Tensor,
@@ -158,6 +152,7 @@ def sanitize(
     ranks: Ranks,
     *,
     batch_size: int,
+    by_content: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tensor:
     """Sanitize images into a store with all ranks of the launch, continuing where an earlier run was stopped.
@@ -169,6 +164,8 @@ def sanitize(
         images: ``(N, C, H, W)`` uint8.
         rows: ``(N,)`` int64: the row number that keys each image's noise.
         batch_size: Rows per model evaluation.
+        by_content: Whether the folder's name is continued by a digest of all that the bytes depend on, so that whoever needs
+            the same bytes finds them.
         progress: Called on rank 0 with the rows that all ranks have done, and N.
 
     Returns:
@@ -181,7 +178,11 @@ def sanitize(
         raise InputError(f"{len(images)} images cannot be shared by {ranks.world} ranks (--trainer.devices)")
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: at least 1 is needed (--sanitize_batch_size)")
-    store = SanitizedStore(folder, store_settings(images, rows, defense, batch_size), tuple(images.shape))
+    content = {"images": hash_array(images.numpy()), "rows": hash_array(rows.numpy())}
+    settings = content | defense.settings() | {"batch_size": batch_size}
+    if by_content:
+        folder = folder.with_name(f"{folder.name}-{digest(settings)}")
+    store = SanitizedStore(folder, settings, tuple(images.shape))
     if ranks.rank == 0:
         store.create()
     ranks.barrier("store created")

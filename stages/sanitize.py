@@ -1,15 +1,15 @@
 """Sanitizing what the victims of an experiment train on: the clean rows once for all experiments, each one's poisons apart."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from attacks.poison_set import PoisonSet
 from datamodules.progress import StoreProgress
-from datamodules.store import sanitize, store_settings
+from datamodules.store import sanitize
 from defenses.switch import DefenseName
-from files import digest
 from ranks import Ranks
 from stages.experiment import Experiment
 
@@ -44,15 +44,10 @@ def sanitize_all(experiment: Experiment, poison_sets: list[PoisonSet], ranks: Ra
             bases = torch.cat([p.bases for p in poison_sets])
             results[name] = Sanitized(clean, poisons if name == "none" else bases)
             continue
-        parts = []
-        shared = digest(store_settings(clean, rows, defense, experiment.sanitize_batch_size))
-        for part, images, numbers, folder in (
-            ("clean", clean, rows, experiment.stores_folder / f"{name}-{shared}"),
-            ("poisons", poisons, poison_rows, experiment.folder / "stores" / name),
-        ):
-            with StoreProgress(f"sanitize {part} ({name})", enabled=ranks.rank == 0) as bar:
-                parts.append(
-                    sanitize(images, numbers, defense, folder, ranks, batch_size=experiment.sanitize_batch_size, progress=bar)
-                )
-        results[name] = Sanitized(*parts)
+        fill = partial(sanitize, defense=defense, ranks=ranks, batch_size=experiment.sanitize_batch_size)
+        with StoreProgress(f"sanitize clean images ({name})", enabled=ranks.rank == 0) as bar:
+            own_clean = fill(clean, rows, folder=experiment.stores_folder / name, by_content=True, progress=bar)
+        with StoreProgress(f"sanitize poisons ({name})", enabled=ranks.rank == 0) as bar:
+            own_poisons = fill(poisons, poison_rows, folder=experiment.folder / "stores" / name, progress=bar)
+        results[name] = Sanitized(own_clean, own_poisons)
     return results
