@@ -1,11 +1,15 @@
 """Writing files so that a kill at any moment leaves the old one or the new one, never half of one."""
 
 import hashlib
+import io
 import json
 import os
 import secrets
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from errors import InputError
 
@@ -46,3 +50,17 @@ def make_folder(path: Path, option: str) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(f"cannot write to {path}: {error.strerror} ({option})") from error
+
+
+def save_array(path: Path, array: NDArray[Any]) -> None:
+    """Write an ``.npy`` file atomically."""
+    with io.BytesIO() as buffer:
+        np.save(buffer, array, allow_pickle=False)
+        write_bytes(path, buffer.getvalue())
+
+
+def save_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """Write a compressed ``.npz`` file atomically."""
+    with io.BytesIO() as buffer:
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+        write_bytes(path, buffer.getvalue())

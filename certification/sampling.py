@@ -1,6 +1,7 @@
 """How many of k poisons a model's own subsample holds."""
 
 from dataclasses import dataclass
+from math import ceil, sqrt
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -32,8 +33,17 @@ class Sampling(Protocol):
 
     n: int
 
+    @property
+    def length(self) -> int:
+        """How many places a model's training set has, whatever is drawn: known before any draw."""
+        ...
+
     def poison_counts(self, k: int) -> PoisonCounts:
         """The distribution of the number of poisons in a subsample if k of the n images are poisons."""
+        ...
+
+    def draw(self, generator: np.random.Generator) -> NDArray[np.int64]:
+        """Distinct row numbers of one subsample, at most ``length``, drawn without looking at any image."""
         ...
 
 
@@ -51,6 +61,15 @@ class FixedSize:
     def __post_init__(self) -> None:
         if not 1 <= self.m <= self.n:
             raise InputError(f"m is {self.m}: a subsample holds 1 to {self.n} images, the size of the set (--m)")
+
+    @property
+    def length(self) -> int:
+        """See :class:`Sampling`."""
+        return self.m
+
+    def draw(self, generator: np.random.Generator) -> NDArray[np.int64]:
+        """See :class:`Sampling`."""
+        return generator.choice(self.n, self.m, replace=False)
 
     def poison_counts(self, k: int) -> PoisonCounts:
         """See :class:`Sampling`."""
@@ -77,6 +96,17 @@ class Poisson:
     def __post_init__(self) -> None:
         if not 0 < self.q <= 1:
             raise InputError(f"q is {self.q:g}: the chance to be in a subsample is above 0 and at most 1 (--q)")
+
+    @property
+    def length(self) -> int:
+        """The mean and six standard deviations. Larger draws, one in a billion, lose their surplus: seeing less is allowed."""
+        mean = self.n * self.q
+        return min(self.n, ceil(mean + 6 * sqrt(mean * (1 - self.q))))
+
+    def draw(self, generator: np.random.Generator) -> NDArray[np.int64]:
+        """See :class:`Sampling`; may be empty."""
+        rows = np.flatnonzero(generator.random(self.n) < self.q)
+        return generator.permutation(rows)[: self.length]
 
     def poison_counts(self, k: int) -> PoisonCounts:
         """See :class:`Sampling`."""

@@ -1,4 +1,4 @@
-"""How large an attack a vote withstands: the largest eps for k poisons, the largest k for poisons of eps."""
+"""How large an attack votes withstand: tables over (k, eps), the largest eps for k poisons, the largest k for poisons of eps."""
 
 from functools import cache
 
@@ -10,6 +10,34 @@ from certification.joint import joint_lower, needed_probability
 from certification.sampling import Sampling
 
 _HALVINGS = 60
+
+
+def needed_grid(ks: ArrayLike, eps: ArrayLike, sigma: float, sampling: Sampling) -> Floats:
+    """:func:`certification.joint.needed_probability` of every pair: one table certifies any number of test images.
+
+    Args:
+        ks: Numbers of poisons, (K,).
+        eps: l2 budgets of one image, (E,).
+        sigma: See :func:`certification.joint.joint_lower`.
+        sampling: See there.
+
+    Returns:
+        (K, E). An image whose winner has a lower bound above an entry is certified for that pair.
+    """
+    radii = np.asarray(eps, np.float64)
+    return np.stack([needed_probability(int(k), radii, sigma, sampling) for k in np.asarray(ks)])
+
+
+def certified_share(bounds: ArrayLike, needed: ArrayLike) -> Floats:
+    """Share of test images certified at each entry of a table.
+
+    Args:
+        bounds: Lower bounds of the winner's probability, (T,); 0 for images whose winner is not what should be counted.
+        needed: Any shape.
+    """
+    ordered = np.sort(np.asarray(bounds, np.float64))
+    above: Floats = len(ordered) - np.searchsorted(ordered, np.asarray(needed, np.float64), side="right")
+    return above / max(1, len(ordered))
 
 
 def largest_eps(p: ArrayLike, k: int, sigma: float, sampling: Sampling) -> Floats:

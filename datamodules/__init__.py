@@ -5,6 +5,7 @@ from datamodules.base import ArrayDataModule, Split
 from datamodules.cifar10 import CIFAR10DataModule, CIFAR100DataModule
 from datamodules.digits import DigitsDataModule
 from datamodules.image_folder import ImageFolderDataModule
+from datamodules.mnist import MNISTDataModule
 from datamodules.poisoned import PoisonedDataModule
 from datamodules.sanitized import DiffusionSanitizeDataModule
 from datamodules.tiny_imagenet import TinyImageNetDataModule
@@ -17,6 +18,7 @@ __all__ = [
     "DiffusionSanitizeDataModule",
     "DigitsDataModule",
     "ImageFolderDataModule",
+    "MNISTDataModule",
     "PoisonedDataModule",
     "Split",
     "TinyImageNetDataModule",

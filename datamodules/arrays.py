@@ -3,6 +3,7 @@
 import os
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,8 +22,9 @@ class ArraysDataModule(ArrayDataModule):
         dataset: Name in records; by default the training file's folder.
         train_limit: Keep this many rows of the training split, the first ones; by default all.
         num_classes: By default one more than the largest label of the training split.
-        mean: Per-channel mean that models normalize with; by default that of the training split.
+        mean: Per-channel mean that models normalize with; by default that of the split that ``statistics_from`` names.
         std: Per-channel standard deviation, likewise.
+        statistics_from: ``train``, or ``public`` where a certificate must not depend on the raw training split.
         root: Folder of the files; by default the environment variable POISON_DATA_ROOT, or the working directory.
         batch_size: Rows per training batch, over all ranks.
         seed: Seeds the order of training rows.
@@ -38,6 +40,7 @@ class ArraysDataModule(ArrayDataModule):
         num_classes: int | None = None,
         mean: list[float] | None = None,
         std: list[float] | None = None,
+        statistics_from: Literal["train", "public"] = "train",
         root: str | None = None,
         batch_size: int = 128,
         seed: int = 0,
@@ -60,6 +63,9 @@ class ArraysDataModule(ArrayDataModule):
         self._splits["train"] = split
         channels, height, width = split.images.shape[1:]
         self.image_shape = (channels, height, width)
+        if mean is None or std is None:
+            self.statistics_origin = "raw" if statistics_from == "train" else "trusted"
+            split = split if statistics_from == "train" else self.split("public")
         self.mean, self.std = _statistics(split, mean, std)
 
     def load(self, name: SplitName) -> Split:

@@ -11,6 +11,7 @@ from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from certification.origins import Origin
 from errors import InputError
 
 SplitName = Literal["public", "train", "test"]
@@ -113,6 +114,9 @@ class ArrayDataModule(L.LightningDataModule, ABC):
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.5,)
     """Per-channel statistics that models normalize with, in [0, 1] units."""
+
+    statistics_origin: Origin = "fixed"
+    """Where they came from; ``raw`` if they were computed from the training split, which voids certificates."""
 
     def __init__(self, batch_size: int = 128, seed: int = 0) -> None:
         super().__init__()

@@ -23,7 +23,7 @@ class WrapperDataModule(ArrayDataModule):
         super().__init__(source.batch_size if batch_size is None else batch_size, source.seed)
         self.source = source
         self.name, self.num_classes, self.image_shape = source.name, source.num_classes, source.image_shape
-        self.mean, self.std = source.mean, source.std
+        self.mean, self.std, self.statistics_origin = source.mean, source.std, source.statistics_origin
 
     # The Trainer knows only the outermost datamodule, so its hooks are passed on.
     def prepare_data(self) -> None:

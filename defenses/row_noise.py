@@ -40,14 +40,14 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
     return first, second, third, fourth
 
 
-def row_noise(rows: Tensor, shape: tuple[int, ...], *, seed: int, draw: int) -> Tensor:
+def row_noise(rows: Tensor, shape: tuple[int, ...], *, seed: int, draw: int | Tensor) -> Tensor:
     """Standard normal noise for the given rows of a training set.
 
     Args:
         rows: ``(B,)`` int64, row numbers in the whole set, each in [0, 2**32).
         shape: Shape of one image.
         seed: In [0, 2**64); becomes the generator's key.
-        draw: In [0, 2**32); which independent realisation.
+        draw: In [0, 2**32); which independent realisation, one for all rows or ``(B,)`` int64, one each.
 
     Returns:
         ``(B, *shape)`` float32 on the device of ``rows``.
@@ -55,7 +55,8 @@ def row_noise(rows: Tensor, shape: tuple[int, ...], *, seed: int, draw: int) -> 
     pixels = math.prod(shape)
     blocks = torch.arange(-(-pixels // 4), device=rows.device)
     zero = torch.zeros((), dtype=torch.int64, device=rows.device)
-    counter = (blocks[None, :], rows[:, None], zero + draw, zero)
+    draws = draw[:, None] if isinstance(draw, Tensor) else zero + draw
+    counter = (blocks[None, :], rows[:, None], draws, zero)
     words = philox(counter, (seed & _WORD, (seed >> 32) & _WORD))
     # (0, 1): the half keeps the logarithm finite. Double precision, so that 32 bits stay 32 bits.
     uniform = [(word.double() + 0.5) / 2**32 for word in words]

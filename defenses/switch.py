@@ -79,12 +79,13 @@ class Defense:
         return settings
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, rows: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, rows: Tensor, draws: Tensor | None = None) -> Tensor:
         """Sanitize one batch.
 
         Args:
             images: ``(B, C, H, W)`` uint8, on the denoiser's device.
             rows: ``(B,)`` int64, their row numbers in the whole training set, which key the noise.
+            draws: ``(B,)`` int64, a realisation of the noise for each image; None for the defence's own draw.
 
         Returns:
             ``(B, C, H, W)`` uint8.
@@ -93,14 +94,15 @@ class Defense:
             return images
         if self.name == "jpeg":
             return jpeg(images.cpu(), self.jpeg_quality).to(images.device)
-        return quantize(self.denoise(self.add_noise(images, rows)))
+        return quantize(self.denoise(self.add_noise(images, rows, draws)))
 
-    def add_noise(self, images: Tensor, rows: Tensor) -> Tensor:
-        """Images in [0, 1] plus noise keyed by row, not clipped, float32."""
+    def add_noise(self, images: Tensor, rows: Tensor, draws: Tensor | None = None) -> Tensor:
+        """Images in [0, 1] plus noise keyed by draw and row, not clipped, float32."""
         clean = images.float() / 255
         if self.sigma == 0:
             return clean
-        return clean + self.sigma * row_noise(rows, tuple(images.shape[1:]), seed=self.seed, draw=self.draw)
+        draw = self.draw if draws is None else draws
+        return clean + self.sigma * row_noise(rows, tuple(images.shape[1:]), seed=self.seed, draw=draw)
 
     def denoise(self, noisy: Tensor) -> Tensor:
         """The denoiser's estimate, or the noisy images as they are if the defence has no denoiser."""

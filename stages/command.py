@@ -14,6 +14,7 @@ from stages.presets import TRANSFER_ATTACKS, expand_presets
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DEFAULTS = _ROOT / "configs" / "digits.yaml"
+_CERTIFY_DEFAULTS = _ROOT / "configs" / "certify" / "digits.yaml"
 _LIGHTNING = {
     "fit": "train a model on a data set, sanitizing it first if the data set says so",
     "validate": "run one validation epoch",
@@ -207,12 +208,34 @@ def _export(arguments: list[str]) -> None:
     print(f"{export_poisons(Path(given.run), Path(given.out), given.format)} setups are in {given.out}")
 
 
+def _certify(arguments: list[str]) -> None:
+    import datamodules  # noqa: F401
+    from stages.certify import run_certify
+    from stages.certify_task import CertifyTask
+    from stages.launch import Launch
+
+    parser = ArgumentParser(
+        prog="cli.py certify", description=_STAGES["certify"][1], default_config_files=[str(_CERTIFY_DEFAULTS)]
+    )
+    parser.add_argument("--config", action="config", help="YAML file; may be repeated, later ones win")
+    parser.add_class_arguments(CertifyTask, None)
+    parser.add_class_arguments(Launch, "trainer")
+    config, built = _parse(parser, arguments)
+    options = dict(vars(built))
+    launch = options.pop("trainer")
+    options.pop("config", None)
+    run_certify(CertifyTask(**options), launch, parser.dump(config, skip_none=False))
+
+
 def _report(arguments: list[str]) -> None:
+    from stages.certify_report import write_certificate_report
     from stages.report import write_report
 
     parser = ArgumentParser(prog="cli.py report", description=_STAGES["report"][1])
-    parser.add_argument("--run", type=str, required=True, help="folder of a finished experiment")
-    print(f"report: {write_report(Path(parser.parse_args(arguments).run))}")
+    parser.add_argument("--run", type=str, required=True, help="folder of a finished experiment or certificate")
+    folder = Path(parser.parse_args(arguments).run)
+    write = write_certificate_report if (folder / "certificate.json").exists() else write_report
+    print(f"report: {write(folder)}")
 
 
 _STAGES: dict[str, tuple[Callable[[list[str]], None], str]] = {
@@ -221,9 +244,10 @@ _STAGES: dict[str, tuple[Callable[[list[str]], None], str]] = {
         "craft poisons, train with and without each defence, compare and report",
     ),
     "benchmark": (_benchmark, "several attacks on the same data, victims and setups, and one table for all"),
+    "certify": (_certify, "train many voters and say how much poisoning their vote provably withstands"),
     "craft": (_experiment("craft", "craft"), "craft the poisons of an experiment and stop"),
     "sanitize": (_sanitize, "noise and denoise the training set of any data set into a store and an .npz"),
     "train-denoiser": (_train_denoiser, "train a small diffusion model on public images"),
     "export-poisons": (_export, "write an experiment's poisons as the public benchmark's pickles, or as .npz"),
-    "report": (_report, "make the pictures and report.html of a finished experiment again"),
+    "report": (_report, "make the pictures and report.html of a finished experiment or certificate again"),
 }

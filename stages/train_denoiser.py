@@ -8,6 +8,7 @@ import lightning as L
 from datamodules import ArrayDataModule, Split
 from datamodules.base import SplitName
 from datamodules.poisoned import WrapperDataModule
+from datamodules.row_digests import write_training_rows
 from errors import InputError
 from files import make_folder
 from lightning_modules.denoiser import DenoiserModule
@@ -44,7 +45,7 @@ class PublicDataModule(WrapperDataModule):
 
 
 def train_denoiser(model: DenoiserModule, data: PublicDataModule, trainer: L.Trainer, out: str, *, half: bool) -> Path:
-    """Train and write a diffusers folder, whole or not at all.
+    """Train and write a diffusers folder, whole or not at all, and beside the weights which images they have seen.
 
     Args:
         model: What to train.
@@ -67,6 +68,7 @@ def train_denoiser(model: DenoiserModule, data: PublicDataModule, trainer: L.Tra
         partial = target.with_name(f".{target.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         model.export(partial, half=half)
+        write_training_rows(partial, data.split("train").images)
         partial.rename(target)
     trainer.strategy.barrier("denoiser exported")
     return target

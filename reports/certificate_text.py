@@ -1,0 +1,80 @@
+"""What a certificate promises, what it assumes and what voids it, in words that stand beside every number."""
+
+from typing import Any
+
+Record = dict[str, Any]
+
+VOIDS = (
+    "a trigger or any other change of the test image: it is not noised, so that backdoors are outside the claim",
+    "added or removed training images, and changed labels: the number of images and all labels are taken as received",
+    "a choice of hyper-parameters that looked at the received images, other than through counted pilots",
+    "noise drawn again in every epoch, or models that share noise, subsamples or seeds: this program does neither",
+    "votes added because the first result was not enough: every further claim adds another alpha",
+)
+
+
+def setting_label(record: Record) -> str:
+    """Noise and subsample of one setting."""
+    drawn = f"m {record['m']:,} of {record['n']:,}" if "m" in record else f"q {record['q']:g} of {record['n']:,}"
+    return f"sigma {record['sigma']:g}, {drawn}"
+
+
+def eps_label(eps: str) -> str:
+    """A budget as a reader expects it."""
+    return "any change" if eps == "any" else eps
+
+
+def promise(result: Record) -> str:
+    """The claim itself."""
+    if not result["certified"]:
+        return (
+            "NOT CERTIFIED: " + "; ".join(result["void"]) + ". The numbers below are what the formulas give, and promise nothing."
+        )
+    alpha = result["alpha"]
+    return (
+        "An image counts as certified if the vote reads it right and provably would for every training set that differs from "
+        f"the received one within the budget. Abstentions count as not certified. Each claim is about one test image and wrong "
+        f"with chance at most {alpha:g} over the models' randomness; it is not a claim about all images at once, unless the "
+        "column says so."
+    )
+
+
+def looks_note(result: Record) -> str:
+    """A warning where votes were turned into claims more than once; "" otherwise."""
+    most = max(record["looks"] for record in result["settings"])
+    if most < 2:
+        return ""
+    return (
+        f"Votes of this store have been turned into claims {most} times with different numbers of models: if the last number was "
+        f"chosen after seeing the first result, a claim is wrong with chance at most {most} x {result['alpha']:g}."
+    )
+
+
+def hindsight_note(result: Record) -> str:
+    """What choosing the best of several settings costs; "" where there is one."""
+    count = len(result["settings"])
+    if count < 2:
+        return ""
+    return f"Best of {count} settings, chosen in hindsight: alpha is divided by {count}, so that all of them hold at once."
+
+
+def assumptions(result: Record) -> list[str]:
+    """One line for each ingredient: where it came from."""
+    return [f"{i['name']}: {i['origin']}, {i['detail']}" for i in result["ingredients"]]
+
+
+def trusted_note(result: Record) -> str:
+    """What the trusted data can do alone; "" where that was not measured."""
+    known = [r["trusted_alone"] for r in result["settings"] if r["trusted_alone"] is not None]
+    if not known:
+        return ""
+    return (
+        f"This rests on trusted features. The trusted images alone, with no received image at all, give {max(known):.1%} accuracy, "
+        "which no poison changes: the received set is worth using only where the vote beats that, or where trusted images have "
+        "no labels of the classes wanted."
+    )
+
+
+def notes(result: Record) -> list[str]:
+    """All notes that apply, in order."""
+    return [text for text in (promise(result), hindsight_note(result), looks_note(result), trusted_note(result)) if text]

@@ -1,0 +1,244 @@
+"""What all voters of a certificate have in common, and where each piece of it came from."""
+
+import hashlib
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from certification import Ingredient, vouch
+from datamodules import Split
+from datamodules.progress import StoreProgress
+from datamodules.row_digests import Digests, read_training_rows, row_digests, shared_rows
+from datamodules.store import hash_array, sanitize
+from errors import InputError
+from lightning_modules.backbones import Backbone, build_backbone
+from lightning_modules.classifier import fresh_head, load_weights
+from lightning_modules.ensemble import EnsembleData
+from ranks import Ranks
+from stages.certify_task import CertifyTask, Setting
+from stages.models import ModelSpec, extract_features, fit_members, frozen, trained_models
+from stages.voters import Voters, member_seed
+
+# Noise of public images: draws that no voter has.
+_PUBLIC_DRAW = 2**31
+_MODEL_SEED = 2**40
+
+
+@dataclass(frozen=True, eq=False)
+class CertifyModels:
+    """Trains or reads the common models of a task, one setting at a time, with all ranks."""
+
+    task: CertifyTask
+    ranks: Ranks
+
+    def voters(self, setting: Setting) -> tuple[Voters, dict[str, Any]]:
+        """Voters of one setting, and all that their votes depend on."""
+        task, data = self.task, self.task.data
+        split, defense = data.split("train"), task.built_defense(setting.sigma)
+        if defense.denoiser is not None:
+            defense.denoiser.to(self.ranks.device)
+        extractor = self.extractor(setting.sigma) if task.learner == "head" else None
+
+        def features(images: Tensor) -> Tensor:
+            return extract_features(extractor, images, self.ranks.device)  # type: ignore[arg-type]
+
+        start = self._start(extractor, setting.sigma)
+        voters = Voters(
+            split=split,
+            sampling=setting.sampling,
+            defense=defense,
+            build=self._builder(extractor, start),
+            recipe=task.recipe,
+            seed=task.seed,
+            tested=task.tested.images if extractor is None else features(task.tested.images),
+            features=None if extractor is None else features,
+            batch_size=task.sanitize_batch_size,
+            threads=task.threads,
+        )
+        settings = {
+            "train": hash_array(split.images.numpy()),
+            "labels": hash_array(split.labels.numpy()),
+            "test": hash_array(task.tested.images.numpy()),
+            "normalization": [list(data.mean), list(data.std)],
+            "sampling": repr(setting.sampling),
+            **defense.settings(),
+            **task.common_settings(),
+            "extractor": None if extractor is None else _digest(extractor.body),
+            "start": None if start is None else _digest(start),
+        }
+        # Without this the order of keys would be part of what is compared.
+        return voters, dict(sorted(settings.items()))
+
+    def extractor(self, sigma: float) -> Backbone:
+        """The frozen, trusted network: read, or trained on public images and their noised and denoised copies."""
+        task, data = self.task, self.task.data
+        if task.features is not None:
+            model = build_backbone(
+                task.backbone, in_channels=data.image_shape[0], num_classes=data.num_classes, mean=data.mean, std=data.std
+            )
+            load_weights(model, Path(task.features), option="--features")
+            model = frozen(model, self.ranks.device)
+        else:
+            spec = self._spec(self._public(sigma), 0)
+            model = trained_models([spec], task.models_folder, self.ranks, "trusted features")[0]
+        # Twice as fast on a CPU.
+        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def trusted_accuracy(self, setting: Setting) -> float | None:
+        """Share of test images that the trusted model alone reads right: an attacker cannot change it at all."""
+        task = self.task
+        if task.features is not None or task.learner != "head":
+            return None
+        model = self.extractor(setting.sigma)
+        features = extract_features(model, task.tested.images, self.ranks.device)
+        with torch.no_grad():
+            predicted = model.head.to("cpu")(features).argmax(1)
+        return float((predicted == task.tested.labels).float().mean())
+
+    def _public(self, sigma: float) -> Split:
+        """Public images and their noised and denoised copies, which look like what voters train on."""
+        task, public = self.task, self.task.data.split("public")
+        copies, rows = [public.images], torch.arange(len(public))
+        for number in range(task.feature_draws):
+            defense = task.built_defense(sigma, draw=_PUBLIC_DRAW + number)
+            text = f"sanitize public images, copy {number + 1} of {task.feature_draws}"
+            with StoreProgress(text, enabled=self.ranks.rank == 0) as bar:
+                options: dict[str, Any] = {"batch_size": task.sanitize_batch_size, "by_content": True, "progress": bar}
+                folder = Path(task.output_dir) / "stores" / "public"
+                copies.append(sanitize(public.images, rows, defense, folder, self.ranks, **options))
+        return Split(torch.cat(copies), public.labels.repeat(1 + task.feature_draws))
+
+    def _spec(self, split: Split, number: int) -> ModelSpec:
+        task = self.task
+        seed = _MODEL_SEED + member_seed(task.seed, number)
+        return ModelSpec(task.backbone, seed, task.feature_recipe, split, task.data.num_classes, task.data, 0.0, 1)
+
+    def _start(self, extractor: Backbone | None, sigma: float) -> nn.Module | None:
+        """What every voter starts from, if not from weights of its own."""
+        task = self.task
+        if task.warm_start == "none":
+            return None
+        if task.warm_start == "trusted":
+            if extractor is not None:
+                return extractor.head.cpu()
+            return trained_models([self._spec(self._public(sigma), 0)], task.models_folder, self.ranks, "warm start")[0].cpu()
+        raw = task.data.split("train")
+        if extractor is None:
+            return trained_models([self._spec(raw, 1)], task.models_folder, self.ranks, "warm start, raw")[0].cpu()
+        features = extract_features(extractor, raw.images, self.ranks.device)
+        everything = EnsembleData(features, raw.labels, torch.arange(len(raw))[None])
+        seeds, build = [member_seed(task.seed, 1)], self._builder(extractor, None)
+        # Every rank trains the same small head: nothing has to be sent.
+        own = Ranks(device=self.ranks.device)
+        states = fit_members(build, seeds, everything, task.recipe, own, per_block=1, threads=1, text="")
+        head = build(0)
+        head.load_state_dict(states[0])
+        return head
+
+    def _builder(self, extractor: Backbone | None, start: nn.Module | None) -> Callable[[int], nn.Module]:
+        task, data = self.task, self.task.data
+
+        def build(seed: int) -> nn.Module:
+            if start is not None:
+                return deepcopy(start).requires_grad_(True)
+            if extractor is not None:
+                return fresh_head(extractor.num_features, data.num_classes, seed)
+            options: dict[str, Any] = {"num_classes": data.num_classes, "mean": data.mean, "std": data.std, "seed": seed}
+            return build_backbone(task.backbone, in_channels=data.image_shape[0], **options)
+
+        return build
+
+
+@dataclass(frozen=True, eq=False)
+class Provenance:
+    """Finds out where everything that the votes depend on came from."""
+
+    task: CertifyTask
+
+    @cached_property
+    def _received(self) -> Digests:
+        return row_digests(self.task.data.split("train").images)
+
+    def ingredients(self) -> list[Ingredient]:
+        """Every ingredient with its origin, those that the user vouches for marked.
+
+        Raises:
+            InputError: If the user vouches for what is not there, or known to be raw.
+        """
+        task = self.task
+        found = [
+            Ingredient("normalization", task.data.statistics_origin, _NORMALIZATION[task.data.statistics_origin]),
+            Ingredient("training length", "fixed", f"{task.recipe.epochs} epochs, nothing is selected on the way"),
+        ]
+        if task.defense == "diffusion":
+            found.append(self._denoiser())
+        if task.learner == "head":
+            found.append(self._trained_on_public("features") if task.features is None else _foreign(task.features))
+        if task.warm_start == "raw":
+            found.append(Ingredient("warm start", "raw", "voters start from a model of the received images without noise"))
+        elif task.warm_start == "trusted":
+            # The start is the trusted extractor itself, or its twin.
+            known = next((i for i in found if i.name == "features"), None) or self._trained_on_public("features")
+            found.append(replace(known, name="warm start"))
+        if len(task.settings) > 1 and task.pilot:
+            found.append(
+                Ingredient("choice of sigma and m", "noised", "by pilot voters, none of whom is counted in the certificate")
+            )
+        return vouch(found, task.vouch)
+
+    def _denoiser(self) -> Ingredient:
+        seen = read_training_rows(Path(self.task.denoiser)) if Path(self.task.denoiser).is_dir() else None
+        if seen is None:
+            return Ingredient("denoiser", "unknown", f"nothing says which images {self.task.denoiser} was trained on")
+        return self._compared("denoiser", seen)
+
+    def _trained_on_public(self, name: str) -> Ingredient:
+        return self._compared(name, row_digests(self.task.data.split("public").images))
+
+    def _compared(self, name: str, seen: Digests) -> Ingredient:
+        common = shared_rows(seen, self._received)
+        if common:
+            return Ingredient(name, "raw", f"trained on {common} of the {len(self._received)} images that an attacker may change")
+        return Ingredient(name, "trusted", f"trained on {len(seen)} images, none of which is in the received set")
+
+
+_NORMALIZATION = {
+    "fixed": "constants that were there before the data",
+    "trusted": "computed from the public part",
+    "raw": "mean and standard deviation were computed from the received images; give them, or take those of the public part "
+    "(--data.mean and --data.std, --data.statistics_from public)",
+}
+
+
+def _foreign(path: str) -> Ingredient:
+    return Ingredient("features", "unknown", f"nothing says which images {path} was trained on")
+
+
+def _digest(model: nn.Module) -> str:
+    found = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+def check_public(task: CertifyTask) -> None:
+    """Refuse a task that needs trusted images of a data set that has none.
+
+    Raises:
+        InputError: Saying what to give.
+    """
+    if task.warm_start == "trusted" or (task.learner == "head" and task.features is None):
+        try:
+            task.data.split("public")
+        except InputError as error:
+            raise InputError(
+                f"a certificate with trusted features needs images out of the attacker's reach: {error}; or give weights "
+                "(--features) or train whole networks (--learner network)"
+            ) from error

@@ -1,0 +1,212 @@
+"""Votes on disk: written by any number of ranks and jobs at once, added to later, never lost to a kill."""
+
+import json
+import os
+import re
+import socket
+import time
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import InputError
+from files import save_arrays, write_json
+from ranks import Ranks
+
+_MANIFEST, _LOOKS = "manifest.json", "looks.json"
+_NAME = re.compile(r"votes_(\d{6})_(\d{6})\.npz")
+_STALE_SECONDS = 3600.0
+_WRITE_SECONDS = 10.0
+_POLL_SECONDS = 1.0
+
+Votes = NDArray[np.uint16]
+
+
+class VoteStore:
+    """A folder with ``manifest.json`` and one file per block of models, ``votes_FIRST_STOP.npz``.
+
+    A block holds ``votes`` (models, T) uint16, the class that each model gives each test image, and ``marks`` (models,) uint64,
+    a fingerprint of what each was trained on, by which models that share their randomness are found.
+
+    Args:
+        folder: Where it lies.
+        settings: All that votes depend on but the models' numbers; votes made with others are refused.
+        images: T.
+        classes: Number of classes.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any], images: int, classes: int) -> None:
+        self.folder, self.settings, self.images, self.classes = folder, settings, images, classes
+
+    def create(self) -> None:
+        """Create it, or check what is there; any number of processes may do so at once.
+
+        Raises:
+            InputError: If the folder holds votes of models with other settings, or a damaged file.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / _MANIFEST
+        if not path.exists():
+            if self._blocks():
+                raise InputError(f"{self.folder} holds votes but no {_MANIFEST}: remove it or choose another (--name)")
+            write_json(path, self.settings)
+        try:
+            found = json.loads(path.read_text())
+            keys = sorted(set(found) | set(self.settings))
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(f"{path} cannot be read: {error}; remove the folder or choose another (--name)") from error
+        for key in keys:
+            if found.get(key) != self.settings.get(key):
+                raise InputError(
+                    f"{self.folder} holds votes of models with {key} = {found.get(key)}, now it is {self.settings.get(key)}: "
+                    "votes of different models do not add up; choose another (--name)"
+                )
+        for block in self._blocks():
+            self._load(block)
+
+    def _blocks(self) -> list[range]:
+        found = [_NAME.fullmatch(path.name) for path in self.folder.iterdir()]
+        return sorted((range(int(m[1]), int(m[2])) for m in found if m), key=lambda block: block.start)
+
+    def _path(self, block: range) -> Path:
+        return self.folder / f"votes_{block.start:06}_{block.stop:06}.npz"
+
+    def _load(self, block: range) -> tuple[Votes, NDArray[np.uint64]]:
+        path = self._path(block)
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                votes, marks = arrays["votes"], arrays["marks"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise InputError(
+                f"{path} is cut off or damaged: remove this one file, and its {len(block)} models are trained again (--name)"
+            ) from error
+        if votes.shape != (len(block), self.images) or marks.shape != (len(block),) or votes.max(initial=0) >= self.classes:
+            raise InputError(f"{path} does not hold votes of {len(block)} models on {self.images} images: remove it (--name)")
+        return votes, marks
+
+    def done(self, first: int, stop: int) -> int:
+        """How many of the models ``first..stop - 1`` have voted."""
+        return sum(len(range(max(b.start, first), min(b.stop, stop))) for b in self._blocks())
+
+    def missing(self, first: int, stop: int, size: int) -> list[range]:
+        """Blocks that are still to be trained: what is missing, cut at multiples of ``size``."""
+        gaps, place = [], first
+        for block in [*self._blocks(), range(stop, stop)]:
+            while place < min(block.start, stop):
+                end = min(block.start, stop, (place // size + 1) * size)
+                gaps.append(range(place, end))
+                place = end
+            place = max(place, block.stop)
+        return gaps
+
+    def add(self, block: range, votes: Votes, marks: NDArray[np.uint64]) -> None:
+        """Keep a block's votes, all at once."""
+        save_arrays(self._path(block), {"votes": votes, "marks": marks})
+
+    def read(self, first: int, stop: int) -> Votes:
+        """``(stop - first, T)`` votes in the order of the models.
+
+        Raises:
+            InputError: If a file is damaged, a model is missing, or two models were trained on the same draw.
+        """
+        votes, marks, place = [], [], first
+        for block in self._blocks():
+            # Jobs that asked for different numbers of models may have overlapped.
+            own = range(max(block.start, place), min(block.stop, stop))
+            if len(own) == 0 or own.start > place:
+                continue
+            found, own_marks = self._load(block)
+            part = slice(own.start - block.start, own.stop - block.start)
+            votes.append(found[part])
+            marks.append(own_marks[part])
+            place = own.stop
+        if place != stop:
+            raise InputError(f"{self.folder} lacks votes of models {place} to {stop - 1}: give the command again (--models)")
+        every = np.concatenate(marks)
+        if len(np.unique(every)) < len(every):
+            raise InputError(f"{self.folder} holds models that share their noise and seed: their votes do not count twice (--name)")
+        return np.concatenate(votes)
+
+    def look(self, stop: int) -> int:
+        """Note that the votes of the first ``stop`` models are turned into a claim; returns how many such claims there are."""
+        path = self.folder / _LOOKS
+        looks: list[int] = json.loads(path.read_text()) if path.exists() else []
+        if stop not in looks:
+            looks.append(stop)
+            write_json(path, looks)
+        return len(looks)
+
+    def claim(self, block: range) -> bool:
+        """Whether this process may train a block: no other that is alive has said that it does."""
+        path = self._path(block).with_suffix(".claim")
+        text = f"{socket.gethostname()} {os.getpid()}"
+        if path.exists() and _abandoned(path):
+            path.unlink(missing_ok=True)
+        try:
+            with open(path, "x") as file:
+                file.write(text)
+        except FileExistsError:
+            return False
+        return True
+
+    def release(self, block: range) -> None:
+        """Take a claim back."""
+        self._path(block).with_suffix(".claim").unlink(missing_ok=True)
+
+
+def _abandoned(path: Path) -> bool:
+    """Whether a claim's process is gone. Doing a block twice wastes time and harms nothing: its votes are the same."""
+    try:
+        age, words = time.time() - path.stat().st_mtime, path.read_text().split()
+    except OSError:
+        return False
+    if age > _STALE_SECONDS or (len(words) != 2 and age > _WRITE_SECONDS):
+        return True
+    if len(words) != 2 or words[0] != socket.gethostname():
+        return False
+    try:
+        os.kill(int(words[1]), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def fill(
+    store: VoteStore,
+    first: int,
+    stop: int,
+    size: int,
+    train: Callable[[range], tuple[Votes, NDArray[np.uint64]]],
+    ranks: Ranks,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Train what is missing of the models ``first..stop - 1``, together with whatever ranks and jobs do the same.
+
+    Args:
+        size: Models per block.
+        train: Numbers to votes and marks.
+        progress: Called with the models that all have finished, and how many there are.
+    """
+    while missing := store.missing(first, stop, size):
+        progress(store.done(first, stop), stop - first)
+        turn = ranks.rank % len(missing)
+        # Everyone starts elsewhere, so that claims seldom collide.
+        block = next((b for b in missing[turn:] + missing[:turn] if store.claim(b)), None)
+        if block is None:
+            # Others are at the rest; if one of them dies, its claim lapses.
+            time.sleep(_POLL_SECONDS)
+            continue
+        try:
+            # It may have been finished between the list and the claim.
+            if block in store.missing(first, stop, size):
+                store.add(block, *train(block))
+        finally:
+            store.release(block)
+    progress(stop - first, stop - first)
