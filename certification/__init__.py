@@ -11,6 +11,7 @@ from certification.partitions import bagging_poisons, partition_changes
 from certification.planning import expected_certified, votes_to_certify
 from certification.sampling import FixedSize, Poisson, Sampling
 from certification.search import certified_share, largest_eps, largest_k, needed_grid
+from certification.subsampled_set import subsampled_set_lower, subsampled_set_radius
 from certification.whole_set import whole_set_lower, whole_set_radius
 
 __all__ = [
@@ -33,6 +34,8 @@ __all__ = [
     "needed_probability",
     "partition_changes",
     "set_norm",
+    "subsampled_set_lower",
+    "subsampled_set_radius",
     "upper_bound",
     "void_reasons",
     "vote_bounds",

@@ -18,15 +18,20 @@ Record = dict[str, Any]
 
 
 def radius_curves(settings: Sequence[tuple[Record, Arrays]], title: str) -> Figure:
-    """Share of test images that are right and certified, against the l2 norm of the whole set's change; a line a setting."""
+    """Share of test images that are right and certified, against the l2 norm of the whole set's change.
+
+    Two lines a setting: solid with subsampling accounted for, dashed the paper's bound.
+    """
     figure = Figure(figsize=(8.5, 4.6), layout="constrained")
     axes = figure.subplots()
-    for record, arrays in settings:
-        levels = np.sort(arrays["radii"])
-        levels = levels[levels >= 0]
-        # Right-continuous: at its own radius an image is no longer certified.
-        shares = 100 * (len(levels) - np.arange(len(levels) + 1)) / len(arrays["radii"])
-        axes.step([0.0, *levels], [*shares[:1], *shares[:-1]], where="pre", label=setting_label(record))
+    for number, (record, arrays) in enumerate(settings):
+        for key, style in (("radii", "-"), ("paper_radii", "--")):
+            levels = np.sort(arrays[key])
+            levels = levels[levels >= 0]
+            # An image is certified for changes below its own radius, no longer at it.
+            shares = 100 * (len(levels) - np.arange(len(levels) + 1)) / len(arrays[key])
+            label = f"{setting_label(record)}{'' if style == '-' else ', paper' + chr(39) + 's bound'}"
+            axes.step([0.0, *levels], [*shares[:1], *shares[:-1]], style, where="pre", color=f"C{number}", label=label)
     axes.set(
         xlabel="R, l2 norm of the change of all training images together ([0, 1] pixels)",
         ylabel="certified accuracy, %",

@@ -21,11 +21,11 @@ def print_certificate(result: dict[str, Any]) -> None:
         table.add_row(str(k), *(_cell(cell, settings) for cell in row))
     console.print(table)
     whole = Table(title="whole set: certified accuracy at l2 radius R of all changes together", title_justify="left")
-    for name in ("setting", "vote", "one model", "abstained", "R = 0", "median R", "largest R"):
+    for name in ("setting", "vote", "one model", "abstained", "R = 0", "median R", "paper's R"):
         whole.add_column(name, justify="left" if name == "setting" else "right")
     for r in settings:
         shares = (f"{r[key]:.1%}" for key in ("accuracy", "voter_accuracy", "abstained", "certified_unattacked"))
-        whole.add_row(setting_label(r), *shares, f"{max(0, r['median_radius']):.3f}", f"{max(0, r['largest_radius']):.3f}")
+        whole.add_row(setting_label(r), *shares, f"{r['median_radius']:.3f}", f"{r['median_paper_radius']:.3f}")
     console.print(whole)
     for text in notes(result):
         console.print(escape(text))

@@ -6,8 +6,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from certification import VoteBounds, certified_share, expected_certified, needed_grid, needed_probability, vote_bounds
-from certification import whole_set_radius as radius_of
+from certification import (
+    VoteBounds,
+    certified_share,
+    expected_certified,
+    needed_grid,
+    needed_probability,
+    subsampled_set_radius,
+    vote_bounds,
+    whole_set_radius,
+)
 from certification.sampling import FixedSize
 from stages.certify_task import CertifyTask, Setting
 from stages.vote_store import Votes
@@ -43,9 +51,15 @@ class Claims:
         """Lower bounds, 0 where the winner is wrong: those count as not certified."""
         return np.where(self.right, self.bounds.winner, 0.0)
 
-    def radii(self, sigma: float) -> Floats:
-        """Whole-set radius per test image, -1 where the winner is wrong or the vote abstains."""
-        radii = radius_of(self.bounds.winner, self.bounds.others, sigma)
+    def radii(self, setting: Setting) -> Floats:
+        """Radius of the whole set's change per test image, -1 where the winner is wrong or the vote abstains."""
+        return self._certified(subsampled_set_radius(self.bounds.winner, setting.sigma, setting.inclusion))
+
+    def paper_radii(self, setting: Setting) -> Floats:
+        """The same by the paper's bound, which takes all images to be in every subsample."""
+        return self._certified(whole_set_radius(self.bounds.winner, self.bounds.others, setting.sigma))
+
+    def _certified(self, radii: Floats) -> Floats:
         return np.where(self.right & (self.bounds.winner > 0.5), radii, -1.0)
 
 
@@ -79,7 +93,7 @@ def evaluate(task: CertifyTask, setting: Setting, votes: Votes, count: int) -> t
     among = each if count == 1 else claims(task, votes, task.alpha / count)
     needed = needed_grid(task.k, task.radii, setting.sigma, setting.sampling)
     ks, radii = map_axes(task)
-    levels = np.sort(np.unique(each.radii(setting.sigma)))
+    whole, paper = each.radii(setting), each.paper_radii(setting)
     record = {
         **setting_record(setting),
         "models": task.models,
@@ -89,8 +103,8 @@ def evaluate(task: CertifyTask, setting: Setting, votes: Votes, count: int) -> t
         "voter_accuracy": float((votes[task.selection :] == labels).mean()),
         "abstained": float((each.bounds.winner <= 0.5).mean()),
         "certified_unattacked": float((each.counted > 0.5).mean()),
-        "median_radius": float(np.median(each.radii(setting.sigma))),
-        "largest_radius": float(levels[-1]),
+        **{f"{kind}_radius": max(0.0, float(of(whole))) for kind, of in (("median", np.median), ("largest", np.max))},
+        **{f"{kind}_paper_radius": max(0.0, float(of(paper))) for kind, of in (("median", np.median), ("largest", np.max))},
         "table": certified_share(each.counted, needed).tolist(),
         "table_all_images": certified_share(together.counted, needed).tolist(),
         "table_all_settings": certified_share(among.counted, needed).tolist(),
@@ -100,7 +114,8 @@ def evaluate(task: CertifyTask, setting: Setting, votes: Votes, count: int) -> t
         "counts": count_votes(votes[task.selection :], task.data.num_classes),
         "winners": each.bounds.labels,
         "lower_bounds": each.bounds.winner,
-        "radii": each.radii(setting.sigma),
+        "radii": whole,
+        "paper_radii": paper,
         "map_k": ks,
         "map_radius": radii,
         "map_certified": certified_share(each.counted, needed_grid(ks, radii, setting.sigma, setting.sampling)),

@@ -37,9 +37,14 @@ class Setting:
         return f"sigma_{self.sigma:g}_{drawn}"
 
     @property
+    def inclusion(self) -> float:
+        """The chance of an image to be in a subsample."""
+        return self.sampling.m / self.sampling.n if isinstance(self.sampling, FixedSize) else self.sampling.q  # type: ignore[attr-defined]
+
+    @property
     def drawn(self) -> float:
         """Images that a model sees, on average."""
-        return self.sampling.m if isinstance(self.sampling, FixedSize) else self.sampling.n * self.sampling.q  # type: ignore[attr-defined]
+        return self.inclusion * self.sampling.n
 
 
 @dataclass

@@ -71,3 +71,23 @@ def test_all_mass_is_somewhere(sampling: Sampling) -> None:
 def test_impossible_samples_are_refused(make, text: str) -> None:
     with pytest.raises(InputError, match=text):
         make()
+
+
+@pytest.mark.parametrize("rule", [FixedSize(60, 12), Poisson(60, 0.2)], ids=str)
+def test_draws_follow_the_law_that_certificates_use(rule: Sampling, generator: np.random.Generator) -> None:
+    draws = [rule.draw(generator) for _ in range(20_000)]
+    assert all(len(np.unique(rows)) == len(rows) <= rule.length for rows in draws)
+    held = np.bincount([(rows < 9).sum() for rows in draws], minlength=10) / len(draws)
+    counts = rule.poison_counts(9)
+    expected = np.zeros(len(held))
+    expected[counts.numbers[counts.numbers < len(held)]] = counts.masses[counts.numbers < len(held)]
+    # Five standard deviations of a share of 20,000.
+    assert np.abs(held - expected).max() < 5 * np.sqrt(0.25 / 20_000)
+    assert np.abs(np.bincount(np.concatenate(draws), minlength=60) / 20_000 - 0.2).max() < 5 * np.sqrt(0.16 / 20_000)
+
+
+def test_the_length_of_a_training_set_does_not_depend_on_the_draw() -> None:
+    assert FixedSize(60, 12).length == 12
+    assert Poisson(10_000, 0.01).length == 160
+    assert Poisson(60, 0.99).length == 60
+    assert Poisson(10, 1.0).length == 10

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from certification import FixedSize, Sampling, joint_lower, largest_eps, largest_k
+from certification import FixedSize, Sampling, certified_share, joint_lower, largest_eps, largest_k, needed_grid
 
 LEVELS = np.array([0.2, 0.5, 0.51, 0.7, 0.9, 0.99, 0.999999])
 
@@ -37,3 +37,14 @@ def test_shapes_and_limits_are_kept() -> None:
     assert largest_eps(levels, 10, 0.5, sampling).shape == (2, 2)
     assert largest_k(levels, 0.1, 0.5, sampling, limit=3).max() == 3
     assert largest_k(0.9, 0.0, 0.5, sampling).tolist() == 600
+
+
+def test_one_table_certifies_all_images(sampling: Sampling) -> None:
+    ks, radii = [0, 1, 7, 40], np.array([0.0, 0.1, 0.7, np.inf])
+    needed = needed_grid(ks, radii, 0.5, sampling)
+    assert needed.shape == (4, 4)
+    bounds = np.array([0.0, 0.3, 0.5, 0.7, 0.95, 0.9999])
+    for i, k in enumerate(ks):
+        for j, eps in enumerate(radii):
+            certified = joint_lower(bounds, k, eps, 0.5, sampling) > 0.5
+            assert certified_share(bounds, needed)[i, j] == pytest.approx(certified.mean())
