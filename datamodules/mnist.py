@@ -8,6 +8,8 @@ from torchvision.datasets import MNIST
 from datamodules.base import ArrayDataModule, Split, SplitName, make_split
 from errors import InputError
 
+_FILES = 4
+
 
 class MNISTDataModule(ArrayDataModule):
     """MNIST (LeCun et al., 1998), 28 x 28 grey levels: the training file in its own order, and 10,000 test images.
@@ -47,12 +49,14 @@ class MNISTDataModule(ArrayDataModule):
         """See :meth:`ArrayDataModule.load`."""
         try:
             data = MNIST(self.root, train=name != "test", download=False)
-        except RuntimeError as error:
-            raise InputError(
-                f"MNIST is not under {self.root}: name the folder of MNIST/raw (--data.root) or fetch it (--data.download true)"
-            ) from error
-        # A cut or foreign file: torchvision asserts, and torch cannot reshape what is too short.
-        except (AssertionError, ValueError, IndexError, OSError) as error:
+        # torchvision says "not found" and "cannot reshape" alike by RuntimeError; a foreign file fails an assertion.
+        except (RuntimeError, AssertionError, ValueError, IndexError, OSError) as error:
+            files = list((self.root / "MNIST" / "raw").glob("*-ubyte"))
+            if len(files) < _FILES:
+                raise InputError(
+                    f"MNIST is not under {self.root}: name the folder of MNIST/raw (--data.root) or fetch it "
+                    "(--data.download true)"
+                ) from error
             raise InputError(f"the files of MNIST under {self.root} are damaged: fetch them again (--data.root)") from error
         images, labels = data.data, torch.as_tensor(data.targets)
         if name != "test":

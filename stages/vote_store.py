@@ -91,7 +91,7 @@ class VoteStore:
 
     def done(self, first: int, stop: int) -> int:
         """How many of the models ``first..stop - 1`` have voted."""
-        return sum(len(range(max(b.start, first), min(b.stop, stop))) for b in self._blocks())
+        return stop - first - sum(map(len, self.missing(first, stop, stop - first)))
 
     def missing(self, first: int, stop: int, size: int) -> list[range]:
         """Blocks that are still to be trained: what is missing, cut at multiples of ``size``."""

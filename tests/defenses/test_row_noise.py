@@ -94,3 +94,11 @@ def test_any_shape_is_filled_with_a_prefix_of_one_stream(shape: tuple[int, ...])
     assert found.shape == (2, *shape)
     assert found.dtype == torch.float32
     assert torch.equal(found.flatten(1), noise([3, 9], (1, 11, 11)).flatten(1)[:, : found[0].numel()])
+
+
+def test_rows_may_have_draws_of_their_own() -> None:
+    rows = torch.tensor([4, 4, 9])
+    together = row_noise(rows, (1, 8, 8), seed=3, draw=torch.tensor([0, 7, 7]))
+    apart = [noise([row], seed=3, draw=draw)[0] for row, draw in ((4, 0), (4, 7), (9, 7))]
+    assert torch.equal(together, torch.stack(apart))
+    assert not torch.equal(together[0], together[1])
