@@ -23,6 +23,7 @@ from stages.certify_models import CertifyModels, Provenance, check_public
 from stages.certify_report import log_certificate, write_certificate_report
 from stages.certify_results import best_of, evaluate, forecast
 from stages.certify_task import CertifyTask, Setting
+from stages.challenge import challenge
 from stages.launch import Launch
 from stages.vote_store import Votes, VoteStore, fill
 from stages.voters import MOST_MEMBERS, Voters
@@ -75,6 +76,8 @@ def run_certify(task: CertifyTask, launch: Launch, config: str) -> Path:
             looks = store.look(task.selection + task.models)
             records.append(record | {"trusted_alone": alone, "looks": looks, "seconds": round(seconds, 1)})
             arrays[setting.name] = own
+            if task.challenge:
+                records[-1]["challenge"] = challenge(task, setting, models, votes)
     if ranks.rank == 0:
         result = {
             "dataset": task.data.name,

@@ -79,6 +79,9 @@ class CertifyTask:
             ``goal_k`` and ``goal_eps``; 0 certifies all of them.
         goal_k: What the pilot's choice is for.
         goal_eps: Likewise.
+        challenge: Attack this many certified test images with Bullseye Polytope inside the budget of ``goal_k`` and ``goal_eps``,
+            those whose votes have least to spare, and count the votes again; 0 for none. Needs linear heads.
+        challenge_steps: Steps of that attack.
         vouch: Parts of unknown origin that the user says come from trusted data, such as ``denoiser``.
         uncertified: Go on although something voids the certificate; every result then says so.
         name: Folder of the results under output_dir; by default made of the data's name and the seed.
@@ -114,6 +117,8 @@ class CertifyTask:
     pilot: int = 0
     goal_k: int = 1
     goal_eps: float | str = "8/255"
+    challenge: int = 0
+    challenge_steps: int = 250
     vouch: list[str] = field(default_factory=list)
     uncertified: bool = False
     name: str | None = None
@@ -212,7 +217,7 @@ class CertifyTask:
         for option in ("models", "members_per_block", "sanitize_batch_size", "threads"):
             if getattr(self, option) < 1:
                 raise InputError(f"{option} is {getattr(self, option)}: it must be at least 1 (--{option})")
-        for option in ("selection", "pilot", "seed", "feature_draws"):
+        for option in ("selection", "pilot", "seed", "feature_draws", "challenge"):
             if getattr(self, option) < 0:
                 raise InputError(f"{option} is {getattr(self, option)}: it must be at least 0 (--{option})")
         if self.models + self.selection > MOST_MEMBERS:
@@ -229,6 +234,11 @@ class CertifyTask:
             check_k(k, len(self.data.split("train")))
         for setting in self.settings:
             self.built_defense(setting.sigma)
+        if self.challenge and (self.learner != "head" or self.goal_eps == "any" or not self.goal_radius or not self.goal_k):
+            raise InputError(
+                f"a challenge needs linear heads and a budget: learner {self.learner}, {self.goal_k} poisons of {self.goal_eps} "
+                "(--challenge, --learner, --goal_k, --goal_eps)"
+            )
         if not self.k or not self.eps:
             raise InputError("name at least one number of poisons and one budget (--k, --eps)")
 
