@@ -53,6 +53,10 @@ class _MemberOrder(Sampler[Tensor]):
         return -(-self.count // self.batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
+        if self.batch_size >= self.count:
+            # The gradient of a whole set knows no order.
+            yield torch.arange(self.count).expand(len(self.seeds), -1)
+            return
         orders = torch.stack([epoch_order(self.count, seed, self.epoch) for seed in self.seeds])
         yield from orders.split(self.batch_size, dim=1)
 
@@ -103,6 +107,7 @@ class EnsembleModule(L.LightningModule):
         self._data = [data]
         # The Trainer leaves the mode as it finds it, so that it is set here and not by `train` alone.
         self._template = [build(0).train(not frozen_statistics)]
+        self._kept: dict[int, Tensor] = {}
         self._linear = isinstance(self._template[0], nn.Linear)
         self._workers = Workers(self._template[0]) if fast_convolutions and not self._linear else None
         self.parameter_names: list[str] = []
@@ -204,7 +209,7 @@ class EnsembleModule(L.LightningModule):
         losses = []
         for number, block in enumerate(self.blocks):
             own = rows[block.start : block.stop]
-            inputs = _as_float(data.pool[own + self._views(block, own.shape[1]).to(own) * len(data.labels)])
+            inputs = self._inputs(number, own)
             if data.pool.ndim == 4:
                 seeds = self.seeds[block.start : block.stop]
                 inputs = augmented(inputs.flatten(0, 1), self.recipe, seeds, self._step).unflatten(0, own.shape)
@@ -219,6 +224,17 @@ class EnsembleModule(L.LightningModule):
             losses.append(loss.detach())
         optimizer.step()
         self.log("train/loss", torch.stack(losses).sum() / len(self.seeds), on_step=False, on_epoch=True, batch_size=1)
+
+    def _inputs(self, number: int, own: Tensor) -> Tensor:
+        """``(m, B, ...)`` float: what a block's members see of the rows ``own`` in this step."""
+        data = self._data[0]
+        if number in self._kept:
+            return self._kept[number]
+        inputs = _as_float(data.pool[own + self._views(self.blocks[number], own.shape[1]).to(own) * len(data.labels)])
+        if data.pool.ndim != 4 and data.views == 1 and own.shape[1] == data.rows.shape[1]:
+            # Features of whole sets are the same in every step.
+            self._kept[number] = inputs
+        return inputs
 
     def _views(self, block: range, width: int) -> Tensor:
         """``(m, B)`` int64: which cached view of each row the members take in this step."""

@@ -46,7 +46,8 @@ class CertifyModels:
         extractor = self.extractor(setting.sigma) if task.learner == "head" else None
 
         def features(images: Tensor) -> Tensor:
-            return extract_features(extractor, images, self.ranks.device)  # type: ignore[arg-type]
+            # Batches as they come from the denoiser, so that none is padded.
+            return extract_features(extractor, images, self.ranks.device, task.sanitize_batch_size)  # type: ignore[arg-type]
 
         start = self._start(extractor, setting.sigma)
         voters = Voters(

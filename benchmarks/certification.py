@@ -1,0 +1,132 @@
+"""Voters per second, against the same models trained one after another with an ordinary loop.
+
+Both draw the same subsamples, add the same noise and train with the same recipe from the same seeds on scikit-learn's digits;
+there is no denoiser, whose time is the same for both. The loop is what one writes first: a model, an optimiser, epochs, batches.
+It uses all threads that torch takes by itself. Rounds alternate, so that a busy machine hurts both.
+
+    python benchmarks/certification.py --out docs/records/certification.json
+"""
+
+import argparse
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from certification import FixedSize
+from datamodules import DigitsDataModule
+from defenses.switch import Defense
+from files import write_json
+from lightning_modules.backbones import build_backbone
+from lightning_modules.classifier import fresh_head
+from lightning_modules.recipe import Recipe, epoch_order
+from ranks import Ranks
+from reports.records import provenance
+from stages.command import _quiet_lightning
+from stages.models import extract_features
+from stages.voters import Voters, member_rows, member_seed, noise_seed
+
+
+def ordinary_loop(voters: Voters, members: range) -> np.ndarray:
+    """Train and ask one model after another; returns their votes."""
+    votes = []
+    for member in members:
+        rows = torch.from_numpy(member_rows(voters.sampling, voters.seed, member))
+        images, labels = voters.split.images[rows], voters.split.labels[rows]
+        inputs = voters.defense(images, rows, torch.full_like(rows, member))
+        inputs = inputs.float() / 255 if voters.features is None else voters.features(inputs)
+        seed = member_seed(voters.seed, member)
+        model = voters.build(seed).train()
+        optimizer = voters.recipe.build_optimizer(model.parameters())
+        scheduler = voters.recipe.build_scheduler(optimizer)
+        for epoch in range(voters.recipe.epochs):
+            for batch in epoch_order(len(rows), seed, epoch).split(voters.recipe.batch_size):
+                optimizer.zero_grad()
+                functional.cross_entropy(model(inputs[batch]), labels[batch]).backward()
+                optimizer.step()
+            scheduler.step()
+        votes.append(_ask(model.eval(), voters.tested))
+    return np.stack(votes)
+
+
+@torch.no_grad()
+def _ask(model: nn.Module, tested: Tensor) -> np.ndarray:
+    parts = [model(part.float() / 255 if part.dtype == torch.uint8 else part).argmax(1) for part in tested.split(512)]
+    return torch.cat(parts).numpy()
+
+
+def cases(m: int) -> dict[str, tuple[Voters, int, int]]:
+    """Voters, how many we train, and how many the loop trains."""
+    data = DigitsDataModule()
+    split, test = data.split("train"), data.split("test")
+    network = build_backbone("convnet", in_channels=1, num_classes=10, seed=0).eval().requires_grad_(False)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def features(images: Tensor) -> Tensor:
+        return extract_features(network, images, torch.device("cpu"), min(len(images), 128))
+
+    def build(seed: int) -> nn.Module:
+        return build_backbone("convnet", in_channels=1, num_classes=10, seed=seed)
+
+    heads = Voters(
+        split=split,
+        sampling=FixedSize(len(split), m),
+        defense=Defense("noise_only", sigma=0.25, seed=noise_seed(0)),
+        build=lambda seed: fresh_head(network.num_features, 10, seed),
+        recipe=Recipe(epochs=60, batch_size=1024, learning_rate=0.05, weight_decay=0.01, milestones=[0.5, 0.75]),
+        seed=0,
+        tested=features(test.images),
+        features=features,
+        batch_size=128,
+        threads=torch.get_num_threads(),
+    )
+    recipe = Recipe(epochs=15, batch_size=64, optimizer="adam", learning_rate=0.003, milestones=[0.5, 0.75])
+    networks = replace(heads, build=build, recipe=recipe, features=None, tested=test.images)
+    return {"heads": (heads, 1000, 20), "convnet": (networks, 16, 8)}
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--m", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    _quiet_lightning()
+    record: dict[str, Any] = {"m": given.m, "rounds": given.rounds, "threads": torch.get_num_threads()}
+    for name, (voters, many, few) in cases(given.m).items():
+        ours, loop = [], []
+        voters.train(range(8), Ranks())
+        for _ in range(given.rounds):
+            started = time.perf_counter()
+            votes = [voters.train(range(i, min(i + 250, many)), Ranks())[0] for i in range(0, many, 250)]
+            ours.append(many / (time.perf_counter() - started))
+            started = time.perf_counter()
+            single = ordinary_loop(voters, range(few))
+            loop.append(few / (time.perf_counter() - started))
+        ratios = [a / b for a, b in zip(ours, loop, strict=True)]
+        record[name] = {
+            "models": many,
+            "models_of_the_loop": few,
+            "models_per_second": [round(x, 2) for x in ours],
+            "models_per_second_of_the_loop": [round(x, 3) for x in loop],
+            "times_faster": round(median(ratios), 1),
+            "times_faster_range": [round(min(ratios), 1), round(max(ratios), 1)],
+            "votes_that_agree": round(float((np.concatenate(votes)[:few] == single).mean()), 4),
+        }
+        print(name, record[name], flush=True)
+    if given.out is not None:
+        write_json(given.out, record | provenance("cpu", 1))
+
+
+if __name__ == "__main__":
+    main()
