@@ -1,8 +1,8 @@
 """Voters per second, against the same models trained one after another with an ordinary loop.
 
 Both draw the same subsamples, add the same noise and train with the same recipe from the same seeds on scikit-learn's digits;
-there is no denoiser, whose time is the same for both. The loop is what one writes first: a model, an optimiser, epochs, batches.
-It uses all threads that torch takes by itself. Rounds alternate, so that a busy machine hurts both.
+there is no denoiser, whose time is the same for both. The loop is what one writes first: a model, an optimiser, epochs and
+batches. It uses all threads that torch takes by itself. Rounds alternate, so that a busy machine hurts both.
 
     python benchmarks/certification.py --out docs/records/certification.json
 """
@@ -69,7 +69,7 @@ def cases(m: int) -> dict[str, tuple[Voters, int, int]]:
     data = DigitsDataModule()
     split, test = data.split("train"), data.split("test")
     network = build_backbone("convnet", in_channels=1, num_classes=10, seed=0).eval().requires_grad_(False)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)
 
     def features(images: Tensor) -> Tensor:
         return extract_features(network, images, torch.device("cpu"), min(len(images), 128))

@@ -31,7 +31,15 @@ class PoisonCounts(NamedTuple):
 class Sampling(Protocol):
     """How a model's subsample is drawn from the training set."""
 
-    n: int
+    @property
+    def n(self) -> int:
+        """Size of the training set."""
+        ...
+
+    @property
+    def inclusion(self) -> float:
+        """The chance of an image to be in a subsample."""
+        ...
 
     @property
     def length(self) -> int:
@@ -61,6 +69,11 @@ class FixedSize:
     def __post_init__(self) -> None:
         if not 1 <= self.m <= self.n:
             raise InputError(f"m is {self.m}: a subsample holds 1 to {self.n} images, the size of the set (--m)")
+
+    @property
+    def inclusion(self) -> float:
+        """See :class:`Sampling`."""
+        return self.m / self.n
 
     @property
     def length(self) -> int:
@@ -96,6 +109,11 @@ class Poisson:
     def __post_init__(self) -> None:
         if not 0 < self.q <= 1:
             raise InputError(f"q is {self.q:g}: the chance to be in a subsample is above 0 and at most 1 (--q)")
+
+    @property
+    def inclusion(self) -> float:
+        """See :class:`Sampling`."""
+        return self.q
 
     @property
     def length(self) -> int:

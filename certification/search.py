@@ -1,4 +1,4 @@
-"""How large an attack votes withstand: tables over (k, eps), the largest eps for k poisons, the largest k for poisons of eps."""
+"""How large an attack votes withstand: tables over (k, eps), the largest eps for k poisons, the largest k for an eps."""
 
 from functools import cache
 
@@ -36,8 +36,8 @@ def certified_share(bounds: ArrayLike, needed: ArrayLike) -> Floats:
         needed: Any shape.
     """
     ordered = np.sort(np.asarray(bounds, np.float64))
-    above: Floats = len(ordered) - np.searchsorted(ordered, np.asarray(needed, np.float64), side="right")
-    return above / max(1, len(ordered))
+    above = len(ordered) - np.searchsorted(ordered, np.asarray(needed, np.float64), side="right")
+    return np.asarray(above / max(1, len(ordered)), np.float64)
 
 
 def largest_eps(p: ArrayLike, k: int, sigma: float, sampling: Sampling) -> Floats:

@@ -1,7 +1,7 @@
 """The whole set's certificate for models that each see a subsample: the same budget, spread out, mostly misses them.
 
-Ours; `docs/certificates.md` derives it. It is to :mod:`certification.whole_set` what privacy amplification by subsampling (Balle,
-Barthe, Gaboardi, NeurIPS 2018) is to the Gaussian mechanism.
+Ours; `docs/certificates.md` derives it. It is to :mod:`certification.whole_set` what privacy amplification by subsampling
+(Balle, Barthe, Gaboardi, NeurIPS 2018) is to the Gaussian mechanism.
 """
 
 import numpy as np
@@ -29,8 +29,8 @@ def subsampled_set_lower(p: ArrayLike, change: ArrayLike, sigma: float, inclusio
         c p - sup E[h_c(W)],   h_c(w) = c Phi(ln c / mu + mu / 2) - Phi(ln c / mu - mu / 2),   mu = sqrt(w) / sigma
 
     with the supremum over all laws of W = ||D'_S - D_S||_F^2 in [0, R^2] with mean at most inclusion R^2, which is the concave
-    envelope of h_c on [0, R^2] at inclusion R^2. The best c is searched; any c gives a valid bound. How the change is spread over
-    the images does not matter.
+    envelope of h_c on [0, R^2] at inclusion R^2. The best c is searched; any c gives a valid bound. How the change is spread
+    over the images does not matter.
 
     Args:
         p: Probabilities on D, or lower bounds of them, in [0, 1], any shape.
@@ -64,7 +64,7 @@ def subsampled_set_lower(p: ArrayLike, change: ArrayLike, sigma: float, inclusio
         low, high = np.where(rising, left, low), np.where(rising, high, right)
     found = np.maximum(bound((low + high) / 2), bound(np.zeros_like(top))).reshape(given.shape) - _ROUNDING
     # Seeing less is never worse than seeing all, and no change makes a class likelier than it was.
-    return np.minimum(np.maximum(found, plain), given)
+    return np.asarray(np.minimum(np.maximum(found, plain), given), np.float64)
 
 
 def _excess(log_c: Floats, mu: Floats) -> Floats:
@@ -75,7 +75,7 @@ def _excess(log_c: Floats, mu: Floats) -> Floats:
 
 
 def _slope(log_c: Floats, mu: Floats) -> Floats:
-    """w times the derivative of h_c by w: mu / 2 times the normal density at ln c / mu - mu / 2."""
+    """W times the derivative of h_c by w: mu / 2 times the normal density at ln c / mu - mu / 2."""
     value: Floats = mu / 2 * np.exp(-((log_c / mu - mu / 2) ** 2) / 2) / np.sqrt(2 * np.pi)
     return value
 

@@ -22,25 +22,34 @@ def radius_curves(settings: Sequence[tuple[Record, Arrays]], title: str) -> Figu
 
     Two lines a setting: solid with subsampling accounted for, dashed the paper's bound.
     """
-    figure = Figure(figsize=(8.5, 4.6), layout="constrained")
+    figure = Figure(figsize=(9.5, 4.6), layout="constrained")
     axes = figure.subplots()
+    known = [radius for _, own in settings for key in ("radii", "paper_radii") for radius in own[key] if radius > 0]
+    # From a tenth of the median radius of the weakest, so that radii of different orders are seen together.
+    start = min([0.1 * float(np.median(own["paper_radii"].clip(0.01))) for _, own in settings] or [0.01])
     for number, (record, arrays) in enumerate(settings):
         for key, style in (("radii", "-"), ("paper_radii", "--")):
             levels = np.sort(arrays[key])
-            levels = levels[levels >= 0]
+            levels = levels[levels > start]
+            if not len(levels):
+                continue
+            share = 100 / len(arrays[key])
             # An image is certified for changes below its own radius, no longer at it.
-            shares = 100 * (len(levels) - np.arange(len(levels) + 1)) / len(arrays[key])
-            label = f"{setting_label(record)}{'' if style == '-' else ', paper' + chr(39) + 's bound'}"
-            axes.step([0.0, *levels], [*shares[:1], *shares[:-1]], style, where="pre", color=f"C{number}", label=label)
+            heights = share * np.arange(len(levels), -1, -1)
+            places = np.concatenate([[start], levels, levels[-1:]])
+            label = setting_label(record) if style == "-" else "_"
+            axes.step(places, [*heights[:1], *heights], style, where="pre", color=f"C{number}", label=label)
+    axes.plot([], [], "--", color="#666666", label="the paper's bound")
     axes.set(
+        xscale="log",
         xlabel="R, l2 norm of the change of all training images together ([0, 1] pixels)",
         ylabel="certified accuracy, %",
         ylim=(0, 102),
-        xlim=(0, None),
+        xlim=(start, 1.1 * max(known, default=1.0)),
     )
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     figure.suptitle(title, x=0.02, ha="left", fontsize=11)
     return figure
 

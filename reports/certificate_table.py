@@ -12,7 +12,8 @@ from reports.certificate_text import eps_label, notes, setting_label
 def print_certificate(result: dict[str, Any]) -> None:
     """Print certified accuracy against (k, eps), every setting's whole-set radius, and what each number holds for."""
     console, settings = Console(), result["settings"]
-    title = f"{result['dataset']}: {'certified accuracy' if result['certified'] else 'NOT CERTIFIED'}, {settings[0]['models']} models"
+    claim = "certified accuracy" if result["certified"] else "NOT CERTIFIED"
+    title = f"{result['dataset']}: {claim}, {settings[0]['models']} models"
     table = Table(title=escape(title), title_justify="left", title_style="bold")
     table.add_column("poisons", justify="right")
     for eps in result["eps"]:

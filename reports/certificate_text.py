@@ -28,7 +28,9 @@ def promise(result: Record) -> str:
     """The claim itself."""
     if not result["certified"]:
         return (
-            "NOT CERTIFIED: " + "; ".join(result["void"]) + ". The numbers below are what the formulas give, and promise nothing."
+            "NOT CERTIFIED: "
+            + "; ".join(result["void"])
+            + ". The numbers below are what the formulas give, and promise nothing."
         )
     alpha = result["alpha"]
     return (
@@ -45,8 +47,8 @@ def looks_note(result: Record) -> str:
     if most < 2:
         return ""
     return (
-        f"Votes of this store have been turned into claims {most} times with different numbers of models: if the last number was "
-        f"chosen after seeing the first result, a claim is wrong with chance at most {most} x {result['alpha']:g}."
+        f"Votes of this store have been turned into claims {most} times with different numbers of models: if the last number "
+        f"was chosen after seeing the first result, a claim is wrong with chance at most {most} x {result['alpha']:g}."
     )
 
 
@@ -69,8 +71,8 @@ def trusted_note(result: Record) -> str:
     if not known:
         return ""
     return (
-        f"This rests on trusted features. The trusted images alone, with no received image at all, give {max(known):.1%} accuracy, "
-        "which no poison changes: the received set is worth using only where the vote beats that, or where trusted images have "
+        "This rests on trusted features. The trusted images alone, with no received image at all, give "
+        f"{max(known):.1%} accuracy, which no poison changes: the received set is worth using only where the vote beats that, or where trusted images have "
         "no labels of the classes wanted."
     )
 

@@ -89,7 +89,7 @@ class CertifyModels:
             spec = self._spec(self._public(sigma), 0)
             model = trained_models([spec], task.models_folder, self.ranks, "trusted features")[0]
         # Twice as fast on a CPU.
-        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        return model.to(memory_format=torch.channels_last)
 
     def trusted_accuracy(self, setting: Setting) -> float | None:
         """Share of test images that the trusted model alone reads right: an attacker cannot change it at all."""
@@ -205,7 +205,9 @@ class Provenance:
     def _compared(self, name: str, seen: Digests) -> Ingredient:
         common = shared_rows(seen, self._received)
         if common:
-            return Ingredient(name, "raw", f"trained on {common} of the {len(self._received)} images that an attacker may change")
+            return Ingredient(
+                name, "raw", f"trained on {common} of the {len(self._received)} images that an attacker may change"
+            )
         return Ingredient(name, "trusted", f"trained on {len(seen)} images, none of which is in the received set")
 
 

@@ -64,6 +64,6 @@ def log_certificate(logger: WandbLogger | None, folder: Path, result: dict[str, 
     ]
     logger.log_table("certified_accuracy", ["setting", "k", "eps", "each image", "all images"], rows)
     figures = sorted((folder / "figures").glob("*.png"))
-    images = [Image.open(io.BytesIO(path.read_bytes())) for path in figures]
+    images: list[Image.Image] = [Image.open(io.BytesIO(path.read_bytes())) for path in figures]
     log_images(logger, "certificate", images, [path.stem for path in figures])
     logger.log_metrics({f"accuracy/{setting_label(r)}": r["accuracy"] for r in result["settings"]})

@@ -53,7 +53,7 @@ class Claims:
 
     def radii(self, setting: Setting) -> Floats:
         """Radius of the whole set's change per test image, -1 where the winner is wrong or the vote abstains."""
-        return self._certified(subsampled_set_radius(self.bounds.winner, setting.sigma, setting.inclusion))
+        return self._certified(subsampled_set_radius(self.bounds.winner, setting.sigma, setting.sampling.inclusion))
 
     def paper_radii(self, setting: Setting) -> Floats:
         """The same by the paper's bound, which takes all images to be in every subsample."""
@@ -74,7 +74,7 @@ def claims(task: CertifyTask, votes: Votes, alpha: float) -> Claims:
 def setting_record(setting: Setting) -> Record:
     """What tells a setting from others."""
     sampling = setting.sampling
-    drawn = {"m": sampling.m} if isinstance(sampling, FixedSize) else {"q": sampling.q}  # type: ignore[attr-defined]
+    drawn = {"m": sampling.m} if isinstance(sampling, FixedSize) else {"q": sampling.inclusion}
     return {"sigma": setting.sigma, **drawn, "n": sampling.n}
 
 
@@ -132,7 +132,7 @@ def map_axes(task: CertifyTask) -> tuple[NDArray[np.int64], Floats]:
 
 
 def best_of(records: list[Record]) -> list[list[Record]]:
-    """For each (k, eps) of the table the setting that certifies most, with what it certifies: valid for a choice in hindsight."""
+    """For each (k, eps) of the table the setting that certifies most and how much: valid for a choice in hindsight."""
     tables = np.array([record["table_all_settings"] for record in records])
     best = tables.argmax(0)
     return [

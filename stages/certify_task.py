@@ -33,18 +33,13 @@ class Setting:
     @property
     def name(self) -> str:
         """Name of its folder."""
-        drawn = f"m_{self.sampling.m}" if isinstance(self.sampling, FixedSize) else f"q_{self.sampling.q:g}"  # type: ignore[attr-defined]
+        drawn = f"m_{self.sampling.m}" if isinstance(self.sampling, FixedSize) else f"q_{self.sampling.inclusion:g}"
         return f"sigma_{self.sigma:g}_{drawn}"
-
-    @property
-    def inclusion(self) -> float:
-        """The chance of an image to be in a subsample."""
-        return self.sampling.m / self.sampling.n if isinstance(self.sampling, FixedSize) else self.sampling.q  # type: ignore[attr-defined]
 
     @property
     def drawn(self) -> float:
         """Images that a model sees, on average."""
-        return self.inclusion * self.sampling.n
+        return self.sampling.inclusion * self.sampling.n
 
 
 @dataclass
@@ -79,8 +74,8 @@ class CertifyTask:
             ``goal_k`` and ``goal_eps``; 0 certifies all of them.
         goal_k: What the pilot's choice is for.
         goal_eps: Likewise.
-        challenge: Attack this many certified test images with Bullseye Polytope inside the budget of ``goal_k`` and ``goal_eps``,
-            those whose votes have least to spare, and count the votes again; 0 for none. Needs linear heads.
+        challenge: Attack this many certified test images with Bullseye Polytope inside the budget of ``goal_k`` and
+            ``goal_eps``, those whose votes have least to spare, and count the votes again; 0 for none. Needs linear heads.
         challenge_steps: Steps of that attack.
         vouch: Parts of unknown origin that the user says come from trusted data, such as ``denoiser``.
         uncertified: Go on although something voids the certificate; every result then says so.
@@ -225,7 +220,8 @@ class CertifyTask:
         least = votes_needed(self.bound_alpha)
         if self.models < least:
             raise InputError(
-                f"models is {self.models}: at alpha {self.alpha:g} even unanimous votes certify nothing before {least} (--models)"
+                f"models is {self.models}: at alpha {self.alpha:g} even unanimous votes certify nothing before {least} "
+                "(--models)"
             )
         self.tested
         self.radii
@@ -234,7 +230,8 @@ class CertifyTask:
             check_k(k, len(self.data.split("train")))
         for setting in self.settings:
             self.built_defense(setting.sigma)
-        if self.challenge and (self.learner != "head" or self.goal_eps == "any" or not self.goal_radius or not self.goal_k):
+        no_budget = self.goal_eps == "any" or not self.goal_radius or not self.goal_k
+        if self.challenge and (self.learner != "head" or no_budget):
             raise InputError(
                 f"a challenge needs linear heads and a budget: learner {self.learner}, {self.goal_k} poisons of {self.goal_eps} "
                 "(--challenge, --learner, --goal_k, --goal_eps)"

@@ -104,7 +104,7 @@ def _craft(
 def _undefended(
     task: CertifyTask, setting: Setting, models: CertifyModels, targets: np.ndarray, poison_sets: list[PoisonSet], ranks: Ranks
 ) -> int:
-    """How many targets one head on all raw features reads as the attacker wants: what the poisons can do where nothing stops them."""
+    """How many targets one head on all raw features reads as the attacker wants: what the poisons can do undefended."""
     train, extractor = task.data.split("train"), models.extractor(setting.sigma)
 
     def features(images: Tensor) -> Tensor:

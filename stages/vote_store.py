@@ -129,7 +129,9 @@ class VoteStore:
             raise InputError(f"{self.folder} lacks votes of models {place} to {stop - 1}: give the command again (--models)")
         every = np.concatenate(marks)
         if len(np.unique(every)) < len(every):
-            raise InputError(f"{self.folder} holds models that share their noise and seed: their votes do not count twice (--name)")
+            raise InputError(
+                f"{self.folder} holds models that share their noise and seed: their votes do not count twice (--name)"
+            )
         return np.concatenate(votes)
 
     def look(self, stop: int) -> int:

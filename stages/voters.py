@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import lightning as L
 import numpy as np
@@ -114,7 +115,7 @@ class Voters:
         labels = torch.cat([self.split.labels[flat], torch.zeros(1, dtype=torch.int64)])
         seen = np.concatenate([*digests, np.zeros(1, np.uint64)])
         starts = np.cumsum([0, *(len(own) for own in rows)])
-        sums = [seen[start:stop].sum() for start, stop in zip(starts[:-1], starts[1:], strict=True)]
+        sums = [seen[start:stop].sum() for start, stop in pairwise(starts)]
         seeds = [np.uint64(member_seed(self.seed, member)) for member in members]
         return torch.cat(parts), labels, np.array(sums, np.uint64) ^ np.array(seeds, np.uint64)
 

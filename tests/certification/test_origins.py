@@ -24,7 +24,7 @@ def test_a_word_mends_the_unknown_and_is_recorded() -> None:
 
 
 def test_no_word_mends_what_is_known_to_be_raw() -> None:
-    with pytest.raises(InputError, match="nobody can vouch for the warm start: it saw"):
+    with pytest.raises(InputError, match=r"nobody can vouch for the warm start: it saw"):
         vouch([RAW], ["warm start"])
-    with pytest.raises(InputError, match="'denoiser' is no part .* vouch for normalization, features"):
+    with pytest.raises(InputError, match=r"'denoiser' is no part .* vouch for normalization, features"):
         vouch(SOUND, ["denoiser"])

@@ -41,7 +41,15 @@ def programme(p: float, change: float, sigma: float, inclusion: float) -> float:
 
 @pytest.mark.parametrize(
     ("p", "change", "inclusion"),
-    [(0.9, 1.0, 0.3), (0.9, 3.0, 0.05), (0.99, 6.0, 0.05), (0.7, 5.0, 0.01), (0.6, 0.4, 0.5), (0.4, 1.0, 0.1), (0.999, 12.0, 0.02)],
+    [
+        (0.9, 1.0, 0.3),
+        (0.9, 3.0, 0.05),
+        (0.99, 6.0, 0.05),
+        (0.7, 5.0, 0.01),
+        (0.6, 0.4, 0.5),
+        (0.4, 1.0, 0.1),
+        (0.999, 12.0, 0.02),
+    ],
 )
 def test_a_linear_programme_finds_the_same(p: float, change: float, inclusion: float) -> None:
     found = float(subsampled_set_lower(p, change * 0.5, 0.5, inclusion))

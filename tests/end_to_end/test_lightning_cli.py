@@ -106,7 +106,8 @@ def test_every_configuration_is_understood(path, tmp_path, monkeypatch):
         (tmp_path / "cifar10-jpeg").mkdir(exist_ok=True)
         np.savez(tmp_path / "cifar10-jpeg" / f"{name}.npz", images=np.zeros((2, 32, 32, 3), np.uint8), labels=np.array([0, 9]))
     monkeypatch.setenv("POISON_DATA_ROOT", str(tmp_path))
-    command = "train-denoiser" if "denoiser" in path.parts else "poison-and-defend"
+    commands = {"denoiser": "train-denoiser", "certify": "certify"}
+    command = commands.get(path.parent.name, "poison-and-defend")
     extra = ["--out=x"] if command == "train-denoiser" else []
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), pytest.raises(SystemExit) as stop:
