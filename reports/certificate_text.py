@@ -72,11 +72,25 @@ def trusted_note(result: Record) -> str:
         return ""
     return (
         "This rests on trusted features. The trusted images alone, with no received image at all, give "
-        f"{max(known):.1%} accuracy, which no poison changes: the received set is worth using only where the vote beats that, or where trusted images have "
-        "no labels of the classes wanted."
+        f"{max(known):.1%} accuracy, which no poison changes: the received set is worth using only where the vote beats that, or "
+        "where trusted images have no labels of the classes wanted."
     )
+
+
+def challenge_note(result: Record) -> str:
+    """What an attack inside the budget did to certified images; "" where none was tried."""
+    tried = [r["challenge"] for r in result["settings"] if r.get("challenge", {}).get("targets")]
+    parts = [
+        f"{c['targets']} certified images with least to spare, attacked by {c['k']} poisons of {c['eps']} each "
+        f"({c['attack'].replace('_', ' ')}, which knows the features): {c['flips']} votes flipped, winners kept "
+        f"{sum(c['votes_after']) / sum(c['votes_before']):.0%} of their votes; undefended, one head on the raw features reads "
+        f"{c['undefended_flips']} of them as the attacker wants."
+        for c in tried
+    ]
+    return " ".join(parts)
 
 
 def notes(result: Record) -> list[str]:
     """All notes that apply, in order."""
-    return [text for text in (promise(result), hindsight_note(result), looks_note(result), trusted_note(result)) if text]
+    makers = (promise, hindsight_note, looks_note, trusted_note, challenge_note)
+    return [text for text in (maker(result) for maker in makers) if text]

@@ -233,8 +233,8 @@ class CertifyTask:
         no_budget = self.goal_eps == "any" or not self.goal_radius or not self.goal_k
         if self.challenge and (self.learner != "head" or no_budget):
             raise InputError(
-                f"a challenge needs linear heads and a budget: learner {self.learner}, {self.goal_k} poisons of {self.goal_eps} "
-                "(--challenge, --learner, --goal_k, --goal_eps)"
+                f"a challenge needs linear heads and a budget: learner {self.learner}, {self.goal_k} poisons of "
+                f"{self.goal_eps} (--challenge, --learner, --goal_k, --goal_eps)"
             )
         if not self.k or not self.eps:
             raise InputError("name at least one number of poisons and one budget (--k, --eps)")

@@ -8,7 +8,7 @@ import pytest
 from reports.certificate_figures import budget_map, radius_curves, trade_off
 from reports.certificate_page import render_certificate
 from reports.certificate_table import print_certificate
-from reports.certificate_text import hindsight_note, looks_note, promise, trusted_note
+from reports.certificate_text import challenge_note, hindsight_note, looks_note, promise, trusted_note
 from reports.figures import to_png
 
 
@@ -116,6 +116,15 @@ def test_what_each_number_holds_for_is_said() -> None:
     assert "alpha is divided by 2" in hindsight_note(result(record(), record(sigma=0.5)))
     assert "at most 3 x 0.001" in looks_note(result(record(looks=3)))
     assert "give 98.0% accuracy" in trusted_note(result()) and trusted_note(result(record(trusted_alone=None))) == ""
+
+
+def test_a_challenge_is_reported_with_what_it_did_undefended() -> None:
+    assert challenge_note(result()) == "" == challenge_note(result(record(challenge={"targets": 0})))
+    counts = {"votes_before": [800, 800], "votes_after": [700, 740], "flips": 0, "undefended_flips": 2}
+    tried = {"attack": "bullseye_polytope", "k": 5, "eps": "64/255", "targets": 2} | counts
+    text = challenge_note(result(record(challenge=tried)))
+    assert "2 certified images" in text and "0 votes flipped" in text and "kept 90% of their votes" in text
+    assert "reads 2 of them" in text
 
 
 def test_the_terminal_says_it_too(capsys: pytest.CaptureFixture[str]) -> None:
