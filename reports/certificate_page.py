@@ -96,8 +96,8 @@ def render_certificate(title: str, result: dict[str, Any], figures: dict[str, tu
     if result["forecasts"]:
         planner = (
             "<h2>Choice of the operating point</h2><p>Each image's pilot votes and Jeffreys' prior foretell what N "
-            f"models would certify. A forecast, not a bound; pilots are not counted in the certificate.</p>{shown.get('trade_off', '')}"
-            f"{_forecast_table(result)}"
+            "models would certify. A forecast, not a bound; pilots are not counted in the certificate.</p>"
+            f"{shown.get('trade_off', '')}{_forecast_table(result)}"
         )
     goal = f"k poisons of at most eps each ({result['norm']})"
     body = f"""{"".join(f"<p>{escape(text)}</p>" for text in notes(result))}

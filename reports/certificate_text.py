@@ -72,8 +72,8 @@ def trusted_note(result: Record) -> str:
         return ""
     return (
         "This rests on trusted features. The trusted images alone, with no received image at all, give "
-        f"{max(known):.1%} accuracy, which no poison changes: the received set is worth using only where the vote beats that, or "
-        "where trusted images have no labels of the classes wanted."
+        f"{max(known):.1%} accuracy, which no poison changes: the received set is worth using only where the vote beats "
+        "that, or where trusted images have no labels of the classes wanted."
     )
 
 

@@ -19,7 +19,8 @@ from files import make_folder, save_arrays, write_bytes, write_json
 from ranks import Ranks
 from reports.certificate_table import print_certificate
 from reports.records import provenance
-from stages.certify_models import CertifyModels, Provenance, check_public
+from stages.certify_ingredients import Provenance, check_public
+from stages.certify_models import CertifyModels
 from stages.certify_report import log_certificate, write_certificate_report
 from stages.certify_results import best_of, evaluate, forecast
 from stages.certify_task import CertifyTask, Setting

@@ -1,22 +1,18 @@
-"""What all voters of a certificate have in common, and where each piece of it came from."""
+"""What all voters of a certificate have in common: the trusted extractor, and what they start from."""
 
 import hashlib
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from certification import Ingredient, vouch
 from datamodules import Split
 from datamodules.progress import StoreProgress
-from datamodules.row_digests import Digests, read_training_rows, row_digests, shared_rows
 from datamodules.store import hash_array, sanitize
-from errors import InputError
 from lightning_modules.backbones import Backbone, build_backbone
 from lightning_modules.classifier import fresh_head, load_weights
 from lightning_modules.ensemble import EnsembleData
@@ -61,6 +57,7 @@ class CertifyModels:
             features=None if extractor is None else features,
             batch_size=task.sanitize_batch_size,
             threads=task.threads,
+            watched=self._watched(None if extractor is None else features),
         )
         settings = {
             "train": hash_array(split.images.numpy()),
@@ -75,6 +72,12 @@ class CertifyModels:
         }
         # Without this the order of keys would be part of what is compared.
         return voters, dict(sorted(settings.items()))
+
+    def _watched(self, features: Callable[[Tensor], Tensor] | None) -> tuple[Tensor, Tensor] | None:
+        if self.task.stop_on == "none":
+            return None
+        split = self.task.data.split("public" if self.task.stop_on == "trusted" else "train")
+        return split.images if features is None else features(split.images), split.labels
 
     def extractor(self, sigma: float) -> Backbone:
         """The frozen, trusted network: read, or trained on public images and their noised and denoised copies."""
@@ -156,92 +159,9 @@ class CertifyModels:
         return build
 
 
-@dataclass(frozen=True, eq=False)
-class Provenance:
-    """Finds out where everything that the votes depend on came from."""
-
-    task: CertifyTask
-
-    @cached_property
-    def _received(self) -> Digests:
-        return row_digests(self.task.data.split("train").images)
-
-    def ingredients(self) -> list[Ingredient]:
-        """Every ingredient with its origin, those that the user vouches for marked.
-
-        Raises:
-            InputError: If the user vouches for what is not there, or known to be raw.
-        """
-        task = self.task
-        found = [
-            Ingredient("normalization", task.data.statistics_origin, _NORMALIZATION[task.data.statistics_origin]),
-            Ingredient("training length", "fixed", f"{task.recipe.epochs} epochs, nothing is selected on the way"),
-        ]
-        if task.defense == "diffusion":
-            found.append(self._denoiser())
-        if task.learner == "head":
-            found.append(self._trained_on_public("features") if task.features is None else _foreign(task.features))
-        if task.warm_start == "raw":
-            found.append(Ingredient("warm start", "raw", "voters start from a model of the received images without noise"))
-        elif task.warm_start == "trusted":
-            # The start is the trusted extractor itself, or its twin.
-            known = next((i for i in found if i.name == "features"), None) or self._trained_on_public("features")
-            found.append(replace(known, name="warm start"))
-        if len(task.settings) > 1 and task.pilot:
-            found.append(
-                Ingredient("choice of sigma and m", "noised", "by pilot voters, none of whom is counted in the certificate")
-            )
-        return vouch(found, task.vouch)
-
-    def _denoiser(self) -> Ingredient:
-        seen = read_training_rows(Path(self.task.denoiser)) if Path(self.task.denoiser).is_dir() else None
-        if seen is None:
-            return Ingredient("denoiser", "unknown", f"nothing says which images {self.task.denoiser} was trained on")
-        return self._compared("denoiser", seen)
-
-    def _trained_on_public(self, name: str) -> Ingredient:
-        return self._compared(name, row_digests(self.task.data.split("public").images))
-
-    def _compared(self, name: str, seen: Digests) -> Ingredient:
-        common = shared_rows(seen, self._received)
-        if common:
-            return Ingredient(
-                name, "raw", f"trained on {common} of the {len(self._received)} images that an attacker may change"
-            )
-        return Ingredient(name, "trusted", f"trained on {len(seen)} images, none of which is in the received set")
-
-
-_NORMALIZATION = {
-    "fixed": "constants that were there before the data",
-    "trusted": "computed from the public part",
-    "raw": "mean and standard deviation were computed from the received images; give them, or take those of the public part "
-    "(--data.mean and --data.std, --data.statistics_from public)",
-}
-
-
-def _foreign(path: str) -> Ingredient:
-    return Ingredient("features", "unknown", f"nothing says which images {path} was trained on")
-
-
 def _digest(model: nn.Module) -> str:
     found = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         found.update(name.encode())
         found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return found.hexdigest()[:16]
-
-
-def check_public(task: CertifyTask) -> None:
-    """Refuse a task that needs trusted images of a data set that has none.
-
-    Raises:
-        InputError: Saying what to give.
-    """
-    if task.warm_start == "trusted" or (task.learner == "head" and task.features is None):
-        try:
-            task.data.split("public")
-        except InputError as error:
-            raise InputError(
-                f"a certificate with trusted features needs images out of the attacker's reach: {error}; or give weights "
-                "(--features) or train whole networks (--learner network)"
-            ) from error

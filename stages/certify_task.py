@@ -66,6 +66,8 @@ class CertifyTask:
         recipe: How voters are trained.
         warm_start: ``none``; ``trusted``, from a model of the public part; ``raw``, from a model of the received set, which
             voids the certificate.
+        stop_on: ``none``, voters train for all epochs of the recipe; ``trusted``, each votes as it was when it was best on the
+            public part; ``raw``, when it was best on the received set, which voids the certificate.
         test_images: How many test images are voted on, the first ones; by default all.
         k: Numbers of poisons of the table.
         eps: Their budgets, numbers or fractions such as ``8/255``; ``any`` for changes without bound.
@@ -105,6 +107,7 @@ class CertifyTask:
     feature_recipe: Recipe = field(default_factory=Recipe)
     recipe: Recipe = field(default_factory=Recipe)
     warm_start: Literal["none", "trusted", "raw"] = "none"
+    stop_on: Literal["none", "trusted", "raw"] = "none"
     test_images: int | None = None
     k: list[int] = field(default_factory=lambda: [1, 2, 5])
     eps: list[float | str] = field(default_factory=lambda: ["8/255", "16/255", "64/255", "any"])
@@ -246,6 +249,7 @@ class CertifyTask:
             "backbone": self.backbone,
             "recipe": self.recipe.settings(),
             "warm_start": self.warm_start,
+            "stop_on": self.stop_on,
             "seed": self.seed,
             "members_per_block": self.members_per_block,
             "sanitize_batch_size": self.sanitize_batch_size,

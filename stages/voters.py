@@ -60,6 +60,8 @@ class Voters:
         features: Images uint8 to what models take; None for whole networks.
         batch_size: Images per denoising batch.
         threads: CPU threads, see :class:`stages.launch.Threads`.
+        watched: Inputs and labels on which each model's best epoch is chosen, once a tenth of its training; None for the last
+            epoch.
     """
 
     split: Split
@@ -72,6 +74,7 @@ class Voters:
     features: Callable[[Tensor], Tensor] | None
     batch_size: int
     threads: int
+    watched: tuple[Tensor, Tensor] | None = None
 
     def train(self, members: Sequence[int], ranks: Ranks) -> tuple[NDArray[np.uint16], NDArray[np.uint64]]:
         """Train members and let them vote.
@@ -97,7 +100,7 @@ class Voters:
             per_block=len(members),
             threads=self.threads,
             text="",
-            callbacks=lambda own: [_Vote(self.tested, votes)],
+            callbacks=lambda own: [_Vote(self, votes)],
             fast_convolutions=True,
         )
         return votes[0], marks
@@ -129,12 +132,33 @@ class Voters:
 
 
 class _Vote(Callback):
-    """Lets every member of an ensemble classify the test images once it is trained."""
+    """Lets every member of an ensemble classify the test images, after its last epoch or as it was at its best one."""
 
-    def __init__(self, tested: Tensor, votes: list[NDArray[np.uint16]]) -> None:
-        self.tested, self.votes = tested, votes
+    def __init__(self, voters: Voters, votes: list[NDArray[np.uint16]]) -> None:
+        self.voters, self.votes = voters, votes
+        self.best: Tensor | None = None
+        self.predictions: Tensor | None = None
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep the votes of members that are better than they were on what is watched, if anything is."""
+        epochs, done = int(trainer.max_epochs or 1), trainer.current_epoch + 1
+        if self.voters.watched is None or (done % max(1, epochs // 10) and done != epochs):
+            return
+        inputs, labels = self.voters.watched
+        found = (self._predict(pl_module, inputs) == labels).float().mean(1)
+        now = self._predict(pl_module, self.voters.tested)
+        if self.best is None or self.predictions is None:
+            self.best, self.predictions = found, now
+            return
+        better = found > self.best
+        self.best = torch.where(better, found, self.best)
+        self.predictions = torch.where(better[:, None], now, self.predictions)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep the predictions."""
-        predictions: Tensor = pl_module.member_predictions(self.tested)  # type: ignore[operator]
-        self.votes.append(predictions.cpu().numpy().astype(np.uint16))
+        """Hand the votes over."""
+        last = self._predict(pl_module, self.voters.tested) if self.predictions is None else self.predictions
+        self.votes.append(last.numpy().astype(np.uint16))
+
+    def _predict(self, module: L.LightningModule, inputs: Tensor) -> Tensor:
+        predictions: Tensor = module.member_predictions(inputs)  # type: ignore[operator]
+        return predictions.cpu()

@@ -14,7 +14,7 @@ from datamodules import ArraysDataModule, DigitsDataModule, MNISTDataModule
 from errors import InputError
 from lightning_modules.recipe import Recipe
 from stages.certify import run_certify
-from stages.certify_models import Provenance, check_public
+from stages.certify_ingredients import Provenance, check_public
 from stages.certify_report import write_certificate_report
 from stages.certify_results import count_votes
 from stages.certify_task import CertifyTask
@@ -169,8 +169,9 @@ def test_whatever_saw_the_raw_set_voids(tmp_path: Path, denoiser_folder: str) ->
     }
     cases: list[tuple[dict[str, Any], str, str]] = [
         ({"data": arrays_module(tmp_path)}, "normalization", "computed from the received images.*--data.mean"),
-        ({"data": arrays_module(tmp_path, "train", mean=[0.3], std=[0.4])}, "features", "trained on 598 of the 598 images"),
+        ({"data": arrays_module(tmp_path, "train", mean=[0.3], std=[0.4])}, "features", "made with 598 of the 598 images"),
         ({"warm_start": "raw"}, "warm start", "without noise"),
+        ({"stop_on": "raw"}, "training length", "best on the received images"),
         ({"denoiser": denoiser_folder, "defense": "diffusion"}, "denoiser", r"nothing says which .*--vouch"),
         ({"features": "weights.safetensors"}, "features", "nothing says which images weights.safetensors"),
     ]
@@ -191,7 +192,7 @@ def test_a_denoiser_that_saw_a_few_of_the_received_images_is_found_out(tmp_path:
     seen = torch.cat([data.split("public").images, data.split("train").images[5:8]])
     write_training_rows(folder, seen)
     made = task(tmp_path, denoiser=str(folder), defense="diffusion", vouch=["denoiser"])
-    with pytest.raises(InputError, match="nobody can vouch for the denoiser: trained on 3 of the 598 images"):
+    with pytest.raises(InputError, match="nobody can vouch for the denoiser: made with 3 of the 598 images"):
         run_certify(made, CPU, "")
 
 

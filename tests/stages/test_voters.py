@@ -142,6 +142,17 @@ def test_poisson_subsamples_train_for_a_fixed_length_and_empty_ones_vote_for_not
     assert all((votes[member] == 0).mean() > 0.5 for member in empty)
 
 
+def test_models_may_vote_as_they_were_at_their_best(split):
+    """A rate that wrecks a model in the end: what is watched says when to stop, for each model apart."""
+    test = DigitsDataModule().split("test")
+    wild = replace(voters(split), recipe=Recipe(epochs=30, batch_size=1024, learning_rate=3.0, milestones=[], weight_decay=0.3))
+    watched = (pixels(test.images), test.labels)
+    last, _ = wild.train(range(10), Ranks())
+    best, _ = replace(wild, watched=watched).train(range(10), Ranks())
+    accuracies = [(votes == test.labels.numpy()).mean(1) for votes in (last, best)]
+    assert (accuracies[1] >= accuracies[0]).all() and accuracies[1].mean() > accuracies[0].mean() + 0.005
+
+
 def test_whole_networks_vote_too(split):
     test = DigitsDataModule().split("test")
     recipe = Recipe(epochs=12, batch_size=32, optimizer="adam", learning_rate=0.005)
