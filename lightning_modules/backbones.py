@@ -198,7 +198,8 @@ def build_backbone(
     if name not in _BODIES:
         raise InputError(f"{name!r} is not a backbone: choose from {', '.join(BACKBONES)} (--backbone)")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed % 2**63)
+        # Not torch.manual_seed, which also notes a stack trace for every GPU that might come up later.
+        torch.default_generator.manual_seed(seed % 2**63)
         body, num_features = _BODIES[name](in_channels)
         for module in body.modules():
             if isinstance(module, nn.Conv2d):

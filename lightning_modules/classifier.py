@@ -115,7 +115,8 @@ class ClassifierModule(L.LightningModule):
 def fresh_head(num_features: int, num_classes: int, seed: int) -> torch.nn.Linear:
     """A linear head whose weights depend on ``seed`` alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed % 2**63)
+        # Not torch.manual_seed, which also notes a stack trace for every GPU that might come up later.
+        torch.default_generator.manual_seed(seed % 2**63)
         return torch.nn.Linear(num_features, num_classes)
 
 

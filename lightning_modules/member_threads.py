@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional
 
 State = dict[str, Tensor]
@@ -21,7 +20,7 @@ _CHUNK = 16
 
 
 class Workers:
-    """Threads with a copy of the network each, since a functional call borrows the module that it is made on.
+    """Threads with a copy of the network each, which becomes one member after another.
 
     Args:
         template: What members are instances of; its mode when work starts is theirs.
@@ -45,12 +44,12 @@ class Workers:
     def _map(self, work: Callable[[nn.Module, int], Tensor], count: int) -> list[Tensor]:
         if self._pool is None:
             threads = torch.get_num_threads()
-            self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+            self._pool = ThreadPoolExecutor(threads, initializer=_alone)
         template, own = self._template[0], self._own
 
         def on_thread(place: int) -> Tensor:
             if not hasattr(own, "network"):
-                own.network = copy.deepcopy(template)
+                own.network = pool_first(copy.deepcopy(template))
             return work(own.network, place)
 
         return list(self._pool.map(on_thread, range(count)))
@@ -60,8 +59,8 @@ class Workers:
 
         @torch.no_grad()
         def one(network: nn.Module, place: int) -> Tensor:
-            state = {name: tensor[place] for name, tensor in (parameters | buffers).items()}
-            result: Tensor = functional_call(network, state, (_channels_last(inputs[place]),))
+            _become(network, parameters, buffers, place)
+            result: Tensor = network(_channels_last(inputs[place]))
             return result
 
         return self._map(one, len(inputs))
@@ -78,30 +77,57 @@ class Workers:
         """
         for parameter in parameters.values():
             parameter.grad = torch.empty_like(parameter)
-
         # Activations of a few images stay in a core's cache. Statistics of a batch need all of it.
         size = inputs.shape[1] if _normalizes_batches(self._template[0]) else _CHUNK
 
         def one(network: nn.Module, place: int) -> Tensor:
-            own = {name: tensor.detach()[place].requires_grad_() for name, tensor in parameters.items()}
-            state = own | {name: tensor[place] for name, tensor in buffers.items()}
+            _become(network, parameters, buffers, place)
             total = torch.zeros(())
-            for number, (images, wanted) in enumerate(zip(inputs[place].split(size), labels[place].split(size), strict=True)):
-                logits = functional_call(network, state, (_channels_last(images),))
-                loss = functional.cross_entropy(logits, wanted, reduction="sum") / len(labels[place])
+            for images, wanted in zip(inputs[place].split(size), labels[place].split(size), strict=True):
+                loss = functional.cross_entropy(network(_channels_last(images)), wanted, reduction="sum") / len(labels[place])
                 total += loss.detach()
-                found = torch.autograd.grad(loss, list(own.values()))
-                for parameter, gradient in zip(parameters.values(), found, strict=True):
-                    # In place, since the stacked gradient is shared by all threads.
-                    (parameter.grad[place].add_ if number else parameter.grad[place].copy_)(gradient)  # type: ignore[index]
+                loss.backward()
+            for name, own in network.named_parameters():
+                # The stacked gradient is shared by all threads, a place each.
+                parameters[name].grad[place].copy_(own.grad)  # type: ignore[index, arg-type]
+                own.grad = None
             return total
 
         return torch.stack(self._map(one, len(inputs))).sum()
+
+
+def _alone() -> None:
+    """A worker's own settings: no threads beneath it, and none spent on gradients below 1e-38."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+
+
+def _become(network: nn.Module, parameters: State, buffers: State, place: int) -> None:
+    """Let a network's tensors be a member's: buffers its own, so that running statistics stay there; weights channels last.
+
+    Weights decide the layout: an image of one channel is channels last and not, and convolution would choose the other.
+    """
+    for name, own in network.named_parameters():
+        weights = parameters[name].data[place]
+        own.data = _channels_last(weights)
+    for name, buffer in network.named_buffers():
+        buffer.data = buffers[name][place]
+
+
+def pool_first(network: nn.Module) -> nn.Module:
+    """Put every max pooling before the ReLU that it follows: the same numbers, a quarter of the work. Changes the network."""
+    for module in network.modules():
+        if isinstance(module, nn.Sequential):
+            for place in range(1, len(module)):
+                if isinstance(module[place], nn.MaxPool2d) and isinstance(module[place - 1], nn.ReLU):
+                    module[place - 1], module[place] = module[place], module[place - 1]
+    return network
 
 
 def _normalizes_batches(network: nn.Module) -> bool:
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
 
 
-def _channels_last(images: Tensor) -> Tensor:
-    return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
+def _channels_last(tensor: Tensor) -> Tensor:
+    # A clone, since one channel is channels last already and would keep the other strides.
+    return tensor.clone(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor

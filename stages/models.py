@@ -42,7 +42,7 @@ def fit_members(
     callbacks: Callable[[list[int]], Sequence[Callback]] = lambda members: (),
     logger: Logger | None = None,
     frozen_statistics: bool = False,
-    fast_convolutions: bool = False,
+    fast: bool = False,
 ) -> dict[int, State]:
     """Train all members, each on one rank, in one fit per rank; without a ``text`` no progress is shown.
 
@@ -53,7 +53,7 @@ def fit_members(
     """
     members = share_members(len(seeds), per_block, ranks)
     trained = members or [0]
-    own_seeds, options = [seeds[m] for m in trained], (per_block, frozen_statistics, fast_convolutions)
+    own_seeds, options = [seeds[m] for m in trained], (per_block, frozen_statistics, fast)
     module = EnsembleModule(build, own_seeds, data.members(trained), recipe, *options)
     hooks = [*callbacks(trained), FitProgress(text, enabled=ranks.rank == 0 and bool(text))]
     with Threads(threads):

@@ -84,26 +84,35 @@ class Voters:
         """
         if max(members, default=0) >= MOST_MEMBERS:
             raise InputError(f"models is above {MOST_MEMBERS}: more have no seeds of their own (--models)")
+        data, marks = self.gather(members, ranks)
+        return self.vote(members, data, ranks), marks
+
+    def gather(self, members: Sequence[int], ranks: Ranks) -> tuple[EnsembleData, NDArray[np.uint64]]:
+        """Draw, noise and denoise what each member trains on, and take its features; with every member's fingerprint."""
         rows = [member_rows(self.sampling, self.seed, member) for member in members]
         pool, labels, marks = self._pool(members, rows, ranks)
         lengths = torch.tensor([len(own) for own in rows])
         # A subsample shorter than the fixed length is gone through again; an empty one, by the blank row at the end.
         places = torch.arange(self.sampling.length)[None] % lengths.clamp_min(1)[:, None]
         places = torch.where(lengths[:, None] > 0, places + (lengths.cumsum(0) - lengths)[:, None], len(pool) - 1)
+        return EnsembleData(pool, labels, places), marks
+
+    def vote(self, members: Sequence[int], data: EnsembleData, ranks: Ranks) -> NDArray[np.uint16]:
+        """Train members on what was gathered for them; their predictions ``(members, T)``."""
         votes: list[NDArray[np.uint16]] = []
         fit_members(
             self.build,
             [member_seed(self.seed, member) for member in members],
-            EnsembleData(pool, labels, places),
+            data,
             self.recipe,
             Ranks(device=ranks.device),
             per_block=len(members),
             threads=self.threads,
             text="",
             callbacks=lambda own: [_Vote(self, votes)],
-            fast_convolutions=True,
+            fast=True,
         )
-        return votes[0], marks
+        return votes[0]
 
     def _pool(self, members: Sequence[int], rows: Sequence[Rows], ranks: Ranks) -> tuple[Tensor, Tensor, NDArray[np.uint64]]:
         """What all members train on, member after member, and a blank image of class 0 at the end."""

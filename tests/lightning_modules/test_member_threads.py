@@ -1,8 +1,13 @@
+import copy
+
 import pytest
 import torch
+from torch.nn import functional
 
 from lightning_modules.backbones import build_backbone
+from lightning_modules.classifier import fresh_head
 from lightning_modules.ensemble import EnsembleData, EnsembleModule
+from lightning_modules.member_threads import pool_first
 from lightning_modules.recipe import Recipe
 from tests.lightning_modules.fitting import Few, fit
 
@@ -17,15 +22,13 @@ def trained(backbone: str, fast: bool, threads: int = 2) -> EnsembleModule:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        module = EnsembleModule(
-            build, [3, 5, 11], EnsembleData(split.images, split.labels, rows), recipe, fast_convolutions=fast
-        )
+        module = EnsembleModule(build, [3, 5, 11], EnsembleData(split.images, split.labels, rows), recipe, fast=fast)
         return fit(module, recipe.epochs)
     finally:
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("backbone", ["convnet", "patchnet", "resnet18_slim"])
+@pytest.mark.parametrize("backbone", ["convnet", "patchnet"])
 def test_members_on_threads_learn_what_members_in_turn_learn(backbone):
     fast, slow = trained(backbone, True), trained(backbone, False)
     start = build_backbone(backbone, in_channels=1, num_classes=10, seed=5).state_dict()
@@ -35,6 +38,51 @@ def test_members_on_threads_learn_what_members_in_turn_learn(backbone):
     assert max((slow.member_state(1)[n].float() - v.float()).abs().max().item() for n, v in start.items()) > 1e-2
     images = Few().split("test").images
     assert (fast.member_predictions(images) == slow.member_predictions(images)).float().mean() > 0.95
+
+
+def test_running_statistics_are_each_members_own():
+    """One batch, before batch normalization has amplified the other layout's rounding."""
+    split = Few().split("train")
+    seeds, rows = [3, 5], torch.stack([torch.arange(40), torch.arange(8, 48)])
+
+    def build(seed):
+        return build_backbone("resnet18_slim", in_channels=1, num_classes=10, seed=seed)
+
+    module = EnsembleModule(build, seeds, EnsembleData(split.images, split.labels, rows), Recipe(epochs=1), fast=True)
+    fit(module, 1)
+    for member, seed in enumerate(seeds):
+        single = build(seed).train()
+        single(split.images[rows[member]].float() / 255)
+        own = module.member_state(member)
+        for name in ("body.0.1.running_mean", "body.0.1.running_var", "body.0.1.num_batches_tracked"):
+            torch.testing.assert_close(own[name], single.state_dict()[name], rtol=1e-4, atol=1e-5)
+
+
+def test_pooling_before_the_relu_gives_the_same_numbers_and_gradients():
+    network = build_backbone("convnet", in_channels=1, num_classes=10, seed=1)
+    swapped = pool_first(copy.deepcopy(network))
+    assert [type(m).__name__ for m in swapped.body[0]] == ["Conv2d", "GroupNorm", "MaxPool2d", "ReLU"]
+    images = Few().split("train").images.float() / 255
+    for one in (network, swapped):
+        functional.cross_entropy(one(images), Few().split("train").labels).backward()
+    assert torch.equal(network(images), swapped(images))
+    for own, other in zip(network.parameters(), swapped.parameters(), strict=True):
+        torch.testing.assert_close(own.grad, other.grad, rtol=1e-5, atol=1e-7)
+
+
+def test_heads_in_closed_form_learn_what_autograd_learns():
+    split, recipe = Few().split("train"), Recipe(epochs=5, batch_size=20, learning_rate=0.1)
+    data = EnsembleData(split.images.flatten(1).float() / 255, split.labels, torch.arange(48).expand(3, -1))
+
+    def states(fast):
+        module = EnsembleModule(lambda seed: fresh_head(1024, 10, seed), [3, 5, 11], data, recipe, fast=fast)
+        fit(module, recipe.epochs)
+        return module.member_state(1)
+
+    own, expected, start = states(True), states(False), fresh_head(1024, 10, 5).state_dict()
+    for name, value in expected.items():
+        assert (value - start[name]).abs().max() > 1e-2
+        torch.testing.assert_close(own[name], value, rtol=1e-4, atol=1e-5)
 
 
 def test_the_number_of_threads_does_not_matter():
