@@ -63,7 +63,6 @@ def log_certificate(logger: WandbLogger | None, folder: Path, result: dict[str, 
         for j, eps in enumerate(result["eps"])
     ]
     logger.log_table("certified_accuracy", ["setting", "k", "eps", "each image", "all images"], rows)
-    figures = sorted((folder / "figures").glob("*.png"))
-    images: list[Image.Image] = [Image.open(io.BytesIO(path.read_bytes())) for path in figures]
-    log_images(logger, "certificate", images, [path.stem for path in figures])
+    for path in sorted((folder / "figures").glob("*.png")):
+        log_images(logger, f"certificate/{path.stem}", [Image.open(io.BytesIO(path.read_bytes()))], [path.stem])
     logger.log_metrics({f"accuracy/{setting_label(r)}": r["accuracy"] for r in result["settings"]})
