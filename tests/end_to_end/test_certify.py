@@ -23,6 +23,9 @@ OPTIONS = [
     "--feature_recipe.epochs=5",
     "--members_per_block=10",
     "--threads=1",
+    "--challenge=2",
+    "--challenge_steps=5",
+    "--goal_k=2",
     "--name=one",
     "--trainer.accelerator=cpu",
     "--trainer.devices=1",
@@ -52,6 +55,8 @@ def test_a_certificate_is_kept_as_json_arrays_pictures_and_wandb_files(certified
     assert {p.name for p in (folder / "figures").glob("*.png")} == {"radius.png", "sigma_0.25_m_20.png"}
     assert list((folder / "wandb").glob("offline-run-*/*.wandb")) and (folder / "config.yaml").exists()
     assert table(certified)[0][3] > 0.5
+    challenge = json.loads((folder / "certificate.json").read_text())["settings"][0]["challenge"]
+    assert challenge["targets"] == 2 and challenge["flips"] == 0 and challenge["retrained"] > 0
     assert np.load(folder / "sigma_0.25_m_20.npz")["counts"].sum() == 60 * 399
 
 
