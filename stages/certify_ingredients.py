@@ -5,7 +5,10 @@ from functools import cached_property
 from pathlib import Path
 
 from certification import Ingredient, vouch
+from datamodules import ArrayDataModule
+from datamodules.poisoned import WrapperDataModule
 from datamodules.row_digests import Digests, read_training_rows, row_digests, shared_rows
+from datamodules.sanitized import DiffusionSanitizeDataModule
 from errors import InputError
 from stages.certify_task import CertifyTask
 
@@ -31,6 +34,8 @@ class Provenance:
             Ingredient("normalization", task.data.statistics_origin, _NORMALIZATION[task.data.statistics_origin]),
             self._stopping(),
         ]
+        if _rewritten(task.data):
+            found.append(Ingredient("received images", "raw", _REWRITTEN))
         if task.defense == "diffusion":
             found.append(self._denoiser())
         if task.learner == "head":
@@ -72,6 +77,18 @@ class Provenance:
             )
         return Ingredient(name, "trusted", f"made with {len(seen)} images, none of which is in the received set")
 
+
+def _rewritten(data: ArrayDataModule) -> bool:
+    """Whether a defence somewhere in a chain of wrappers has changed the training images before voters see them."""
+    if isinstance(data, DiffusionSanitizeDataModule) and data.defense.name not in ("none", "no_attack"):
+        return True
+    return isinstance(data, WrapperDataModule) and _rewritten(data.source)
+
+
+_REWRITTEN = (
+    "another defence has rewritten them before any voter's noise, so that a budget would be one of its output, not of what was "
+    "received; give its source instead (--data)"
+)
 
 _NORMALIZATION = {
     "fixed": "constants that were there before the data",

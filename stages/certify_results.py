@@ -26,6 +26,9 @@ Floats = NDArray[np.float64]
 _GRID = 48
 """Points on each axis of the map over (k, eps)."""
 
+_PLANNED = (100, 200, 500, 1000, 2000, 5000, 10_000, 100_000)
+"""Numbers of models that a forecast speaks of, besides the one asked for."""
+
 
 def count_votes(votes: Votes, classes: int) -> NDArray[np.int64]:
     """``(T, classes)`` votes per test image of ``(models, T)`` predictions."""
@@ -141,14 +144,11 @@ def best_of(records: list[Record]) -> list[list[Record]]:
     ]
 
 
-MODELS_TO_PLAN = (100, 200, 500, 1000, 2000, 5000, 10_000, 100_000)
-
-
 def forecast(task: CertifyTask, setting: Setting, pilots: Votes, seconds: float | None) -> Record:
     """What a setting promises for the goal, by number of models, from its pilot voters."""
     needed = float(needed_probability(task.goal_k, task.goal_radius, setting.sigma, setting.sampling))
     votes = (pilots == task.tested.labels.numpy()).sum(0)
-    numbers = sorted({*MODELS_TO_PLAN, task.models})
+    numbers = sorted({*_PLANNED, task.models})
     return {
         **setting_record(setting),
         "needed": needed,

@@ -218,8 +218,9 @@ class CertifyTask:
         for option in ("selection", "pilot", "seed", "feature_draws", "challenge"):
             if getattr(self, option) < 0:
                 raise InputError(f"{option} is {getattr(self, option)}: it must be at least 0 (--{option})")
-        if self.models + self.selection > MOST_MEMBERS:
-            raise InputError(f"models is {self.models}: there are seeds for {MOST_MEMBERS} (--models)")
+        # Pilots are counted from the other end of the same numbers.
+        if self.models + self.selection + self.pilot > MOST_MEMBERS:
+            raise InputError(f"models is {self.models}: there are seeds for {MOST_MEMBERS}, pilots included (--models)")
         least = votes_needed(self.bound_alpha)
         if self.models < least:
             raise InputError(

@@ -82,29 +82,28 @@ def start(folder: Path) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, **quiet)
 
 
+def kill_at_work(process: subprocess.Popen, folder: Path) -> None:
+    """Kill -9 as soon as some votes are there."""
+    deadline = time.monotonic() + 240
+    while not list(folder.glob("one/votes/*/votes_*.npz")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
 @pytest.mark.slow
 def test_two_jobs_fill_one_store_and_the_death_of_one_costs_nothing(cli, certified, tmp_path):
     """Jobs that know of each other by their files alone; the second is killed at work, and the first finishes for both."""
     first, second = start(tmp_path), start(tmp_path)
-    deadline = time.monotonic() + 240
-    while not list(tmp_path.glob("one/votes/*/votes_*.npz")):
-        assert time.monotonic() < deadline and second.poll() is None
-        time.sleep(0.02)
-    second.send_signal(signal.SIGKILL)
-    second.wait()
+    kill_at_work(second, tmp_path)
     assert first.wait(240) == 0
     assert votes(tmp_path) == votes(certified) and table(tmp_path) == table(certified)
 
 
 @pytest.mark.slow
 def test_a_killed_run_continues_to_the_same_votes(cli, certified, tmp_path):
-    process = start(tmp_path)
-    deadline = time.monotonic() + 240
-    while not list(tmp_path.glob("one/votes/*/votes_*.npz")):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill_at_work(start(tmp_path), tmp_path)
     assert not (tmp_path / "one" / "certificate.json").exists()
     result = cli("certify", *OPTIONS, f"--output_dir={tmp_path}")
     assert result.returncode == 0, result.stderr

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from certification import FixedSize, joint_lower, l2_norm, subsampled_set_radius, vote_bounds
-from datamodules import ArraysDataModule, DigitsDataModule, MNISTDataModule
+from datamodules import ArraysDataModule, DiffusionSanitizeDataModule, DigitsDataModule, MNISTDataModule
 from errors import InputError
 from lightning_modules.recipe import Recipe
 from stages.certify import run_certify
@@ -183,6 +183,14 @@ def test_whatever_saw_the_raw_set_voids(tmp_path: Path, denoiser_folder: str) ->
         assert not (tmp_path / "small").exists()
 
 
+def test_a_set_that_another_defence_rewrote_is_not_the_received_one(tmp_path: Path) -> None:
+    sanitized = DiffusionSanitizeDataModule(DigitsDataModule(), str(tmp_path / "store"), defense="jpeg")
+    with pytest.raises(InputError, match=r"no certificate: received images \(raw\): another defence has rewritten them"):
+        run_certify(task(tmp_path, data=sanitized), CPU, "")
+    unchanged = DiffusionSanitizeDataModule(DigitsDataModule(), str(tmp_path / "store"), defense="none")
+    assert "received images" not in origins(task(tmp_path, data=unchanged))
+
+
 def test_a_denoiser_that_saw_a_few_of_the_received_images_is_found_out(tmp_path: Path) -> None:
     from datamodules.row_digests import write_training_rows
 
@@ -226,6 +234,7 @@ def test_votes_are_counted_per_image_and_class() -> None:
         ({"models": 9}, r"models is 9: at alpha 0.01 even unanimous votes certify nothing before 10 \(--models\)"),
         ({"models": 6, "selection": 5}, r"nothing before 7"),
         ({"models": 300_000}, r"there are seeds for 262144"),
+        ({"models": 262_140, "pilot": 10}, r"pilots included"),
         ({"m": 599}, r"m is 599: a subsample holds 1 to 598 images.*\(--m\)"),
         ({"m": 0}, r"m is 0"),
         ({"m": None, "q": 0.0}, r"q is 0: .*\(--q\)"),
