@@ -3,7 +3,7 @@
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from datamodules.progress import StoreProgress
+from storage.progress import StoreProgress
 
 
 class FitProgress(Callback):

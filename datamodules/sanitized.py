@@ -4,11 +4,11 @@ from pathlib import Path
 
 from datamodules.base import ArrayDataModule, Split, SplitName
 from datamodules.poisoned import WrapperDataModule
-from datamodules.progress import StoreProgress
-from datamodules.store import sanitize
 from defenses.denoiser import load_denoiser
 from defenses.switch import Defense, DefenseName
 from ranks import Ranks
+from storage.progress import StoreProgress
+from storage.store import sanitize
 
 
 class DiffusionSanitizeDataModule(WrapperDataModule):

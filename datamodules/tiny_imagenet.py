@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.base import ArrayDataModule, Split, SplitName, make_split
-from datamodules.decode import check_size, decode_cached, list_folders, list_images
 from errors import InputError
+from storage.decode import check_size, decode_cached
+from storage.listing import list_folders, list_images
 
 _OPTION = "--data.root"
 

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datamodules.progress import announce
 from files import make_folder
 from stages.checks import check_experiment
 from stages.experiment import Experiment
 from stages.launch import Launch
 from stages.poison_and_defend import run
 from stages.report import write_overview
+from storage.progress import announce
 
 
 @dataclass(frozen=True, eq=False)

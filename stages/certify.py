@@ -13,7 +13,6 @@ import yaml
 
 from callbacks.wandb_logging import finish, make_logger
 from certification import void_reasons
-from datamodules.progress import StoreProgress, announce
 from errors import InputError
 from files import make_folder, save_arrays, write_bytes, write_json
 from ranks import Ranks
@@ -28,6 +27,7 @@ from stages.challenge import challenge
 from stages.launch import Launch
 from stages.vote_store import Votes, VoteStore, fill
 from stages.voters import MOST_MEMBERS, Voters
+from storage.progress import StoreProgress, announce
 
 
 def run_certify(task: CertifyTask, launch: Launch, config: str) -> Path:

@@ -11,8 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from datamodules import Split
-from datamodules.progress import StoreProgress
-from datamodules.store import hash_array, sanitize
 from lightning_modules.backbones import Backbone, build_backbone
 from lightning_modules.classifier import fresh_head, load_weights
 from lightning_modules.ensemble import EnsembleData
@@ -20,6 +18,8 @@ from ranks import Ranks
 from stages.certify_task import CertifyTask, Setting
 from stages.models import ModelSpec, extract_features, fit_members, frozen, trained_models
 from stages.voters import Voters, member_seed
+from storage.progress import StoreProgress
+from storage.store import hash_array, sanitize
 
 # Noise of public images: draws that no voter has.
 _PUBLIC_DRAW = 2**31

@@ -12,7 +12,6 @@ from attacks.poison_set import PoisonSet
 from attacks.setups import Setup, setup_seed
 from certification import needed_probability
 from datamodules import Split
-from datamodules.progress import StoreProgress
 from lightning_modules.classifier import fresh_head
 from lightning_modules.ensemble import EnsembleData
 from ranks import Ranks
@@ -22,6 +21,7 @@ from stages.certify_task import CertifyTask, Setting
 from stages.models import extract_features, fit_members
 from stages.vote_store import Votes
 from stages.voters import member_rows
+from storage.progress import StoreProgress
 
 
 def challenge(task: CertifyTask, setting: Setting, models: CertifyModels, votes: Votes) -> dict[str, Any]:

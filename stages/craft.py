@@ -7,12 +7,12 @@ from torch import Tensor
 from attacks.poison_set import PoisonSet
 from attacks.surrogate import Surrogate
 from datamodules.poison_files import load_poisons, poison_path, save_poisons
-from datamodules.progress import StoreProgress
 from errors import InputError
 from ranks import Ranks
 from stages.experiment import Experiment
 from stages.launch import Threads
 from stages.surrogates import retrainer
+from storage.progress import StoreProgress
 
 
 def keep_imported(experiment: Experiment, found: list[PoisonSet], ranks: Ranks) -> list[PoisonSet]:

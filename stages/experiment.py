@@ -13,7 +13,6 @@ from attacks.base import Scenario
 from attacks.poison_set import PoisonSet
 from attacks.setups import Setup, check_num_poisons, draw_setups, load_setups
 from datamodules import ArrayDataModule, Split
-from datamodules.store import hash_array
 from defenses.denoiser import Denoiser, load_denoiser
 from defenses.switch import DEFENSES, Defense, DefenseName
 from errors import InputError
@@ -22,6 +21,7 @@ from lightning_modules.backbones import BackboneName
 from lightning_modules.recipe import Recipe
 from stages.exchange import import_poisons
 from stages.rows import public_split, rows_of
+from storage.store import hash_array
 
 
 @dataclass

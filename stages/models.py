@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from callbacks.fit_progress import FitProgress
 from datamodules import ArrayDataModule, Split
-from datamodules.store import hash_array
 from files import digest, write_bytes
 from lightning_modules.backbones import Backbone, BackboneName, build_backbone
 from lightning_modules.classifier import load_weights
@@ -21,6 +20,7 @@ from lightning_modules.ensemble import EnsembleData, EnsembleModule, State
 from lightning_modules.recipe import Recipe
 from ranks import Ranks
 from stages.launch import Threads, local_trainer
+from storage.store import hash_array
 
 
 def share_members(count: int, per_block: int, ranks: Ranks) -> list[int]:

@@ -12,7 +12,6 @@ from PIL import Image
 from attacks.poison_set import PoisonSet
 from callbacks.ensemble_scores import Score
 from callbacks.wandb_logging import finish, log_images, make_logger
-from datamodules.progress import announce
 from defenses.switch import DefenseName
 from errors import InputError
 from files import make_folder, write_bytes, write_json
@@ -30,6 +29,7 @@ from stages.report import picture_panel, write_report
 from stages.sanitize import Sanitized, sanitize_all
 from stages.surrogates import attacker_models, knowledge
 from stages.victims import train_victims
+from storage.progress import announce
 
 
 def run(experiment: Experiment, launch: Launch, config: str, *, until: str = "report") -> Path:

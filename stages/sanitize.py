@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from attacks.poison_set import PoisonSet
-from datamodules.progress import StoreProgress
-from datamodules.store import sanitize
 from defenses.switch import DefenseName
 from ranks import Ranks
 from stages.experiment import Experiment
+from storage.progress import StoreProgress
+from storage.store import sanitize
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from datamodules import DiffusionSanitizeDataModule
-from datamodules.progress import announce
 from errors import InputError
 from files import make_folder, write_bytes
 from stages.launch import Launch
+from storage.progress import announce
 
 
 def sanitize_alone(data: DiffusionSanitizeDataModule, launch: Launch, out: Path) -> Path:

@@ -1,9 +1,7 @@
 """Votes on disk: written by any number of ranks and jobs at once, added to later, never lost to a kill."""
 
 import json
-import os
 import re
-import socket
 import time
 import zipfile
 import zlib
@@ -16,12 +14,11 @@ from numpy.typing import NDArray
 
 from errors import InputError
 from files import save_arrays, write_json
+from leases import Leases
 from ranks import Ranks
 
 _MANIFEST, _LOOKS = "manifest.json", "looks.json"
 _NAME = re.compile(r"votes_(\d{6})_(\d{6})\.npz")
-_STALE_SECONDS = 3600.0
-_WRITE_SECONDS = 10.0
 _POLL_SECONDS = 1.0
 
 Votes = NDArray[np.uint16]
@@ -42,6 +39,7 @@ class VoteStore:
 
     def __init__(self, folder: Path, settings: dict[str, Any], images: int, classes: int) -> None:
         self.folder, self.settings, self.images, self.classes = folder, settings, images, classes
+        self.leases = Leases(folder)
 
     def create(self) -> None:
         """Create it, or check what is there; any number of processes may do so at once.
@@ -74,7 +72,7 @@ class VoteStore:
         return sorted((range(int(m[1]), int(m[2])) for m in found if m), key=lambda block: block.start)
 
     def _path(self, block: range) -> Path:
-        return self.folder / f"votes_{block.start:06}_{block.stop:06}.npz"
+        return self.folder / f"{_name(block)}.npz"
 
     def _load(self, block: range) -> tuple[Votes, NDArray[np.uint64]]:
         path = self._path(block)
@@ -143,41 +141,9 @@ class VoteStore:
             write_json(path, looks)
         return len(looks)
 
-    def claim(self, block: range) -> bool:
-        """Whether this process may train a block: no other that is alive has said that it does."""
-        path = self._path(block).with_suffix(".claim")
-        text = f"{socket.gethostname()} {os.getpid()}"
-        if path.exists() and _abandoned(path):
-            path.unlink(missing_ok=True)
-        try:
-            with open(path, "x") as file:
-                file.write(text)
-        except FileExistsError:
-            return False
-        return True
 
-    def release(self, block: range) -> None:
-        """Take a claim back."""
-        self._path(block).with_suffix(".claim").unlink(missing_ok=True)
-
-
-def _abandoned(path: Path) -> bool:
-    """Whether a claim's process is gone. Doing a block twice wastes time and harms nothing: its votes are the same."""
-    try:
-        age, words = time.time() - path.stat().st_mtime, path.read_text().split()
-    except OSError:
-        return False
-    if age > _STALE_SECONDS or (len(words) != 2 and age > _WRITE_SECONDS):
-        return True
-    if len(words) != 2 or words[0] != socket.gethostname():
-        return False
-    try:
-        os.kill(int(words[1]), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
+def _name(block: range) -> str:
+    return f"votes_{block.start:06}_{block.stop:06}"
 
 
 def fill(
@@ -200,7 +166,7 @@ def fill(
         progress(store.done(first, stop), stop - first)
         turn = ranks.rank % len(missing)
         # Everyone starts elsewhere, so that claims seldom collide.
-        block = next((b for b in missing[turn:] + missing[:turn] if store.claim(b)), None)
+        block = next((b for b in missing[turn:] + missing[:turn] if store.leases.claim(_name(b))), None)
         if block is None:
             # Others are at the rest; if one of them dies, its claim lapses.
             time.sleep(_POLL_SECONDS)
@@ -210,5 +176,5 @@ def fill(
             if block in store.missing(first, stop, size):
                 store.add(block, *train(block))
         finally:
-            store.release(block)
+            store.leases.release(_name(block))
     progress(stop - first, stop - first)

@@ -90,7 +90,7 @@ def test_half_the_size_is_the_mean_of_its_surroundings(root):
 
 def test_only_the_process_that_prepares_decodes(root, monkeypatch):
     TinyImageNetDataModule(str(root)).prepare_data()
-    monkeypatch.setattr("datamodules.decode._decode", None)  # Calling it would fail.
+    monkeypatch.setattr("storage.decode._decode", None)  # Calling it would fail.
     data = TinyImageNetDataModule(str(root))
     data.setup("fit")
     assert len(data.split("train")) == 48 and len(data.split("test")) == 5

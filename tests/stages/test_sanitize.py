@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from attacks import PoisonFrogs
-from datamodules.store import sanitize
 from defenses.switch import Defense
 from ranks import Ranks
 from stages.sanitize import sanitize_all
+from storage.store import sanitize
 from tests.stages.conftest import blank_poisons
 
 DEFENDED = {"defenses": ["no_attack", "none", "noise_only", "jpeg"]}

@@ -1,5 +1,4 @@
 import json
-import os
 import threading
 
 import numpy as np
@@ -80,23 +79,6 @@ def test_jobs_at_once_share_the_models(tmp_path, monkeypatch):
     assert sorted((b for own in done for b in own), key=lambda b: b.start) == [range(i, i + 10) for i in range(0, 300, 10)]
     assert (store(tmp_path).read(0, 300) == votes_of(range(300))[0]).all()
     assert not list((tmp_path / "votes").glob("*.claim"))
-
-
-def test_a_dead_jobs_claim_lapses_and_a_living_one_is_respected(tmp_path):
-    import socket
-    import subprocess
-
-    one = store(tmp_path)
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    claim = tmp_path / "votes" / "votes_000000_000010.claim"
-    claim.write_text(f"{socket.gethostname()} {gone.pid}")
-    assert one.claim(range(0, 10)) and not one.claim(range(0, 10))
-    one.release(range(0, 10))
-    claim.write_text(f"another-host {gone.pid}")
-    assert not one.claim(range(0, 10))
-    os.utime(claim, (0, 0))
-    assert one.claim(range(0, 10))
 
 
 def test_votes_of_other_models_are_refused(tmp_path):

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules.decode import decode_images, list_images
 from errors import InputError
+from storage.decode import decode_images
+from storage.listing import list_images
 
 
 def pixels(height, width, seed=0):

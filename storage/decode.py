@@ -1,12 +1,12 @@
 """Folders of image files as one array: decoded once by threads, kept beside the files, memory-mapped from then on."""
 
 import contextlib
-import mimetypes
 import os
 import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import PIL
@@ -14,15 +14,15 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from datamodules.progress import StoreProgress
 from errors import InputError
 from files import digest
+from storage.progress import StoreProgress
 
 MAX_PIXELS = 1 << 26
 """Of one file, before it is scaled down: 200 MB a thread. A few kilobytes of PNG can claim far more."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP")
-_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"}
+_GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "F")
 _CHUNK = 64
 _VERSION = 1  # Raised when decoding changes, so that no older cache is read.
 
@@ -35,44 +35,6 @@ def check_size(size: int) -> None:
     """
     if size < 1:
         raise InputError(f"size is {size}: an image needs at least 1 pixel a side (--data.size)")
-
-
-def list_folders(folder: Path, option: str) -> list[str]:
-    """Sorted names of the sub-folders that are not hidden, of which there must be one.
-
-    Raises:
-        InputError: If there is none, or the folder cannot be read.
-    """
-    try:
-        names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    except OSError as error:
-        raise InputError(f"cannot read the folder {folder}: {error.strerror} ({option})") from error
-    if not names:
-        raise InputError(f"{folder} has no sub-folders: each class needs one ({option})")
-    return names
-
-
-def list_images(folder: Path, option: str) -> list[Path]:
-    """Image files under a folder in lexicographic order of their paths; hidden files and what is no image are left out.
-
-    Raises:
-        InputError: If there is none, one is of another format, or the folder cannot be read.
-    """
-    found: list[Path] = []
-    try:
-        for path in folder.rglob("*"):
-            if any(part.startswith(".") for part in path.relative_to(folder).parts) or path.is_dir():
-                continue
-            if path.suffix.lower() in _SUFFIXES:
-                found.append(path)
-            # Labels and notes may lie beside images; an image that is passed over would be missing without a word.
-            elif (mimetypes.guess_type(path.name)[0] or "").startswith("image/"):
-                raise InputError(f"{path} is not a JPEG, PNG or WebP file: convert or remove it ({option})")
-    except OSError as error:
-        raise InputError(f"cannot read the folder {folder}: {error.strerror} ({option})") from error
-    if not found:
-        raise InputError(f"{folder} holds no JPEG, PNG or WebP images ({option})")
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
 def decode_images(
@@ -190,27 +152,69 @@ def _create(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 def _decode(path: Path, size: int, channels: int, option: str) -> NDArray[np.uint8]:
     try:
-        with Image.open(path, formats=_FORMATS) as file:
+        picture, _ = open_image(path, channels)
+    except UnreadableImageError as error:
+        raise InputError(f"cannot read the image {path}: {error} ({option})") from error
+    return to_array(fit_square(picture, size))
+
+
+class UnreadableImageError(Exception):
+    """A file that cannot be made an image; the message says why, without the file's name."""
+
+
+def open_image(file: Path | BinaryIO, channels: int) -> tuple[Image.Image, str]:
+    """Decode one image: turned as EXIF says, transparency over white, 8 bits a channel, the first of several frames.
+
+    Args:
+        file: A path, or its contents.
+        channels: 3 for RGB, 1 for grey.
+
+    Returns:
+        The picture in mode ``RGB`` or ``L``, and what of the file it does not show: ``16 bits``, ``transparency``,
+        ``animation``, ``CMYK``, ``colour``, separated by spaces.
+
+    Raises:
+        UnreadableImageError: If it is damaged, no JPEG, PNG or WebP file, or has more than ``MAX_PIXELS`` pixels.
+    """
+    mode = "RGB" if channels == 3 else "L"
+    try:
+        with Image.open(file, formats=_FORMATS) as opened:
             # The header is all that was read so far.
-            pixels = file.width * file.height
+            pixels = opened.width * opened.height
             if pixels <= MAX_PIXELS:
-                image = _plain(ImageOps.exif_transpose(file), "RGB" if channels == 3 else "L")
+                lost = [
+                    text
+                    for text, so in (
+                        ("16 bits", opened.mode.startswith("I")),
+                        ("transparency", opened.has_transparency_data),
+                        ("animation", getattr(opened, "n_frames", 1) > 1),
+                        ("CMYK", opened.mode == "CMYK"),
+                        ("colour", mode == "L" and opened.mode not in _GREY),
+                    )
+                    if so
+                ]
+                return _plain(ImageOps.exif_transpose(opened), mode), " ".join(lost)
     except UnidentifiedImageError as error:
-        raise InputError(f"cannot read the image {path}: it is no JPEG, PNG or WebP file ({option})") from error
+        raise UnreadableImageError("it is no JPEG, PNG or WebP file") from error
     # Damaged files make Pillow's decoders raise nearly anything: OSError, SyntaxError, struct.error, zlib.error ...
     except Exception as error:
-        reason = (isinstance(error, OSError) and error.strerror) or error
-        raise InputError(f"cannot read the image {path}: {reason} ({option})") from error
-    if pixels > MAX_PIXELS:
-        raise InputError(f"the image {path} has {pixels} pixels, more than {MAX_PIXELS}: scale it down ({option})")
-    side = min(image.size)
+        raise UnreadableImageError(str((isinstance(error, OSError) and error.strerror) or error)) from error
+    raise UnreadableImageError(f"it has {pixels} pixels, more than {MAX_PIXELS}: scale it down")
+
+
+def fit_square(picture: Image.Image, size: int) -> Image.Image:
+    """The central square, scaled to ``size``; a picture whose shorter side is that long already keeps its pixels."""
+    side = min(picture.size)
     # Whole pixels, so that an image which only needs cropping is not shifted by half of one. Cropping comes first: a
     # strip of 1 by a million pixels, scaled by its shorter side, would be huge.
-    left, top = (image.width - side) // 2, (image.height - side) // 2
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
     # Pillow's bilinear filter widens with the scale, so that nothing aliases.
-    image = image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
-    pixel_rows = np.asarray(image, np.uint8).reshape(size, size, channels)
-    return pixel_rows.transpose(2, 0, 1)
+    return picture.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
+
+
+def to_array(picture: Image.Image) -> NDArray[np.uint8]:
+    """``(C, H, W)`` uint8 of a picture in mode ``RGB`` or ``L``; a view."""
+    return np.asarray(picture, np.uint8).reshape(picture.height, picture.width, -1).transpose(2, 0, 1)
 
 
 def _plain(image: Image.Image, mode: str) -> Image.Image:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.store import SanitizedStore, sanitize
 from defenses.switch import Defense
 from errors import InputError
 from ranks import Ranks
+from storage.store import SanitizedStore, sanitize
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_store_that_was_stopped_continues_to_the_same_bytes(tmp_path, images, 
 def test_a_killed_process_leaves_a_store_that_another_finishes(tmp_path, denoiser_folder, images, denoiser):
     code = f"""
 import torch
-from datamodules.store import sanitize
+from storage.store import sanitize
 from defenses.denoiser import load_denoiser
 from defenses.switch import Defense
 from pathlib import Path

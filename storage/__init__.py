@@ -1,0 +1,1 @@
+"""What lies on disk and is read or written by many threads, processes and machines at once."""
