@@ -36,6 +36,7 @@ class Denoiser(nn.Module):
     """
 
     alphas_cumprod: Tensor
+    unet: Any
 
     def __init__(self, unet: nn.Module, scheduler: Any, *, steps: int = 1) -> None:
         super().__init__()
@@ -106,7 +107,8 @@ class Denoiser(nn.Module):
 
     def _estimate(self, state: Tensor, time: int) -> Tensor:
         """The model's estimate of the clean image in [-1, 1] from the state at ``time``."""
-        output: Tensor = self.unet(state, time).sample[:, : self.channels]
+        # The state stays in single precision, whatever the model computes in.
+        output: Tensor = self.unet(state.to(self.unet.dtype), time).sample[:, : self.channels].to(state.dtype)
         if self.prediction == "sample":
             return output
         if self.prediction == "v_prediction":

@@ -50,7 +50,7 @@ def no_model(sanitizer: DiffusionSanitizer, monkeypatch) -> None:
     def denoise(*_: object) -> None:
         raise AssertionError("the model was called")
 
-    monkeypatch.setattr(sanitizer.defense, "denoise", denoise)
+    monkeypatch.setattr(sanitizer.tiled, "start", denoise)
 
 
 def test_items_are_the_sanitizers_bytes_with_their_labels_and_order(tensors, sanitizer, images) -> None:

@@ -12,6 +12,7 @@ from torchvision.transforms import v2
 from defenses import DiffusionSanitizer
 from defenses.denoiser import Denoiser, load_denoiser
 from defenses.switch import Defense
+from defenses.tiled import Group
 from defenses.tiles import TileLayout
 from errors import InputError
 
@@ -39,7 +40,7 @@ def test_images_of_the_models_size_are_the_defences_bytes(sanitizer, denoiser, i
 def test_tiles_share_the_noise_of_their_canvas(sanitizer, denoiser) -> None:
     images, rows = large(), [4, 1, 7]
     layout = TileLayout(19, 13, (8, 8), 2)
-    noisy = sanitizer.defense.add_noise(layout.pad(images), torch.tensor(rows))
+    noisy = sanitizer.tiled.defense.add_noise(layout.pad(images), torch.tensor(rows))
     expected = layout.blend(denoiser(layout.cut(noisy), 0.25), 3).clamp(0, 1) * 255
     assert (sanitizer(images, rows=rows).float() - expected).abs().max() <= 0.51
 
@@ -65,11 +66,11 @@ def test_rows_go_through_the_model_in_batches_of_one_shape_and_order_of_memory(c
     """No such batch rounds differently on every machine, so the shapes themselves are looked at."""
     seen = []
 
-    def denoise(noisy: torch.Tensor) -> torch.Tensor:
+    def evaluate(noisy: torch.Tensor) -> torch.Tensor:
         seen.append((len(noisy), noisy.stride()))
         return noisy
 
-    monkeypatch.setattr(colour.defense, "denoise", denoise)
+    monkeypatch.setattr(colour.tiled.batches, "_evaluate", evaluate)
     for images in (large(3, n), large(3, n)[:, :, :8, :8]):
         colour(images.to(memory_format=torch.channels_last), rows=range(n))
     assert set(seen) == {(4, (192, 64, 8, 1))}
@@ -100,7 +101,9 @@ def test_without_rows_noise_is_fresh_and_follows_torchs_seed(sanitizer, images) 
 def test_fresh_noise_has_the_stated_standard_deviation(sanitizer) -> None:
     grey = torch.full((50, 1, 32, 32), 128, dtype=torch.uint8)
     torch.manual_seed(0)
-    assert (sanitizer._noisy(grey, None) - 128 / 255).std().item() == pytest.approx(0.25, rel=0.02)
+    assert (sanitizer.tiled._noisy(TileLayout(32, 32, (8, 8), 2), Group(grey, None)) - 128 / 255).std().item() == pytest.approx(
+        0.25, rel=0.02
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -211,7 +214,7 @@ def test_output_that_is_not_finite_is_refused(make_unet, make_scheduler, images)
 
 def test_a_folder_is_loaded_and_the_transform_survives_pickling(folders, images) -> None:
     one = DiffusionSanitizer(str(folders[0]), steps=2, overlap=2, device="cpu")
-    assert one.defense.denoiser.steps == 2
+    assert one.tiled.defense.denoiser.steps == 2
     two = pickle.loads(pickle.dumps(one))
     assert torch.equal(one(images, rows=range(6)), two(images, rows=range(6)))
     assert one.settings() == two.settings()
