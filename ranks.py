@@ -20,12 +20,14 @@ class Ranks:
         world: Number of processes.
         device: Where this rank computes.
         barrier: Returns once every rank has called it.
+        children: Processes that this one started, which are ranks too.
     """
 
     rank: int = 0
     world: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     barrier: Callable[[str], None] = _no_barrier
+    children: tuple[int, ...] = ()
 
     def share(self, count: int) -> range:
         """The numbers below ``count`` that fall to this rank: every world-th, so that loads are even."""
@@ -43,4 +45,6 @@ class Ranks:
     def of(cls, launcher: Any) -> "Ranks":
         """From a running Lightning ``Trainer`` or a launched ``Fabric``."""
         strategy = launcher.strategy
-        return cls(launcher.global_rank, launcher.world_size, strategy.root_device, strategy.barrier)
+        processes = getattr(strategy.launcher, "procs", [])
+        children = tuple(process.pid for process in processes)
+        return cls(launcher.global_rank, launcher.world_size, strategy.root_device, strategy.barrier, children)

@@ -8,7 +8,7 @@ from defenses.denoiser import load_denoiser
 from defenses.switch import Defense, DefenseName
 from ranks import Ranks
 from storage.progress import StoreProgress
-from storage.store import sanitize
+from storage.sanitize import sanitize
 
 
 class DiffusionSanitizeDataModule(WrapperDataModule):

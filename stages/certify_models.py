@@ -18,8 +18,9 @@ from ranks import Ranks
 from stages.certify_task import CertifyTask, Setting
 from stages.models import ModelSpec, extract_features, fit_members, frozen, trained_models
 from stages.voters import Voters, member_seed
+from storage.hashing import hash_array
 from storage.progress import StoreProgress
-from storage.store import hash_array, sanitize
+from storage.sanitize import sanitize
 
 # Noise of public images: draws that no voter has.
 _PUBLIC_DRAW = 2**31

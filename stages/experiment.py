@@ -21,7 +21,7 @@ from lightning_modules.backbones import BackboneName
 from lightning_modules.recipe import Recipe
 from stages.exchange import import_poisons
 from stages.rows import public_split, rows_of
-from storage.store import hash_array
+from storage.hashing import hash_array
 
 
 @dataclass

@@ -20,7 +20,7 @@ from lightning_modules.ensemble import EnsembleData, EnsembleModule, State
 from lightning_modules.recipe import Recipe
 from ranks import Ranks
 from stages.launch import Threads, local_trainer
-from storage.store import hash_array
+from storage.hashing import hash_array
 
 
 def share_members(count: int, per_block: int, ranks: Ranks) -> list[int]:

@@ -11,7 +11,7 @@ from defenses.switch import DefenseName
 from ranks import Ranks
 from stages.experiment import Experiment
 from storage.progress import StoreProgress
-from storage.store import sanitize
+from storage.sanitize import sanitize
 
 
 @dataclass(frozen=True, eq=False)

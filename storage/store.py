@@ -1,222 +1,230 @@
-"""The sanitized store: one array on disk that all ranks fill at once, that survives kills, and that says what it is."""
+"""The ledger of a set in the making: which blocks of rows are done, who is at work on which, and what they are made with."""
 
-import hashlib
+import contextlib
+import io
 import json
 import os
+import secrets
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from defenses.switch import Defense
 from errors import InputError
-from files import digest, write_json
-from ranks import Ranks
+from files import write_bytes, write_json
+from leases import Leases
+from storage.hashing import checksum_file
+from storage.records import HEADER, RowRecord, parse_records, to_lines
 
-_IMAGES, _DONE, _MANIFEST = "images.npy", "done.npy", "manifest.json"
-
-
-def hash_array(array: NDArray[Any]) -> str:
-    """SHA-256 of an array's bytes, in blocks, so that a memory map is not copied whole."""
-    hasher = hashlib.sha256(str((array.shape, array.dtype.str)).encode())
-    for start in range(0, len(array), 4096):
-        hasher.update(np.ascontiguousarray(array[start : start + 4096]).tobytes())
-    return hasher.hexdigest()
+_PLAN, _BLOCKS, _CLAIMS, _ROWS = "plan.json", "blocks", "claims", "rows.csv"
+_OLD_SECONDS = 3600
 
 
-class SanitizedStore:
-    """A folder with ``images.npy`` (N, C, H, W) uint8, ``done.npy`` (N,) uint8 and ``manifest.json``.
+class BlockStore:
+    """A working folder that processes which know nothing of each other share, on any number of machines.
 
-    A row is marked done only after its pixels were flushed. Once all are, the manifest gets their SHA-256, which every
-    later use checks.
+    Rows are cut into blocks by their numbers. Whoever holds a block's lease makes its outputs, each written atomically, and
+    then its record; a block without a record is nobody's or somebody's work in progress, and doing it twice does no harm, as
+    the bytes are the same. Nothing waits for anybody: no process group, no barrier.
 
     Args:
-        folder: Where it lies.
-        settings: What the contents depend on: source, defence, seed. A store made with others is refused.
-        shape: ``(N, C, H, W)``.
+        working: The folder. It comes into being at once, with :meth:`create`, and goes with :meth:`finish`.
+        option: What the user should change if it cannot be used.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any], shape: tuple[int, ...]) -> None:
-        self.folder = folder
-        self.settings = settings
-        self.shape = shape
+    def __init__(self, working: Path, option: str) -> None:
+        self.working, self.option = working, option
+        self._leases: Leases | None = None
+        self._todo: list[int] = []
+        self._plan: dict[str, Any] | None = None
 
-    def create(self) -> None:
-        """Create the store if it is not there, all at once; call on one rank.
+    # Plan
+
+    def exists(self) -> bool:
+        """Whether somebody began."""
+        return (self.working / _PLAN).exists()
+
+    def create(self, prepare: Callable[[Path], dict[str, Any]]) -> None:
+        """Begin, unless somebody else does at the same time, whose work is as good.
+
+        Args:
+            prepare: Puts what else belongs there into the folder it is given and returns the plan: ``settings``, what the
+                outputs depend on; ``count`` of rows; ``block``, rows in a block.
 
         Raises:
-            InputError: If the folder holds a store made with other settings, or something else.
+            InputError: If the folder cannot be written.
         """
-        if self.folder.exists():
-            self._check()
-            return
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
+        partial = self.working.with_name(f"{self.working.name}.{secrets.token_hex(4)}.partial")
         try:
-            np.lib.format.open_memmap(partial / _IMAGES, "w+", np.uint8, self.shape).flush()
-            np.lib.format.open_memmap(partial / _DONE, "w+", np.uint8, self.shape[:1]).flush()
-            write_json(partial / _MANIFEST, {"settings": self.settings, "shape": self.shape, "sha256": None})
-            os.rename(partial, self.folder)
-        except OSError:
-            # Another run that needs the same rows was faster: its store is as good.
-            if not self.folder.exists():
-                raise
-            self._check()
+            for name in (_BLOCKS, _CLAIMS):
+                (partial / name).mkdir(parents=True)
+            write_json(partial / _PLAN, prepare(partial))
+            os.rename(partial, self.working)
+        except OSError as error:
+            if not self.exists():
+                raise InputError(f"cannot write to {self.working.parent}: {error.strerror} ({self.option})") from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
-    def _manifest(self) -> dict[str, Any]:
-        try:
-            manifest: dict[str, Any] = json.loads((self.folder / _MANIFEST).read_text())
-            manifest["settings"], manifest["sha256"], manifest["shape"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{self.folder} is not a sanitized store: remove it or choose another (--store)") from error
-        return manifest
-
-    def _check(self) -> None:
-        manifest = self._manifest()
-        found = manifest["settings"]
-        for key in sorted(set(found) | set(self.settings)):
-            if found.get(key) != self.settings.get(key):
-                raise InputError(
-                    f"the store {self.folder} was made with {key} = {found.get(key)}, now it is {self.settings.get(key)}: "
-                    "remove it or choose another (--store)"
-                )
-        try:
-            sound = self._open(_IMAGES, "r").shape == self.shape and self._open(_DONE, "r").shape == self.shape[:1]
-        except (OSError, ValueError):
-            sound = False
-        if not sound:
-            raise InputError(f"the store {self.folder} is damaged: remove it, and it is made again (--store)")
-
-    def _open(self, name: str, mode: Literal["r", "r+", "c"]) -> NDArray[np.uint8]:
-        array: NDArray[np.uint8] = np.load(self.folder / name, mmap_mode=mode, allow_pickle=False)
-        return array
-
-    def done(self) -> NDArray[np.uint8]:
-        """``(N,)`` uint8, a live view: 1 for every row that any rank has finished."""
-        return self._open(_DONE, "r")
-
-    def complete(self) -> bool:
-        """Whether every row is done and the checksum is recorded."""
-        return (self.folder / _MANIFEST).exists() and self._manifest()["sha256"] is not None
-
-    def write(self, start: int, images: NDArray[np.uint8]) -> None:
-        """Write consecutive rows: the pixels first, the marks after."""
-        stop = start + len(images)
-        pixels = self._open(_IMAGES, "r+")
-        pixels[start:stop] = images
-        pixels.flush()  # type: ignore[attr-defined]
-        marks = self._open(_DONE, "r+")
-        marks[start:stop] = 1
-        marks.flush()  # type: ignore[attr-defined]
-
-    def finish(self) -> None:
-        """Record the checksum; call on one rank once all have written."""
-        missing = int((self.done() == 0).sum())
-        if missing:
-            raise RuntimeError(f"{missing} rows of {self.folder} were not written")
-        if not self.complete():
-            write_json(
-                self.folder / _MANIFEST,
-                {"settings": self.settings, "shape": self.shape, "sha256": hash_array(self._open(_IMAGES, "r"))},
-            )
-
-    def load(self) -> Tensor:
-        """``(N, C, H, W)`` uint8, memory-mapped and copied only where written to.
+    @property
+    def plan(self) -> dict[str, Any]:
+        """What was begun: ``settings``, ``block`` and ``count``.
 
         Raises:
-            InputError: If the store is incomplete or its bytes differ from the recorded checksum.
+            InputError: If it cannot be read.
         """
-        self._check()
-        manifest = self._manifest()
-        if manifest["sha256"] is None:
-            raise InputError(f"the store {self.folder} is not complete: run the command that makes it again (--store)")
-        if hash_array(self._open(_IMAGES, "r")) != manifest["sha256"]:
-            raise InputError(f"the store {self.folder} is damaged, its checksum differs: remove it (--store)")
-        return torch.from_numpy(self._open(_IMAGES, "c"))
+        if self._plan is None:
+            try:
+                plan: dict[str, Any] = json.loads((self.working / _PLAN).read_text())
+                plan["settings"], plan["block"], plan["count"]
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise InputError(f"{self.working} is damaged: remove it and begin again ({self.option})") from error
+            self._plan = plan
+        return self._plan
+
+    @property
+    def count(self) -> int:
+        """Rows of the set."""
+        return int(self.plan["count"])
+
+    def rows(self, block: int) -> range:
+        """The rows of a block."""
+        size = int(self.plan["block"])
+        return range(block * size, min((block + 1) * size, self.count))
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return -(-self.count // int(self.plan["block"]))
+
+    # Work
+
+    def claim(self) -> int | None:
+        """Take the lease of a block that is not done, or None if all are done or taken."""
+        if not self._todo:
+            done = self._done()
+            # Somewhere else each time, so that processes seldom meet.
+            start = secrets.randbelow(max(1, self.blocks))
+            self._todo = [b for b in (*range(start, self.blocks), *range(start)) if b not in done][::-1]
+        while self._todo:
+            block = self._todo.pop()
+            if self._record(block).exists():
+                continue
+            try:
+                claimed = self._own().claim(str(block))
+            except FileNotFoundError:
+                # Somebody finished meanwhile.
+                return None
+            if claimed:
+                if not self._record(block).exists():
+                    return block
+                self._own().release(str(block))
+        return None
+
+    def record(self, block: int, records: list[RowRecord]) -> None:
+        """Mark a block done, all its outputs being on disk, and give its lease back."""
+        # The folder is gone if another did the same block, and the rest.
+        with contextlib.suppress(FileNotFoundError):
+            write_bytes(self._record(block), to_lines(records).encode())
+            self._own().release(str(block))
+
+    def release_all(self) -> None:
+        """Give back whatever this process holds, for others to take at once."""
+        if self._leases is not None:
+            self._leases.release_all()
+
+    def rows_done(self) -> int:
+        """Rows whose outputs are there, by whomever; all if the folder has gone, which is how others finish."""
+        return sum(len(self.rows(block)) for block in self._done())
+
+    # End
+
+    def finish(self, publish: Callable[[Path, dict[str, Any]], None]) -> bool:
+        """Put the records together and let ``publish`` make the set complete; then the working folder goes.
+
+        Args:
+            publish: Is given ``rows.csv`` and the manifest, which it must write last and atomically.
+
+        Returns:
+            Whether it was done; False if a row is missing, or another process is at it.
+        """
+        try:
+            if len(self._done()) < self.blocks or not self._own().claim("finish"):
+                return False
+        except FileNotFoundError:
+            return False
+        rows = self.working / _ROWS
+        manifest = self._write_rows(rows)
+        publish(rows, manifest)
+        self.remove()
+        return True
+
+    def remove(self) -> None:
+        """Remove the working folder, all at once for whoever looks."""
+        away = self.working.with_name(f"{self.working.name}.{secrets.token_hex(4)}.partial")
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self.working, away)
+        shutil.rmtree(away, ignore_errors=True)
+        # Those of processes that were killed while they began; what is younger may be another's that begins just now.
+        for left in self.working.parent.glob(f"{self.working.name}.*.partial"):
+            with contextlib.suppress(OSError):
+                if left.stat().st_mtime < time.time() - _OLD_SECONDS:
+                    shutil.rmtree(left, ignore_errors=True)
+
+    def _write_rows(self, path: Path) -> dict[str, Any]:
+        counts = {"sanitized": 0, "copied": 0, "skipped": 0}
+        failed: list[dict[str, Any]] = []
+        with open(path, "w", encoding="utf-8", newline="") as file:
+            file.write(HEADER)
+            for block in range(self.blocks):
+                text = self._record(block).read_text(encoding="utf-8")
+                file.write(text)
+                for record in parse_records(io.StringIO(HEADER + text, newline=""), str(path)):
+                    counts[record.status] += 1
+                    if record.status != "sanitized":
+                        failed.append({"row": record.row, "file": record.file, "status": record.status, "reason": record.note})
+            file.flush()
+            os.fsync(file.fileno())
+        return {
+            "settings": self.plan["settings"],
+            "count": self.count,
+            **counts,
+            "not_sanitized": failed,
+            "rows": checksum_file(path),
+        }
+
+    def _own(self) -> Leases:
+        if self._leases is None:
+            self._leases = Leases(self.working / _CLAIMS)
+        return self._leases
+
+    def _record(self, block: int) -> Path:
+        return self.working / _BLOCKS / f"{block:06d}.csv"
+
+    def _done(self) -> set[int]:
+        try:
+            return set(self._listed())
+        except FileNotFoundError:
+            return set(range(self.blocks))
+
+    def _listed(self) -> Iterator[int]:
+        with os.scandir(self.working / _BLOCKS) as entries:
+            for entry in entries:
+                stem, _, suffix = entry.name.partition(".")
+                if suffix == "csv" and stem.isdigit():
+                    yield int(stem)
 
 
-def sanitize(
-    images: Tensor,
-    rows: Tensor,
-    defense: Defense,
-    folder: Path,
-    ranks: Ranks,
-    *,
-    batch_size: int,
-    by_content: bool = False,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Tensor:
-    """Sanitize images into a store with all ranks of the launch, continuing where an earlier run was stopped.
-
-    Batches are fixed by position, whole and always of ``batch_size`` rows (the last is padded), so that each row's bytes
-    are the same for any number of ranks and after any number of kills.
-
-    Args:
-        images: ``(N, C, H, W)`` uint8.
-        rows: ``(N,)`` int64: the row number that keys each image's noise.
-        batch_size: Rows per model evaluation.
-        by_content: Whether the folder's name is continued by a digest of all that the bytes depend on, so that whoever needs
-            the same bytes finds them.
-        progress: Called on rank 0 with the rows that all ranks have done, and N.
-
-    Returns:
-        ``(N, C, H, W)`` uint8, in the order of ``images``.
+def compare_settings(found: dict[str, Any], wanted: dict[str, Any], place: str, option: str) -> None:
+    """Refuse what was made with other settings; a wanted None takes what was found.
 
     Raises:
-        InputError: If the store was made with other settings, or there are fewer images than ranks.
+        InputError: Naming the first setting that differs.
     """
-    if len(images) < ranks.world:
-        raise InputError(f"{len(images)} images cannot be shared by {ranks.world} ranks (--trainer.devices)")
-    if batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}: at least 1 is needed (--sanitize_batch_size)")
-    content = {"images": hash_array(images.numpy()), "rows": hash_array(rows.numpy())}
-    settings = content | defense.settings() | {"batch_size": batch_size}
-    if by_content:
-        folder = folder.with_name(f"{folder.name}-{digest(settings)}")
-    store = SanitizedStore(folder, settings, tuple(images.shape))
-    if ranks.rank == 0:
-        store.create()
-    ranks.barrier("store created")
-    if not store.complete():
-        _fill(store, images, rows, defense, ranks, batch_size, progress)
-        ranks.barrier("store filled")
-        if ranks.rank == 0:
-            store.finish()
-        ranks.barrier("store finished")
-    return store.load()
-
-
-def _fill(
-    store: SanitizedStore,
-    images: Tensor,
-    rows: Tensor,
-    defense: Defense,
-    ranks: Ranks,
-    batch_size: int,
-    progress: Callable[[int, int], None],
-) -> None:
-    done = store.done()
-    starts = range(0, len(images), batch_size)
-    pending = [start for start in starts if not done[start : start + batch_size].all()]
-    # Every rank must have read the marks before any rank adds one, or they would share out different lists.
-    ranks.barrier("pending rows read")
-    if defense.denoiser is not None:
-        defense.denoiser.to(ranks.device)
-    for number in ranks.share(len(pending)):
-        start = pending[number]
-        count = min(batch_size, len(images) - start)
-        # The last batch repeats its final row: kernels are chosen by shape, and another kernel rounds differently.
-        padded = torch.arange(start, start + batch_size).clamp_max(len(images) - 1)
-        clean = defense(images[padded].to(ranks.device), rows[padded].to(ranks.device))
-        store.write(start, clean[:count].cpu().numpy())
-        if ranks.rank == 0:
-            progress(int(done.sum()), len(images))
+    for key in sorted(set(found) | set(wanted)):
+        ours, theirs = wanted.get(key), found.get(key)
+        if ours != theirs and not (key in wanted and ours is None):
+            raise InputError(
+                f"{place} was made with {key} = {theirs}, now it is {ours}: choose another, or remove it ({option})"
+            )

@@ -8,7 +8,7 @@ from attacks import PoisonFrogs
 from defenses.switch import Defense
 from ranks import Ranks
 from stages.sanitize import sanitize_all
-from storage.store import sanitize
+from storage.sanitize import sanitize
 from tests.stages.conftest import blank_poisons
 
 DEFENDED = {"defenses": ["no_attack", "none", "noise_only", "jpeg"]}
@@ -49,7 +49,7 @@ def test_a_run_that_finds_anothers_store_where_it_wanted_to_put_its_own_uses_it(
 
     def late(source: Path, target: Path) -> None:
         monkeypatch.undo()
-        sanitize(images, torch.arange(4), defense, target, Ranks(), batch_size=2)
+        sanitize(images, torch.arange(4), defense, target.parent, Ranks(), batch_size=2)
         os.rename(source, target)
 
     monkeypatch.setattr(os, "rename", late)

@@ -1,18 +1,18 @@
-import json
+import copy
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from defenses.switch import Defense
 from errors import InputError
 from ranks import Ranks
-from storage.store import SanitizedStore, sanitize
+from storage.records import read_records
+from storage.sanitize import load, sanitize
 
 
 @pytest.fixture
@@ -28,7 +28,9 @@ def run(images, folder, defense, rows=None, batch_size=8, **kwargs):
 def test_a_store_holds_what_the_defence_makes_of_every_row(tmp_path, images, denoiser):
     defense = Defense("diffusion", sigma=0.2, denoiser=denoiser)
     result = run(images, tmp_path / "store", defense, batch_size=37)
-    assert torch.equal(result, defense(images, torch.arange(37)))
+    # Kernels for another layout in memory round differently, never by more than a step of 8 bits.
+    expected = defense(images, torch.arange(37))
+    assert (result.int() - expected.int()).abs().max() <= 1 and (result != expected).float().mean() < 1e-4
 
 
 def test_a_finished_store_is_read_and_not_made_again(tmp_path, images, denoiser):
@@ -62,13 +64,14 @@ def test_a_store_that_was_stopped_continues_to_the_same_bytes(tmp_path, images, 
         run(images, tmp_path / "store", defense, progress=stop)
     counts = []
     resumed = run(images, tmp_path / "store", defense, progress=lambda done, total: counts.append(done))
-    assert counts[0] > 16 and torch.equal(whole, resumed)
+    assert counts[0] >= 16 and torch.equal(whole, resumed)
+    assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["images.npy", "manifest.json", "rows.csv"]
 
 
 def test_a_killed_process_leaves_a_store_that_another_finishes(tmp_path, denoiser_folder, images, denoiser):
     code = f"""
 import torch
-from storage.store import sanitize
+from storage.sanitize import sanitize
 from defenses.denoiser import load_denoiser
 from defenses.switch import Defense
 from pathlib import Path
@@ -82,12 +85,12 @@ sanitize(images, torch.arange(37), defense, store, Ranks(), batch_size=8, progre
 """
     process = subprocess.Popen([sys.executable, "-c", code], cwd=Path.cwd())
     deadline = time.monotonic() + 300
-    while not (tmp_path / "store" / "done.npy").exists() or np.load(tmp_path / "store" / "done.npy").sum() < 8:
+    while not list((tmp_path / "store" / ".unfinished" / "blocks").glob("*.csv")):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert json.loads((tmp_path / "store" / "manifest.json").read_text())["sha256"] is None
+    assert not (tmp_path / "store" / "manifest.json").exists()
     from defenses.denoiser import load_denoiser
 
     defense = Defense("diffusion", denoiser=load_denoiser(denoiser_folder))
@@ -109,7 +112,7 @@ def test_damage_is_noticed(tmp_path, images, denoiser):
     content = bytearray(path.read_bytes())
     content[-5] ^= 1
     path.write_bytes(content)
-    with pytest.raises(InputError, match="checksum"):
+    with pytest.raises(InputError, match="damaged"):
         run(images, tmp_path / "store", defense)
     path.write_bytes(content[:500])
     with pytest.raises(InputError, match="damaged"):
@@ -119,21 +122,40 @@ def test_damage_is_noticed(tmp_path, images, denoiser):
 def test_a_foreign_folder_is_not_touched(tmp_path, images):
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "holiday.jpg").write_bytes(b"x")
-    with pytest.raises(InputError, match="not a sanitized store"):
+    with pytest.raises(InputError, match="not a sanitized set"):
         run(images, tmp_path / "store", Defense("noise_only"))
     assert [p.name for p in (tmp_path / "store").iterdir()] == ["holiday.jpg"]
 
 
 def test_an_incomplete_store_is_not_read(tmp_path, images):
-    store = SanitizedStore(tmp_path / "store", {}, tuple(images.shape))
-    store.create()
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(images, tmp_path / "store", Defense("noise_only"), progress=stop)
     with pytest.raises(InputError, match="not complete"):
-        store.load()
+        load(tmp_path / "store", tuple(images.shape))
 
 
-def test_fewer_images_than_ranks_are_refused(tmp_path, images):
-    with pytest.raises(InputError, match="2 images cannot be shared by 3 ranks"):
-        sanitize(images[:2], torch.arange(2), Defense("noise_only"), tmp_path / "s", Ranks(0, 3), batch_size=8)
+def test_more_ranks_than_images_share_what_there_is(tmp_path, images):
+    defense = Defense("noise_only")
+    found = sanitize(images[:2], torch.arange(2), defense, tmp_path / "s", Ranks(0, 3), batch_size=8)
+    assert torch.equal(found, defense(images[:2], torch.arange(2)))
+
+
+def test_every_row_is_on_record(tmp_path, images):
+    run(images, tmp_path / "store", Defense("noise_only"))
+    records = list(read_records(tmp_path / "store" / "rows.csv"))
+    assert [record.row for record in records] == list(range(37))
+    assert len({record.source for record in records} | {record.result for record in records}) == 74
+
+
+def test_a_denoiser_that_gives_no_numbers_is_refused_and_what_was_done_is_kept(tmp_path, images, denoiser):
+    broken = copy.deepcopy(denoiser)
+    next(iter(broken.unet.parameters())).data.fill_(float("nan"))
+    with pytest.raises(InputError, match=r"image number \d+ cannot be sanitized: the denoiser's output was not finite"):
+        run(images, tmp_path / "store", Defense("diffusion", denoiser=broken))
+    assert not list((tmp_path / "store" / ".unfinished" / "blocks").iterdir())
 
 
 def _rank(rank, world, folder, port, denoiser_folder):

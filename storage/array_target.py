@@ -1,0 +1,102 @@
+"""Sanitized rows of one shape in one array file, which all processes fill at once."""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import InputError
+from files import write_json
+from storage.hashing import checksum, checksum_file
+from storage.targets import MANIFEST, ROWS, WORKING, read_manifest
+
+IMAGES = "images.npy"
+
+
+class ArrayTarget:
+    """A folder with ``images.npy`` ``(N, C, H, W)`` uint8, ``rows.csv`` and ``manifest.json``.
+
+    The file is written with `pwrite`, not mapped: maps of one file on two machines may lose each other's pages on NFS, and a
+    full disk kills a process that writes to a map instead of telling it.
+
+    Args:
+        folder: Where it goes.
+        shape: ``(C, H, W)`` of an image.
+        option: What the user should change if the folder cannot be used.
+    """
+
+    def __init__(self, folder: Path, shape: tuple[int, ...], option: str) -> None:
+        self.place, self.shape, self.option = folder, tuple(shape), option
+        self.working = folder / WORKING
+        self._file = -1
+        self._start = 0
+
+    def manifest(self) -> dict[str, Any] | None:
+        """See :class:`~storage.targets.Target`."""
+        return read_manifest(self.place, self.option)
+
+    def prepare(self, partial: Path, count: int) -> None:
+        """Reserve the whole array, so that a disk that is too small is known now."""
+        with open(partial / IMAGES, "wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (count, *self.shape)})
+            file.flush()
+            size = int(np.prod(self.shape)) * count
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), file.tell(), size)
+            else:
+                os.truncate(file.fileno(), file.tell() + size)
+
+    def open(self) -> None:
+        """See :class:`~storage.targets.Target`."""
+        self._file = os.open(self.working / IMAGES, os.O_RDWR)
+        with open(self.working / IMAGES, "rb") as file:
+            np.lib.format.read_magic(file)
+            np.lib.format.read_array_header_1_0(file)
+            self._start = file.tell()
+
+    def close(self) -> None:
+        """Give the file back."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def write(self, row: int, pixels: NDArray[np.uint8]) -> tuple[str, str]:
+        """See :class:`~storage.targets.Target`.
+
+        Raises:
+            InputError: If the image has another shape.
+        """
+        if pixels.shape != self.shape:
+            raise InputError(
+                f"image {row} is {_text(pixels.shape)} and the first {_text(self.shape)}: an array holds images of one size; "
+                f"scale them (--large resize), or write a folder ({self.option})"
+            )
+        content = np.ascontiguousarray(pixels).data.cast("B")
+        offset, left = self._start + row * len(content), content
+        while left:
+            written = os.pwrite(self._file, left, offset)
+            left, offset = left[written:], offset + written
+        return "", checksum(content)
+
+    def copy(self, row: int, raw: bytes | None) -> tuple[str, str]:
+        """An array has no place for what is no image."""
+        raise InputError(f"image {row} cannot be copied into an array: leave it out (--unreadable skip)")
+
+    def sync(self) -> None:
+        """See :class:`~storage.targets.Target`."""
+        os.fsync(self._file)
+
+    def publish(self, rows: Path, manifest: dict[str, Any]) -> None:
+        """See :class:`~storage.targets.Target`."""
+        # Moved already if a process was killed right here.
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(self.working / IMAGES, self.place / IMAGES)
+        os.replace(rows, self.place / ROWS)
+        write_json(self.place / MANIFEST, manifest | {"images": checksum_file(self.place / IMAGES)})
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

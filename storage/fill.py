@@ -1,0 +1,177 @@
+"""One process's share of a sanitized set: reading, denoising and writing at once, block by block, until nothing is left."""
+
+import errno
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from defenses.tiled import Group, Sanitized, TiledDefense
+from errors import InputError
+from stopping import Stopped, StopSignals
+from storage.records import RowRecord
+from storage.sources import Item, Source, stack
+from storage.store import BlockStore
+from storage.targets import Target
+
+Unreadable = Literal["skip", "copy", "stop"]
+
+_THREADS = 8
+_POLL_SECONDS = 0.5
+# So many failures in a row are not the images' fault.
+_OUTAGE = 16
+
+
+class _Computing(NamedTuple):
+    block: int
+    items: list[Item]
+    groups: list[list[Item]]
+    wait: Callable[[], list[Sanitized]]
+
+
+@dataclass(frozen=True, eq=False)
+class Filler:
+    """What is sanitized, by what, and where to.
+
+    Args:
+        store: Which blocks are whose.
+        source: Where images come from.
+        target: Where they go.
+        tiled: What becomes of them.
+        unreadable: What to do with an image that cannot be sanitized: leave it out, copy it, or stop.
+    """
+
+    store: BlockStore
+    source: Source
+    target: Target
+    tiled: TiledDefense
+    unreadable: Unreadable = "stop"
+
+    def run(self, signals: StopSignals, progress: Callable[[int, int], None]) -> None:
+        """Work until all blocks are done, by this process or by others, and the set is complete.
+
+        While a block is denoised the next one is read and the one before is encoded and written.
+
+        Args:
+            signals: Looked at between blocks.
+            progress: Called with the rows that all processes have done, and of all.
+
+        Raises:
+            Stopped: If a signal asked for it; what was begun has been finished.
+            InputError: If an image cannot be used and ``unreadable`` is ``stop``, or a disk is full or does not answer.
+        """
+        try:
+            with ThreadPoolExecutor(_THREADS, "images") as pool, ThreadPoolExecutor(1, "blocks") as writer:
+                self._work(pool, writer, signals, progress)
+        except OSError as error:
+            done = self.store.rows_done()
+            text = f"{error.strerror} ({error.filename or self.target.working})"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                text = "there is no room left on the disk"
+            raise InputError(
+                f"{text}: {done} of {self.store.count} images are done and kept, and the same command continues "
+                f"once it can write again ({self.target.option})"
+            ) from error
+        finally:
+            self.store.release_all()
+
+    def _work(
+        self,
+        pool: ThreadPoolExecutor,
+        writer: ThreadPoolExecutor,
+        signals: StopSignals,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        reading: deque[tuple[int, list[Future[Item]]]] = deque()
+        computing: deque[_Computing] = deque()
+        writing: deque[Future[None]] = deque()
+        count = self.store.count
+
+        def read_ahead() -> None:
+            if signals.asked is None and not reading and (block := self.store.claim()) is not None:
+                reading.append((block, [pool.submit(self.source.read, row) for row in self.store.rows(block)]))
+
+        while True:
+            read_ahead()
+            if reading:
+                block, futures = reading.popleft()
+                items = [future.result() for future in futures]
+                read_ahead()
+                computing.append(self._start(block, items))
+            if len(computing) > 1 or (computing and not reading):
+                begun = computing.popleft()
+                writing.append(writer.submit(self._write, begun, begun.wait(), pool))
+            while writing and (writing[0].done() or len(writing) > 2 or not (reading or computing)):
+                writing.popleft().result()
+            done = self.store.rows_done()
+            progress(done, count)
+            if reading or computing or writing:
+                continue
+            if self.target.manifest() is not None or self.store.finish(self.target.publish):
+                return
+            if signals.asked is not None:
+                raise Stopped(f"stopped by {signals.asked}: {done} of {count} images are done, and the same command continues")
+            time.sleep(_POLL_SECONDS)
+
+    def _start(self, block: int, items: list[Item]) -> _Computing:
+        by_shape: defaultdict[tuple[int, ...], list[Item]] = defaultdict(list)
+        for item in items:
+            if item.pixels is not None:
+                by_shape[item.pixels.shape].append(item)
+        unreadable = [item for item in items if item.pixels is None]
+        if len(unreadable) == len(items) >= _OUTAGE:
+            raise InputError(
+                f"none of the images {items[0].row} to {items[-1].row} can be read, first {items[0].file}: {items[0].note}; "
+                "the same command continues"
+            )
+        for item in unreadable:
+            self._check_allowed(item, item.note)
+        groups = list(by_shape.values())
+        wait = self.tiled.start([Group(stack(group), torch.tensor([i.key for i in group])) for group in groups])
+        return _Computing(block, items, groups, wait)
+
+    def _check_allowed(self, item: Item, reason: str) -> None:
+        if self.unreadable == "stop":
+            name = item.file or f"number {item.row}"
+            raise InputError(f"the image {name} cannot be sanitized: {reason} (--unreadable)")
+
+    def _write(self, begun: _Computing, found: list[Sanitized], pool: ThreadPoolExecutor) -> None:
+        results: dict[int, NDArray[np.uint8]] = {}
+        broken = "the denoiser's output was not finite, twice"
+        for group, sanitized in zip(begun.groups, found, strict=True):
+            images = sanitized.images.numpy()
+            for place, (item, sound) in enumerate(zip(group, sanitized.sound.tolist(), strict=True)):
+                if sound:
+                    results[item.row] = images[place]
+                else:
+                    self._check_allowed(item, broken)
+        if not results and len(begun.items) >= _OUTAGE:
+            raise InputError(f"the denoiser's output is not finite for any of {len(begun.items)} images (--denoiser)")
+
+        def one(item: Item) -> RowRecord:
+            pixels = results.get(item.row)
+            if pixels is not None:
+                output, checksum = self.target.write(item.row, pixels)
+                return RowRecord(item.row, item.file, output, "sanitized", item.note, item.source, checksum)
+            note = item.note if item.pixels is None else broken
+            raw = self.source.raw(item.row) if self.unreadable == "copy" else None
+            if raw is not None:
+                output, checksum = self.target.copy(item.row, raw)
+                return RowRecord(item.row, item.file, output, "copied", note, item.source, checksum)
+            return RowRecord(item.row, item.file, "", "skipped", note, item.source, "")
+
+        try:
+            records = list(pool.map(one, begun.items))
+            self.target.sync()
+        except FileNotFoundError:
+            # Another process did the same block, and the rest, and the set is complete.
+            if self.target.manifest() is None:
+                raise
+            return
+        self.store.record(begun.block, records)

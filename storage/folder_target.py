@@ -1,0 +1,123 @@
+"""Sanitized images as files, in the layout of the folder they came from."""
+
+import io
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from itertools import groupby, pairwise
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from files import write_json
+from storage.hashing import checksum
+from storage.names import Names, write_names
+from storage.targets import MANIFEST, ROWS, WORKING, read_manifest
+
+Format = Literal["png", "webp"]
+OUTPUTS = "outputs"
+
+
+class FolderTarget:
+    """A folder of lossless image files with ``rows.csv`` and ``manifest.json`` at its top.
+
+    Until it is complete it also holds a hidden folder, for which torchvision's ``ImageFolder`` refuses it as a class without
+    images: nobody trains on half a set by mistake.
+
+    Args:
+        folder: Where it goes.
+        form: ``png`` or ``webp``, lossless.
+        option: What the user should change if the folder cannot be used.
+    """
+
+    def __init__(self, folder: Path, form: Format, option: str) -> None:
+        self.place, self.form, self.option = folder, form, option
+        self.working = folder / WORKING
+        self._outputs: Names | None = None
+        self._made: set[Path] = set()
+
+    def manifest(self) -> dict[str, Any] | None:
+        """See :class:`~storage.targets.Target`."""
+        return read_manifest(self.place, self.option)
+
+    def prepare(self, partial: Path, count: int) -> None:
+        """Name the outputs after the inputs, whose names are there."""
+        del count
+        files = Names(partial, "files")
+        write_names(partial, OUTPUTS, output_names((files[row] for row in range(len(files))), self.form))
+
+    def open(self) -> None:
+        """See :class:`~storage.targets.Target`."""
+        self._outputs = Names(self.working, OUTPUTS)
+        self._files = Names(self.working, "files")
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def write(self, row: int, pixels: NDArray[np.uint8]) -> tuple[str, str]:
+        """See :class:`~storage.targets.Target`."""
+        assert self._outputs is not None
+        return self._put(self._outputs[row], encode(pixels, self.form))
+
+    def copy(self, row: int, raw: bytes | None) -> tuple[str, str]:
+        """The file as it was, under its own name; nothing if it cannot even be read."""
+        return ("", "") if raw is None else self._put(self._files[row], raw)
+
+    def _put(self, name: str, content: bytes) -> tuple[str, str]:
+        path = self.place / name
+        if path.parent not in self._made:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._made.add(path.parent)
+        partial = path.with_name(f".{secrets.token_hex(6)}.partial")
+        try:
+            with open(partial, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        return name, checksum(content)
+
+    def sync(self) -> None:
+        """Every file is on disk once it is written."""
+
+    def publish(self, rows: Path, manifest: dict[str, Any]) -> None:
+        """See :class:`~storage.targets.Target`."""
+        for folder, _, files in os.walk(self.place):
+            for name in files:
+                # What processes left that were killed while they wrote.
+                if name.startswith(".") and name.endswith(".partial"):
+                    Path(folder, name).unlink(missing_ok=True)
+        os.replace(rows, self.place / ROWS)
+        write_json(self.place / MANIFEST, manifest)
+
+
+def encode(pixels: NDArray[np.uint8], form: Format) -> bytes:
+    """A lossless image file of ``(C, H, W)``."""
+    array = np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    picture = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+    with io.BytesIO() as buffer:
+        if form == "png":
+            # Twice as fast as the default, for a twentieth more bytes.
+            picture.save(buffer, "PNG", compress_level=1)
+        else:
+            picture.save(buffer, "WEBP", lossless=True, method=0)
+        return buffer.getvalue()
+
+
+def output_names(files: Iterable[str], form: Format) -> Iterator[str]:
+    """Names with the format's suffix instead of their own.
+
+    Where that would give two images one name, or another order of names, it is put behind their own suffix, for all images
+    of that top folder.
+    """
+    for _, group in groupby(files, key=lambda file: file.partition("/")[0] if "/" in file else ""):
+        names = list(group)
+        replaced = [str(PurePosixPath(name).with_suffix(f".{form}")) for name in names]
+        sorted_apart = all(one < two for one, two in pairwise(replaced))
+        yield from replaced if sorted_apart else (f"{name}.{form}" for name in names)

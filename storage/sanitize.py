@@ -1,0 +1,139 @@
+"""Sanitizing into a set that any number of processes fill, whatever dies on the way."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from defenses.switch import Defense
+from defenses.tiled import TiledDefense
+from errors import InputError
+from files import digest
+from ranks import Ranks
+from stopping import StopSignals
+from storage.array_target import IMAGES, ArrayTarget
+from storage.fill import Filler
+from storage.hashing import checksum_file
+from storage.sources import ArraySource
+from storage.store import BlockStore, compare_settings
+from storage.targets import Target
+
+# Raised when the same settings give other bytes, so that no older set is taken for one of these.
+VERSION = 2
+
+
+def block_size(count: int, batch_size: int) -> int:
+    """Rows that a process takes at a time: up to four batches, while every one of 32 processes still gets some."""
+    return batch_size * min(4, max(1, count // (32 * batch_size)))
+
+
+def join_or_begin(
+    target: Target, settings: dict[str, Any], prepare: Callable[[Path], dict[str, Any]], ranks: Ranks
+) -> tuple[BlockStore, bool]:
+    """The store of a set with these settings, begun by the first rank if nobody has, and whether the set is complete.
+
+    Args:
+        target: Where the set goes.
+        settings: What its bytes depend on; None for a value that an earlier run may have chosen.
+        prepare: Fills the working folder and returns the plan (:meth:`BlockStore.create`).
+        ranks: Of this launch.
+
+    Raises:
+        InputError: If something else is there, or a set made with other settings.
+    """
+    store = BlockStore(target.working, target.option)
+    if ranks.rank == 0 and target.manifest() is None and not store.exists():
+        target.working.parent.mkdir(parents=True, exist_ok=True)
+        store.create(prepare)
+    ranks.barrier("set begun")
+    manifest = target.manifest()
+    found = store.plan["settings"] if manifest is None else manifest["settings"]
+    compare_settings(found, settings, f"{target.place}", target.option)
+    if manifest is not None and ranks.rank == 0:
+        # Left by a process that was killed at the very end.
+        store.remove()
+    return store, manifest is not None
+
+
+def sanitize(
+    images: Tensor,
+    rows: Tensor,
+    defense: Defense,
+    folder: Path,
+    ranks: Ranks,
+    *,
+    batch_size: int,
+    by_content: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Tensor:
+    """Sanitize an array into a folder with all ranks of the launch, continuing where an earlier run was stopped.
+
+    Blocks are fixed by position, whole batches, so that each row's bytes are the same for any number of ranks and after any
+    number of kills.
+
+    Args:
+        images: ``(N, C, H, W)`` uint8.
+        rows: ``(N,)`` int64: the row number that keys each image's noise.
+        batch_size: Rows per model evaluation.
+        by_content: Whether the folder's name is continued by a digest of all that the bytes depend on, so that whoever needs
+            the same bytes finds them.
+        progress: Called on rank 0 with the rows that all ranks have done, and N.
+
+    Returns:
+        ``(N, C, H, W)`` uint8, in the order of ``images``.
+
+    Raises:
+        InputError: If the folder holds something else, a batch size is out of range, or an image cannot be sanitized.
+        Stopped: If a signal asked for it.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}: at least 1 is needed (--sanitize_batch_size)")
+    source = ArraySource(images, rows)
+    settings = source.settings() | defense.settings() | {"batch_size": batch_size, "version": VERSION}
+    if by_content:
+        folder = folder.with_name(f"{folder.name}-{digest(settings)}")
+    target = ArrayTarget(folder, tuple(images.shape[1:]), "--store")
+
+    def prepare(partial: Path) -> dict[str, Any]:
+        target.prepare(partial, len(images))
+        return {"settings": settings, "count": len(images), "block": block_size(len(images), batch_size)}
+
+    store, complete = join_or_begin(target, settings, prepare, ranks)
+    if not complete:
+        tiled = TiledDefense(defense, batch_size=batch_size, device=ranks.device)
+        fill(store, Filler(store, source, target, tiled), ranks, progress)
+    return load(folder, tuple(images.shape))
+
+
+def fill(store: BlockStore, filler: Filler, ranks: Ranks, progress: Callable[[int, int], None]) -> None:
+    """Fill a set with all ranks of this launch; see :meth:`Filler.run`."""
+    target = filler.target
+    target.open()
+    try:
+        with StopSignals(ranks.children) as signals:
+            filler.run(signals, progress if ranks.rank == 0 else lambda done, total: None)
+    finally:
+        target.close()
+
+
+def load(folder: Path, shape: tuple[int, ...]) -> Tensor:
+    """``(N, C, H, W)`` uint8 of a complete set, memory-mapped and copied only where written to.
+
+    Raises:
+        InputError: If its bytes are not those that were written.
+    """
+    target = ArrayTarget(folder, shape[1:], "--store")
+    manifest = target.manifest()
+    if manifest is None:
+        raise InputError(f"{folder} is not complete: run the command that makes it again (--store)")
+    try:
+        images = np.load(folder / IMAGES, mmap_mode="c", allow_pickle=False)
+        sound = images.shape == shape and manifest["images"] == checksum_file(folder / IMAGES)
+    except (OSError, ValueError, KeyError):
+        sound = False
+    if not sound:
+        raise InputError(f"the sanitized set {folder} is damaged: remove it, and it is made again (--store)")
+    return torch.from_numpy(images)
