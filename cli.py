@@ -1,9 +1,11 @@
 """The one entry point: Lightning's `fit`, `validate`, `test`, `predict`, and the stages of this project."""
 
+import os
 import sys
 import warnings
 
 from errors import InputError
+from stopping import STOPPED_STATUS, Stopped
 
 
 def main(args: list[str] | None = None) -> int:
@@ -12,10 +14,16 @@ def main(args: list[str] | None = None) -> int:
     # Advice for developers of Lightning and torch, not for whoever cleans a folder of images.
     for text in (".*LeafSpec.*", ".*num_workers.*", ".*treespec.*", ".*tensorboardX.*", ".*logging interval.*"):
         warnings.filterwarnings("ignore", text)
+    if "SLURM_JOB_ID" not in os.environ:
+        # That srun exists is no news to whoever is on a login node.
+        warnings.filterwarnings("ignore", ".*`srun` command is available.*")
     from stages.command import dispatch
 
     try:
         dispatch(arguments)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return STOPPED_STATUS
     except KeyboardInterrupt:
         print("stopped; the same command continues where it was", file=sys.stderr)
         return 130

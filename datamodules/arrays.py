@@ -50,7 +50,7 @@ class ArraysDataModule(ArrayDataModule):
         given: dict[SplitName, str | None] = {"train": train, "test": test, "public": public}
         self.paths = {name: None if path is None else folder / path for name, path in given.items()}
         self.name = dataset or Path(train).resolve().parent.name
-        images, labels = _read(folder / train)
+        images, labels = read_arrays(folder / train)
         if train_limit is not None:
             if not 1 <= train_limit <= len(images):
                 raise InputError(
@@ -73,7 +73,7 @@ class ArraysDataModule(ArrayDataModule):
         path = self.paths[name]
         if path is None:
             raise InputError(f"this data set has no {name} part: name its file (--data.{name})")
-        split = make_split(*_read(path), self.num_classes, str(path))
+        split = make_split(*read_arrays(path), self.num_classes, str(path))
         if tuple(split.images.shape[1:]) != self.image_shape:
             raise InputError(
                 f"{path}: images of shape {tuple(split.images.shape[1:])}, the training set's are {self.image_shape}"
@@ -81,7 +81,8 @@ class ArraysDataModule(ArrayDataModule):
         return split
 
 
-def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """``images`` and ``labels`` of an ``.npz``, not validated yet; raises `InputError` if it is none."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             missing = {"images", "labels"} - set(archive.files)

@@ -184,17 +184,40 @@ def _train_denoiser(arguments: list[str]) -> None:
 
 
 def _sanitize(arguments: list[str]) -> None:
-    import datamodules
+    import datamodules  # noqa: F401
     from stages.launch import Launch
     from stages.sanitize_alone import sanitize_alone
+    from stages.sanitize_task import SanitizeTask
 
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own.add_argument("--verify")
+    asked, _ = own.parse_known_args(arguments)
+    if asked.verify is not None:
+        _verify(arguments)
+        return
     parser = ArgumentParser(prog="cli.py sanitize", description=_STAGES["sanitize"][1])
     parser.add_argument("--config", action="config", help="YAML file; may be repeated, later ones win")
-    parser.add_class_arguments(datamodules.DiffusionSanitizeDataModule, "data")
+    parser.add_class_arguments(SanitizeTask, None)
     parser.add_class_arguments(Launch, "trainer")
-    parser.add_argument("--out", type=str, required=True, help=".npz file to write: images and labels")
     _, built = _parse(parser, arguments)
-    sanitize_alone(built.data, built.trainer, Path(built.out))
+    options = dict(vars(built))
+    launch = options.pop("trainer")
+    options.pop("config", None)
+    sanitize_alone(SanitizeTask(**options), launch)
+
+
+def _verify(arguments: list[str]) -> None:
+    from storage.progress import StoreProgress
+    from storage.verify import verify
+
+    parser = ArgumentParser(prog="cli.py sanitize", description="prove that a sanitized set is complete and unchanged")
+    parser.add_argument("--verify", type=str, required=True, help="folder or .npz that sanitize wrote")
+    parser.add_argument("--data.root", type=str, default=None, help="folder the images came from, to be compared too")
+    given = parser.parse_args(arguments)
+    with StoreProgress("verify") as bar:
+        manifest = verify(Path(given.verify), bar, None if given.data.root is None else Path(given.data.root))
+    text = f"{given.verify} is complete and unchanged: {manifest['sanitized']} images sanitized"
+    print(text + (f", {manifest['copied']} copied, {manifest['skipped']} skipped" if manifest["not_sanitized"] else ""))
 
 
 def _export(arguments: list[str]) -> None:
@@ -246,7 +269,10 @@ _STAGES: dict[str, tuple[Callable[[list[str]], None], str]] = {
     "benchmark": (_benchmark, "several attacks on the same data, victims and setups, and one table for all"),
     "certify": (_certify, "train many voters and say how much poisoning their vote provably withstands"),
     "craft": (_experiment("craft", "craft"), "craft the poisons of an experiment and stop"),
-    "sanitize": (_sanitize, "noise and denoise the training set of any data set into a store and an .npz"),
+    "sanitize": (
+        _sanitize,
+        "noise and denoise a folder of images, an .npz or any data set, resumable, with any number of processes",
+    ),
     "train-denoiser": (_train_denoiser, "train a small diffusion model on public images"),
     "export-poisons": (_export, "write an experiment's poisons as the public benchmark's pickles, or as .npz"),
     "report": (_report, "make the pictures and report.html of a finished experiment or certificate again"),

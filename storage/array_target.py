@@ -24,12 +24,12 @@ class ArrayTarget:
 
     Args:
         folder: Where it goes.
-        shape: ``(C, H, W)`` of an image.
+        shape: ``(C, H, W)`` of an image; None on processes that :meth:`open` what another prepared.
         option: What the user should change if the folder cannot be used.
     """
 
-    def __init__(self, folder: Path, shape: tuple[int, ...], option: str) -> None:
-        self.place, self.shape, self.option = folder, tuple(shape), option
+    def __init__(self, folder: Path, shape: tuple[int, ...] | None, option: str) -> None:
+        self.place, self.shape, self.option = folder, shape, option
         self.working = folder / WORKING
         self._file = -1
         self._start = 0
@@ -40,6 +40,7 @@ class ArrayTarget:
 
     def prepare(self, partial: Path, count: int) -> None:
         """Reserve the whole array, so that a disk that is too small is known now."""
+        assert self.shape is not None
         with open(partial / IMAGES, "wb") as file:
             np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (count, *self.shape)})
             file.flush()
@@ -54,7 +55,7 @@ class ArrayTarget:
         self._file = os.open(self.working / IMAGES, os.O_RDWR)
         with open(self.working / IMAGES, "rb") as file:
             np.lib.format.read_magic(file)
-            np.lib.format.read_array_header_1_0(file)
+            self.shape = np.lib.format.read_array_header_1_0(file)[0][1:]
             self._start = file.tell()
 
     def close(self) -> None:
@@ -69,7 +70,7 @@ class ArrayTarget:
         Raises:
             InputError: If the image has another shape.
         """
-        if pixels.shape != self.shape:
+        if self.shape is None or pixels.shape != self.shape:
             raise InputError(
                 f"image {row} is {_text(pixels.shape)} and the first {_text(self.shape)}: an array holds images of one size; "
                 f"scale them (--large resize), or write a folder ({self.option})"
@@ -98,5 +99,5 @@ class ArrayTarget:
         write_json(self.place / MANIFEST, manifest | {"images": checksum_file(self.place / IMAGES)})
 
 
-def _text(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
+def _text(shape: tuple[int, ...] | None) -> str:
+    return "unknown" if shape is None else " x ".join(map(str, shape))

@@ -217,6 +217,12 @@ def to_array(picture: Image.Image) -> NDArray[np.uint8]:
     return np.asarray(picture, np.uint8).reshape(picture.height, picture.width, -1).transpose(2, 0, 1)
 
 
+def to_picture(pixels: NDArray[np.uint8]) -> Image.Image:
+    """Mode ``RGB`` or ``L`` of ``(C, H, W)`` uint8."""
+    array = np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+
+
 def _plain(image: Image.Image, mode: str) -> Image.Image:
     # 16-bit grey: Pillow's own conversion clips at 255 instead of scaling.
     if image.mode.startswith("I"):

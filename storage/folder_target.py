@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from files import write_json
+from storage.decode import to_picture
 from storage.hashing import checksum
 from storage.names import Names, write_names
 from storage.targets import MANIFEST, ROWS, WORKING, read_manifest
@@ -99,8 +99,7 @@ class FolderTarget:
 
 def encode(pixels: NDArray[np.uint8], form: Format) -> bytes:
     """A lossless image file of ``(C, H, W)``."""
-    array = np.ascontiguousarray(pixels.transpose(1, 2, 0))
-    picture = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+    picture = to_picture(pixels)
     with io.BytesIO() as buffer:
         if form == "png":
             # Twice as fast as the default, for a twentieth more bytes.

@@ -27,12 +27,12 @@ class NpzTarget(ArrayTarget):
 
     Args:
         path: The file.
-        shape: ``(C, H, W)`` of an image.
-        labels: ``(N,)`` int64.
+        shape: See :class:`ArrayTarget`.
+        labels: ``(N,)`` int64; likewise.
         option: What the user should change if the file cannot be written.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, ...], labels: NDArray[np.int64] | None, option: str) -> None:
+    def __init__(self, path: Path, shape: tuple[int, ...] | None, labels: NDArray[np.int64] | None, option: str) -> None:
         super().__init__(path.parent, shape, option)
         self.place, self.labels = path, labels
         self.working = path.with_name(f".{path.name}.unfinished")

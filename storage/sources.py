@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from errors import InputError
-from storage.decode import UnreadableImageError, fit_square, open_image, to_array
+from storage.decode import UnreadableImageError, fit_square, open_image, to_array, to_picture
 from storage.hashing import checksum, hash_array
 from storage.listing import iterate_images
 from storage.names import Names, write_names
@@ -60,10 +60,17 @@ class ArraySource:
     Args:
         images: ``(N, C, H, W)`` uint8, possibly memory-mapped.
         keys: ``(N,)`` int64: the number that keys each image's noise.
+        square: Height and width to crop and scale to; None keeps the images' size.
     """
 
-    def __init__(self, images: Tensor, keys: Tensor) -> None:
-        self.images, self.keys = images.numpy(), keys.numpy()
+    def __init__(self, images: Tensor, keys: Tensor, square: int | None = None) -> None:
+        self.images, self.keys, self.square = images.numpy(), keys.numpy(), square
+        self.channels = int(images.shape[1])
+
+    def shape(self) -> tuple[int, ...]:
+        """``(C, H, W)`` of what :meth:`read` gives."""
+        found = self.images.shape[1:]
+        return found if self.square is None else (found[0], self.square, self.square)
 
     def settings(self) -> dict[str, str]:
         """What identifies the images."""
@@ -71,8 +78,11 @@ class ArraySource:
 
     def read(self, row: int) -> Item:
         """See :class:`Source`."""
-        pixels = self.images[row]
-        return Item(row, int(self.keys[row]), "", pixels, "", checksum(np.ascontiguousarray(pixels).data))
+        pixels = np.ascontiguousarray(self.images[row])
+        digest = checksum(pixels.data)
+        if self.square is not None:
+            pixels = to_array(fit_square(to_picture(pixels), self.square))
+        return Item(row, int(self.keys[row]), "", pixels, "", digest)
 
     def raw(self, row: int) -> None:
         """See :class:`Source`."""
@@ -86,10 +96,12 @@ class FolderSource:
         channels: 3 for RGB, 1 for grey.
         square: Height and width to crop and scale to; None keeps each image's size.
         option: What the user should change if the folder cannot be used.
+        may_lose_colour: Whether a colour file may be read as grey.
     """
 
-    def __init__(self, root: Path, channels: int, square: int | None, option: str) -> None:
+    def __init__(self, root: Path, channels: int, square: int | None, option: str, *, may_lose_colour: bool = False) -> None:
         self.root, self.channels, self.square, self.option = root, channels, square, option
+        self.may_lose_colour = may_lose_colour
         self._names: Names | None = None
 
     def list_names(self) -> Iterator[str]:
@@ -119,6 +131,22 @@ class FolderSource:
         self._names = Names(folder, "files")
         return self._names
 
+    def shape(self) -> tuple[int, ...] | None:
+        """``(C, H, W)`` of what :meth:`read` gives, None where images keep their sizes."""
+        return None if self.square is None else (self.channels, self.square, self.square)
+
+    def first_shape(self, count: int) -> tuple[int, ...]:
+        """``(C, H, W)`` of the first image that can be read.
+
+        Raises:
+            InputError: If none of the first thousand can.
+        """
+        for row in range(min(count, 1000)):
+            pixels = self.read(row).pixels
+            if pixels is not None:
+                return pixels.shape
+        raise InputError(f"none of the first images of {self.root} can be read ({self.option})")
+
     def name(self, row: int) -> str:
         """An image's path below the folder."""
         assert self._names is not None
@@ -128,7 +156,7 @@ class FolderSource:
         """See :class:`Source`.
 
         Raises:
-            InputError: If the disk does not answer.
+            InputError: If the disk does not answer, or the denoiser takes grey images and this is none.
         """
         name = self.name(row)
         try:
@@ -142,6 +170,11 @@ class FolderSource:
             picture, note = open_image(io.BytesIO(content), self.channels)
         except UnreadableImageError as error:
             return Item(row, row, name, None, str(error), digest)
+        if "colour" in note.split() and not self.may_lose_colour:
+            raise InputError(
+                f"{self.root / name} is a colour image and the denoiser takes grey ones: choose another denoiser (--denoiser), "
+                "or let images become grey (--data.channels 1)"
+            )
         if self.square is not None:
             picture = fit_square(picture, self.square)
         return Item(row, row, name, to_array(picture), note, digest)
