@@ -67,7 +67,7 @@ def read_manifest(folder: Path, option: str) -> dict[str, Any] | None:
     except FileNotFoundError:
         pass
     except NotADirectoryError as error:
-        raise InputError(f"{folder} is a file: name a folder ({option})") from error
+        raise InputError(f"{folder}, or what is above it, is a file: name a folder ({option})") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder} is not a sanitized set: choose another, or remove it ({option})") from error
     foreign = folder.exists() and any(not path.name.startswith(WORKING) for path in folder.iterdir())

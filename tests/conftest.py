@@ -40,3 +40,12 @@ def denoiser_folder(tmp_path_factory) -> str:
     tiny_unet().save_pretrained(folder)
     DDPMScheduler().save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def colour_denoiser_folder(tmp_path_factory) -> str:
+    """Takes RGB tiles of 16 x 16."""
+    folder = tmp_path_factory.mktemp("colour_denoiser")
+    tiny_unet(channels=3, size=16).save_pretrained(folder)
+    DDPMScheduler().save_pretrained(folder)
+    return str(folder)
