@@ -48,6 +48,11 @@ class Leases:
                 file.write(f"{socket.gethostname()} {os.getpid()}")
         except FileExistsError:
             return False
+        except OSError:
+            # A full disk has room for a name but not for what it should say, and an empty lease would be waited for. A folder
+            # that has gone has no lease either.
+            path.unlink(missing_ok=True)
+            raise
         with self._lock:
             self._held.add(path)
             self._seen.pop(path, None)

@@ -10,9 +10,11 @@ from ranks import Ranks
 from stages.launch import Launch
 from stages.sanitize_estimate import duration, estimate
 from stages.sanitize_task import SanitizePlan, SanitizeTask, plan_task
+from stopping import StopSignals
 from storage.fill import Filler
 from storage.progress import StoreProgress, announce
 from storage.sanitize import VERSION, block_size, fill, join_or_begin
+from storage.store import BlockStore
 
 _CPU_BATCH = 64
 # Pixels that a process holds of one block, several times over.
@@ -33,29 +35,33 @@ def sanitize_alone(task: SanitizeTask, launch: Launch) -> Path:
     started = time.perf_counter()
     plan = plan_task(task)
     ranks = launch.start()
-    wanted = _settings(plan, ranks)
-    store, complete = join_or_begin(plan.target, wanted, lambda partial: _begin(plan, partial, ranks), ranks)
-    if not complete:
-        settings = store.plan["settings"]
-        plan.open_input(store.working)
-        tiled = TiledDefense(
-            plan.defense,
-            batch_size=settings["batch_size"],
-            overlap=settings["overlap"],
-            device=ranks.device,
-            precision=settings["precision"],
-            compiled=task.compile,
-        )
-        before = store.rows_done()
-        if ranks.rank == 0:
-            announce(estimate(plan.source, plan.target, tiled, store.count, before, ranks.world), ranks)
-        filler = Filler(store, plan.source, plan.target, tiled, task.unreadable)
-        with StoreProgress(f"sanitize ({task.defense})", enabled=ranks.rank == 0) as bar:
-            fill(store, filler, ranks, bar)
+    with StopSignals(ranks.children) as signals:
+        wanted = _settings(plan, ranks)
+        store, complete = join_or_begin(plan.target, wanted, lambda partial: _begin(plan, partial, ranks), ranks)
+        if not complete:
+            _fill(plan, store, ranks, signals)
     ranks.barrier("sanitized")
     if ranks.rank == 0:
         announce(_summary(plan, None if complete else time.perf_counter() - started), ranks)
     return plan.target.place
+
+
+def _fill(plan: SanitizePlan, store: BlockStore, ranks: Ranks, signals: StopSignals) -> None:
+    settings, task = store.plan["settings"], plan.task
+    plan.open_input(store.working)
+    tiled = TiledDefense(
+        plan.defense,
+        batch_size=settings["batch_size"],
+        overlap=settings["overlap"],
+        device=ranks.device,
+        precision=settings["precision"],
+        compiled=task.compile,
+    )
+    if ranks.rank == 0:
+        announce(estimate(plan.source, plan.target, tiled, store.count, store.rows_done(), ranks.world), ranks)
+    filler = Filler(store, plan.source, plan.target, tiled, task.unreadable)
+    with StoreProgress(f"sanitize ({task.defense})", enabled=ranks.rank == 0) as bar:
+        fill(filler, ranks, signals, bar)
 
 
 def _settings(plan: SanitizePlan, ranks: Ranks) -> dict[str, Any]:

@@ -101,22 +101,21 @@ def sanitize(
         target.prepare(partial, len(images))
         return {"settings": settings, "count": len(images), "block": block_size(len(images), batch_size)}
 
-    store, complete = join_or_begin(target, settings, prepare, ranks)
-    if not complete:
-        tiled = TiledDefense(defense, batch_size=batch_size, device=ranks.device)
-        fill(store, Filler(store, source, target, tiled), ranks, progress)
+    with StopSignals(ranks.children) as signals:
+        store, complete = join_or_begin(target, settings, prepare, ranks)
+        if not complete:
+            tiled = TiledDefense(defense, batch_size=batch_size, device=ranks.device)
+            fill(Filler(store, source, target, tiled), ranks, signals, progress)
     return load(folder, tuple(images.shape))
 
 
-def fill(store: BlockStore, filler: Filler, ranks: Ranks, progress: Callable[[int, int], None]) -> None:
+def fill(filler: Filler, ranks: Ranks, signals: StopSignals, progress: Callable[[int, int], None]) -> None:
     """Fill a set with all ranks of this launch; see :meth:`Filler.run`."""
-    target = filler.target
-    target.open()
+    filler.target.open()
     try:
-        with StopSignals(ranks.children) as signals:
-            filler.run(signals, progress if ranks.rank == 0 else lambda done, total: None)
+        filler.run(signals, progress if ranks.rank == 0 else lambda done, total: None)
     finally:
-        target.close()
+        filler.target.close()
 
 
 def load(folder: Path, shape: tuple[int, ...]) -> Tensor:

@@ -17,7 +17,7 @@ from stages.sanitize_task import SanitizeInput, SanitizeTask
 from storage.records import read_records
 from storage.targets import read_manifest
 from storage.verify import verify
-from tests.stages.picture_folders import photo, write_every_kind, write_photos
+from tests.picture_folders import photo, write_every_kind, write_photos
 
 
 def check(place: Path, **options):
@@ -189,11 +189,11 @@ def test_verify_finds_what_was_changed_removed_or_added(sanitize, tmp_path) -> N
     with pytest.raises(InputError, match=r"class1/0001.png was changed, class1/extra.png is one too many"):
         check(out)
     (root / "class0" / "0000.png").write_bytes(b"other")
-    with pytest.raises(InputError, match="the input class0/0000.png was changed since"):
+    with pytest.raises(InputError, match=r"the input class0/0000.png was changed since"):
         check(out, source=root)
     text = (out / "rows.csv").read_text()
     (out / "rows.csv").write_text(text.replace("0002", "0007"))
-    with pytest.raises(InputError, match="rows.csv, is not the one that was written"):
+    with pytest.raises(InputError, match=r"rows.csv, is not the one that was written"):
         check(out)
     with pytest.raises(InputError, match="there is no sanitized set"):
         check(tmp_path / "nowhere")
