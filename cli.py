@@ -12,7 +12,16 @@ def main(args: list[str] | None = None) -> int:
     """Run one command; returns the exit status, 2 for input that the user can mend."""
     arguments = sys.argv[1:] if args is None else list(args)
     # Advice for developers of Lightning and torch, not for whoever cleans a folder of images.
-    for text in (".*LeafSpec.*", ".*num_workers.*", ".*treespec.*", ".*tensorboardX.*", ".*logging interval.*"):
+    # What is logged here is the same on all ranks, or a metric that knows of them.
+    ignored = (
+        ".*LeafSpec.*",
+        ".*num_workers.*",
+        ".*treespec.*",
+        ".*tensorboardX.*",
+        ".*logging interval.*",
+        ".*sync_dist=True.*",
+    )
+    for text in ignored:
         warnings.filterwarnings("ignore", text)
     if "SLURM_JOB_ID" not in os.environ:
         # That srun exists is no news to whoever is on a login node.

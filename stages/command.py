@@ -74,12 +74,16 @@ def _lightning(arguments: list[str]) -> None:
     import lightning_modules  # noqa: F401
     from callbacks import TargetMisclassification
     from callbacks.wandb_logging import SaveFullConfig
+    from stages.requeue import refuse_foreign_checkpoint
 
     class CLI(LightningCLI):
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
             # What the images decide is not asked twice; a model that has no such argument is left alone.
             for argument, of_data in _FROM_DATA.items():
                 parser.link_arguments("data", f"model.init_args.{argument}", compute_fn=of_data, apply_on="instantiate")
+
+        def before_fit(self) -> None:
+            refuse_foreign_checkpoint(self.trainer, f"fit {type(self.model).__name__}")
 
     CLI(
         L.LightningModule,

@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from ranks import Ranks
+from stages.requeue import NO_CHECKPOINTS
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ def local_trainer(ranks: Ranks, *, epochs: int, callbacks: Sequence[Callback] = 
         strategy=SingleDeviceStrategy(device=ranks.device),
         # Without this a Trainer under srun insists on using every task.
         plugins=[LightningEnvironment()],
+        # Under SLURM a Trainer looks there for the checkpoint of a job that was requeued, and loads it.
+        default_root_dir=NO_CHECKPOINTS,
         max_epochs=epochs,
         callbacks=list(callbacks),
         logger=logger if logger is not None and ranks.rank == 0 else False,

@@ -12,6 +12,7 @@ from datamodules.row_digests import write_training_rows
 from errors import InputError
 from files import make_folder
 from lightning_modules.denoiser import DenoiserModule
+from stages.requeue import refuse_foreign_checkpoint
 from stages.rows import public_split, used_rows
 
 
@@ -63,6 +64,7 @@ def train_denoiser(model: DenoiserModule, data: PublicDataModule, trainer: L.Tra
     make_folder(target.parent, "--out")
     model.denoiser().check_images(data.image_shape)
     data.split("train")
+    refuse_foreign_checkpoint(trainer, f"denoiser {target.absolute()}")
     trainer.fit(model, data)
     if trainer.is_global_zero:
         partial = target.with_name(f".{target.name}.partial")
