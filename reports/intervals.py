@@ -24,10 +24,8 @@ def clopper_pearson(successes: int, trials: int) -> tuple[float, float]:
 
 def student_t(rates: Sequence[float]) -> tuple[float, float]:
     """Interval of the mean of at least two setups' rates, at 95 %, clipped to [0, 1]."""
-    values = np.asarray(rates, float)
-    margin = float(t.ppf(0.975, len(values) - 1)) * float(values.std(ddof=1)) / sqrt(len(values))
-    mean = float(values.mean())
-    return max(0.0, mean - margin), min(1.0, mean + margin)
+    low, high = mean_interval(rates)
+    return max(0.0, low), min(1.0, high)
 
 
 def rate_interval(successes: Sequence[int], trials: Sequence[int]) -> Interval:
@@ -69,3 +67,35 @@ def benchmark_error(hits: int, setups: int) -> float:
     rate = hits / setups
     variance = 0.25 if hits <= 5 or hits >= setups - 5 else rate * (1 - rate)
     return sqrt(variance / setups)
+
+
+def paired_change(outcomes: Sequence[tuple[bool, bool]]) -> dict[str, float]:
+    """Share that is right before and after, of the same images, and the change with its 95 % interval.
+
+    The interval is Wald's with a half added to each of the four counts (Agresti and Min, Statistics in Medicine 24, 2005).
+
+    Args:
+        outcomes: Of each image, whether it is right before, and after.
+    """
+    n = len(outcomes)
+    before, after = sum(one for one, _ in outcomes), sum(two for _, two in outcomes)
+    lost = sum(one and not two for one, two in outcomes) + 0.5
+    gained = sum(two and not one for one, two in outcomes) + 0.5
+    total = n + 2
+    change = (gained - lost) / total
+    margin = 1.959964 * sqrt(max(0.0, (gained + lost) / total - change**2) / total)
+    return {
+        "n": n,
+        "before": before / n,
+        "after": after / n,
+        "change": (after - before) / n,
+        "low": max(-1.0, change - margin),
+        "high": min(1.0, change + margin),
+    }
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Student t interval of a mean, at 95 %, of at least two values; not clipped."""
+    found = np.asarray(values, float)
+    margin = float(t.ppf(0.975, len(found) - 1)) * float(found.std(ddof=1)) / sqrt(len(found))
+    return float(found.mean()) - margin, float(found.mean()) + margin

@@ -47,7 +47,8 @@ SlurmctldHost=$host(127.0.0.1)
 SlurmctldPort=${LOCAL_SLURM_PORT:-17000}
 SlurmUser=root
 SlurmdUser=root
-AuthInfo=socket=$base/socket/munge
+# A requeued job waits until its credential has expired, two minutes unless told otherwise.
+AuthInfo=socket=$base/socket/munge,cred_expire=5
 StateSaveLocation=$base/state
 SlurmdSpoolDir=$base/%n
 SlurmctldPidFile=$base/slurmctld.pid

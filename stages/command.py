@@ -224,6 +224,28 @@ def _verify(arguments: list[str]) -> None:
     print(text + (f", {manifest['copied']} copied, {manifest['skipped']} skipped" if manifest["not_sanitized"] else ""))
 
 
+def _quality(arguments: list[str]) -> None:
+    from stages.quality import QualityTask, run_quality
+
+    run_quality(_task("quality", QualityTask, arguments))
+
+
+def _recommend(arguments: list[str]) -> None:
+    from stages.recommend_sigma import RecommendTask, run_recommend
+
+    run_recommend(_task("recommend-sigma", RecommendTask, arguments))
+
+
+def _task(command: str, kind: type, arguments: list[str]) -> Any:
+    """A command whose options are the arguments of one class."""
+    parser = ArgumentParser(prog=f"cli.py {command}", description=_STAGES[command][1])
+    parser.add_argument("--config", action="config", help="YAML file; may be repeated, later ones win")
+    parser.add_class_arguments(kind, None)
+    options = dict(vars(_parse(parser, arguments)[1]))
+    options.pop("config", None)
+    return kind(**options)
+
+
 def _export(arguments: list[str]) -> None:
     from stages.exchange import export_poisons
 
@@ -277,6 +299,8 @@ _STAGES: dict[str, tuple[Callable[[list[str]], None], str]] = {
         _sanitize,
         "noise and denoise a folder of images, an .npz or any data set, resumable, with any number of processes",
     ),
+    "quality": (_quality, "compare a sanitized set with what it was: PSNR, SSIM, pictures, a classifier's accuracy"),
+    "recommend-sigma": (_recommend, "the largest noise that costs no more accuracy than allowed, from a sample"),
     "train-denoiser": (_train_denoiser, "train a small diffusion model on public images"),
     "export-poisons": (_export, "write an experiment's poisons as the public benchmark's pickles, or as .npz"),
     "report": (_report, "make the pictures and report.html of a finished experiment or certificate again"),

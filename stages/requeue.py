@@ -40,8 +40,8 @@ def refuse_foreign_checkpoint(trainer: L.Trainer, what: str) -> None:
             other = "unknown"
         if other != owner:
             raise InputError(
-                f"{found[-1]} was left by another job or training (job {other}, this is {owner}) and would be continued: remove "
-                "it or choose another folder (--trainer.default_root_dir)"
+                f"{found[-1]} was left by another job or training (job {other}, this is {owner}) and would be "
+                "continued: remove it or choose another folder (--trainer.default_root_dir)"
             )
     elif trainer.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)

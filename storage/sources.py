@@ -158,7 +158,10 @@ class FolderSource:
         Raises:
             InputError: If the disk does not answer, or the denoiser takes grey images and this is none.
         """
-        name = self.name(row)
+        return self.read_file(row, self.name(row))
+
+    def read_file(self, row: int, name: str) -> Item:
+        """Like :meth:`read`, for whoever knows the image's path below the folder."""
         try:
             content = (self.root / name).read_bytes()
         except OSError as error:

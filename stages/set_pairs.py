@@ -1,0 +1,139 @@
+"""The images of a sanitized set beside what they were."""
+
+import io
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from datamodules.arrays import read_arrays
+from datamodules.base import make_split
+from errors import InputError
+from storage.decode import UnreadableImageError, open_image, to_array
+from storage.npz_target import read_npz_manifest
+from storage.records import RowRecord, parse_records, read_records
+from storage.sources import ArraySource, FolderSource
+from storage.targets import ROWS, read_manifest
+
+_CHUNK = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """One image.
+
+    Attributes:
+        record: Its line in ``rows.csv``.
+        group: Name of its class: the top folder of its file, or its label.
+        before: ``(C, H, W)`` uint8.
+        after: The same shape.
+    """
+
+    record: RowRecord
+    group: str
+    before: np.ndarray
+    after: np.ndarray
+
+
+class SetPairs:
+    """Reads the pairs of a complete set in order, a few hundred at a time.
+
+    Args:
+        sanitized: Folder or ``.npz`` that `sanitize` wrote.
+        root: Folder or ``.npz`` that it was made from.
+        limit: How many images at most, spread evenly; None for all.
+
+    Raises:
+        InputError: If either is missing or not complete.
+    """
+
+    def __init__(self, sanitized: Path, root: Path, limit: int | None = None) -> None:
+        if limit is not None and limit < 1:
+            raise InputError(f"limit is {limit}: at least one image is needed (--limit)")
+        self.sanitized, self.root = sanitized, root
+        self.manifest = self._read_manifest()
+        settings = self.manifest["settings"]
+        listed = list(self._read_records())
+        self.records = [record for record in listed if record.status == "sanitized"]
+        self._folders = sorted({_top(record.file) for record in listed})
+        self.places = {record.row: place for place, record in enumerate(self.records)}
+        if limit is not None and limit < len(self.records):
+            chosen = np.linspace(0, len(self.records) - 1, limit).round().astype(int)
+            self.records = [self.records[i] for i in chosen.tolist()]
+        if not self.records:
+            raise InputError(f"{sanitized} holds no sanitized image (--sanitized)")
+        self._arrays = read_arrays(sanitized)[0] if sanitized.suffix == ".npz" else None
+        square = None
+        if settings["large"] == "resize":
+            square = self._after(self.records[0]).shape[1]
+        self.labels: np.ndarray | None = None
+        self.source: ArraySource | FolderSource
+        if root.suffix == ".npz":
+            images, self.labels = read_arrays(root)
+            split = make_split(images, self.labels, int(self.labels.max()) + 1, str(root))
+            self.source = ArraySource(split.images, torch.arange(len(split)), square)
+        else:
+            if not root.is_dir():
+                raise InputError(f"there is no folder {root} (--data.root)")
+            self.source = FolderSource(root, settings["channels"], square, "--data.root", may_lose_colour=True)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def class_numbers(self) -> dict[str, int]:
+        """Number of each class by the name of its group: place of a folder among all, or the label."""
+        if self.labels is None:
+            return {name: number for number, name in enumerate(self._folders)}
+        return {str(label): label for label in np.unique(self.labels).tolist()}
+
+    def __iter__(self) -> Iterator[list[Pair]]:
+        with ThreadPoolExecutor() as pool:
+            for start in range(0, len(self.records), _CHUNK):
+                yield list(pool.map(self._pair, self.records[start : start + _CHUNK]))
+
+    def _pair(self, record: RowRecord) -> Pair:
+        if isinstance(self.source, FolderSource):
+            item = self.source.read_file(record.row, record.file)
+        else:
+            item = self.source.read(record.row)
+        if item.pixels is None:
+            raise InputError(f"cannot read {self.root / record.file}: {item.note} (--data.root)")
+        if item.source != record.source:
+            raise InputError(f"{self.root / record.file} is not the image that was sanitized (--data.root)")
+        group = _top(record.file) if self.labels is None else str(int(self.labels[record.row]))
+        return Pair(record, group, np.ascontiguousarray(item.pixels), self._after(record))
+
+    def _after(self, record: RowRecord) -> np.ndarray:
+        if self._arrays is not None:
+            return self._arrays[self.places[record.row]]
+        path = self.sanitized / record.output
+        try:
+            return np.ascontiguousarray(to_array(open_image(path, self.manifest["settings"]["channels"])[0]))
+        except UnreadableImageError as error:
+            raise InputError(f"cannot read {path}: {error} (--sanitized)") from error
+
+    def _read_manifest(self) -> dict[str, Any]:
+        is_file = self.sanitized.suffix == ".npz"
+        found = (read_npz_manifest if is_file else read_manifest)(self.sanitized, "--sanitized")
+        if found is None:
+            raise InputError(f"{self.sanitized} is not there or not complete (--sanitized)")
+        if "large" not in found["settings"]:
+            raise InputError(f"{self.sanitized} is an experiment's own array, not a set that sanitize wrote (--sanitized)")
+        return found
+
+    def _read_records(self) -> Iterator[RowRecord]:
+        if self.sanitized.suffix != ".npz":
+            yield from read_records(self.sanitized / ROWS)
+            return
+        with zipfile.ZipFile(self.sanitized) as archive, archive.open(ROWS) as member:
+            yield from parse_records(io.TextIOWrapper(member, "utf-8", newline=""), f"{self.sanitized}: {ROWS}")
+
+
+def _top(file: str) -> str:
+    """Top folder of a file, which is its class."""
+    return file.partition("/")[0] if "/" in file else "all"
