@@ -151,7 +151,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def test_sigusr1_while_a_fit_sanitizes_does_not_leak_into_its_training(slurm, cli, finished, tmp_path) -> None:
     (tmp_path / "fit.sbatch").write_text(FIT_JOB)
     # Many evaluations an image, so that there is time to be stopped in.
-    slow = [*ARGUMENTS, f"--data.source.poisons={finished / 'poisons' / 'setup_001.safetensors'}", "--data.denoise_steps=30"]
+    slow = [*ARGUMENTS, f"--data.source.poisons={finished / 'poisons' / 'setup_001.safetensors'}", "--data.denoise_steps=12"]
     slow += ["--data.sanitize_batch_size=16", "--trainer.logger=false"]
 
     def options(name: str) -> list[str]:
