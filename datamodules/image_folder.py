@@ -62,6 +62,10 @@ class ImageFolderDataModule(ArrayDataModule):
         self.name = dataset or self.folders["train"].resolve().parent.name
         self.classes = list_folders(self.folders["train"], "--data.train")
         self.num_classes = len(self.classes)
+        if self.num_classes < 2:
+            raise InputError(
+                f"{self.folders['train']} has one sub-folder: a classifier needs two classes or more (--data.train)"
+            )
         for name, other in self.folders.items():
             _same_classes(self.folders["train"], self.classes, other, f"--data.{name}")
 

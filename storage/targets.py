@@ -70,7 +70,8 @@ def read_manifest(folder: Path, option: str) -> dict[str, Any] | None:
         raise InputError(f"{folder}, or what is above it, is a file: name a folder ({option})") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder} is not a sanitized set: choose another, or remove it ({option})") from error
-    foreign = folder.exists() and any(not path.name.startswith(WORKING) for path in folder.iterdir())
+    # Hidden files are no images; another process may just be finding out whether it can write here.
+    foreign = folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir())
     # Asked last: another process may just have begun to write beside it.
     if foreign and not (folder / WORKING).exists() and not (folder / MANIFEST).exists():
         raise InputError(f"{folder} is not a sanitized set and not empty: choose another ({option})")

@@ -14,10 +14,11 @@ import numpy as np
 from errors import InputError
 from storage.array_target import IMAGES
 from storage.hashing import checksum, checksum_file
+from storage.listing import SUFFIXES
 from storage.npz_target import read_npz_manifest
 from storage.records import RowRecord, parse_records, read_records
 from storage.store import BlockStore
-from storage.targets import MANIFEST, ROWS, WORKING, read_manifest
+from storage.targets import ROWS, WORKING, read_manifest
 
 _SHOWN = 10
 _CHUNK = 1024
@@ -117,13 +118,21 @@ def _look_at_source(source: Path, record: RowRecord) -> str:
 
 
 def _extra(place: Path) -> list[str]:
-    """Files that were not written by the run: whoever trains on the folder would train on them."""
-    found = sum(len(files) for _, _, files in os.walk(place))
-    if found <= 2 + sum(bool(record.output) for record in read_records(place / ROWS)):
+    """Images that were not written by the run: whoever trains on the folder would train on them."""
+
+    def images() -> Iterator[str]:
+        for folder, _, files in os.walk(place):
+            yield from (os.path.relpath(os.path.join(folder, name), place) for name in files if _is_image(name))  # noqa: PTH118
+
+    # Names are kept only where there is one too many to be found.
+    if sum(1 for _ in images()) <= sum(_is_image(record.output) for record in read_records(place / ROWS)):
         return []
-    known = {record.output for record in read_records(place / ROWS)} | {ROWS, MANIFEST}
-    names = (os.path.relpath(os.path.join(folder, name), place) for folder, _, files in os.walk(place) for name in files)  # noqa: PTH118
-    return sorted(f"{name} is one too many" for name in names if name not in known)
+    known = {record.output for record in read_records(place / ROWS)}
+    return sorted(f"{name} is one too many" for name in images() if name not in known)
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122
 
 
 def _verify_npz(place: Path, records: Iterator[RowRecord], count: int, progress: Callable[[int, int], None]) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from reports.records import read_results
 from tests.end_to_end.conftest import ROOT, SMALL
@@ -119,6 +120,8 @@ def test_a_job_on_two_nodes_that_is_stopped_by_sigusr1_goes_back_to_the_queue_an
 
 def test_an_array_of_independent_jobs_fills_one_output(slurm, cli, tmp_path) -> None:
     photos = write_photos(tmp_path / "in", 120)
+    for path in photos.rglob("*.png"):
+        Image.new("RGB", (16, 16), (128, 128, 128)).save(path)
     script = ROOT / "scripts" / "slurm" / "sanitize_array.sbatch"
     options = ["--data.root", photos, "--denoiser", "pretrained/cifar10_denoiser", "--batch_size", "8"]
     first = Job(
@@ -127,6 +130,8 @@ def test_an_array_of_independent_jobs_fills_one_output(slurm, cli, tmp_path) -> 
     first.wait_for(lambda: (tmp_path / "out" / "manifest.json").exists())
     first.wait_for(lambda: not first.ask("squeue", "--noheader").strip())
     assert cli("sanitize", "--verify", tmp_path / "out", "--data.root", photos).returncode == 0
+    # One image a hundred and twenty times: two jobs that drew their noise from one seed would write the same files.
+    assert len({path.read_bytes() for path in (tmp_path / "out").rglob("*.png")}) == 120
     logs = [(tmp_path / f"log_{number}").read_text() for number in (1, 2)]
     assert all("120 of 120 images are sanitized" in text for text in logs)
 
