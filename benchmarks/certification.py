@@ -33,7 +33,7 @@ from lightning_modules.ensemble import EnsembleData
 from lightning_modules.recipe import Recipe, epoch_order
 from ranks import Ranks
 from reports.records import provenance
-from stages.command import _quiet_lightning
+from stages.launch import quiet_lightning
 from stages.models import extract_features
 from stages.voters import Voters, member_seed, noise_seed
 
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    _quiet_lightning()
+    quiet_lightning()
     record: dict[str, Any] = {"m": given.m, "rounds": given.rounds, "threads": torch.get_num_threads()}
     for name, (voters, many, few) in cases(given.m).items():
         blocks = [range(i, min(i + BLOCK, many)) for i in range(0, many, BLOCK)]

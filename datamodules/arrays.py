@@ -1,15 +1,15 @@
 """Images and labels from ``.npz`` files, the exchange format of this field."""
 
 import os
-import zipfile
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 
-from datamodules.base import ArrayDataModule, Split, SplitName, make_split
+from datamodules.base import ArrayDataModule, SplitName
 from errors import InputError
+from storage.arrays import Split, make_split, read_arrays
 
 
 class ArraysDataModule(ArrayDataModule):
@@ -79,25 +79,6 @@ class ArraysDataModule(ArrayDataModule):
                 f"{path}: images of shape {tuple(split.images.shape[1:])}, the training set's are {self.image_shape}"
             )
         return split
-
-
-def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """``images`` and ``labels`` of an ``.npz``, not validated yet; raises `InputError` if it is none."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            missing = {"images", "labels"} - set(archive.files)
-            if missing:
-                raise InputError(
-                    f"{path} has no array named {' or '.join(sorted(missing))}, only {sorted(archive.files)} (--data)"
-                )
-            return archive["images"], archive["labels"]
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error} (--data)") from error
-    # A truncated archive, a bare .npy (which has no `files`), or arrays of Python objects.
-    except (ValueError, zipfile.BadZipFile, AttributeError, EOFError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} is not an .npz file of plain arrays: {error} (--data)") from error
 
 
 def _statistics(split: Split, mean: list[float] | None, std: list[float] | None) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -1,11 +1,9 @@
 """What every data set has in common: whole splits as arrays, and the loaders over them."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
@@ -13,63 +11,9 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from certification.origins import Origin
 from errors import InputError
+from storage.arrays import Split
 
 SplitName = Literal["public", "train", "test"]
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """A whole split as arrays.
-
-    Attributes:
-        images: ``(N, C, H, W)`` uint8.
-        labels: ``(N,)`` int64, each in ``0..num_classes - 1``.
-    """
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-
-def make_split(images: Any, labels: Any, num_classes: int, name: str) -> Split:
-    """Validate and convert what a source delivered.
-
-    Args:
-        images: uint8, or float in [0, 1]; NCHW, NHWC or NHW, as an array or a tensor.
-        labels: Integers, ``(N,)``.
-
-    Raises:
-        InputError: If a shape, a dtype or a value is out of range; the message starts with ``name``.
-    """
-    images = torch.as_tensor(np.ascontiguousarray(images) if isinstance(images, np.ndarray) else images)
-    labels = torch.as_tensor(np.ascontiguousarray(labels) if isinstance(labels, np.ndarray) else labels)
-    if images.ndim == 3:
-        images = images[:, None]
-    if images.ndim != 4:
-        raise InputError(f"{name}: images have shape {tuple(images.shape)}, not (N, H, W, C) or (N, C, H, W)")
-    if images.shape[1] not in (1, 3):
-        if images.shape[3] not in (1, 3):
-            raise InputError(f"{name}: images of shape {tuple(images.shape[1:])} have neither 1 nor 3 channels")
-        images = images.permute(0, 3, 1, 2)
-    if images.is_floating_point():
-        low, high = images.aminmax() if len(images) else (torch.zeros(()), torch.zeros(()))
-        if not (low >= 0 and high <= 1):
-            raise InputError(f"{name}: float images range from {low:g} to {high:g}, outside [0, 1]")
-        images = (images * 255).round()
-    elif images.dtype != torch.uint8:
-        raise InputError(f"{name}: images are {images.dtype}, not uint8 or float in [0, 1]")
-    if labels.shape != images.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
-        raise InputError(
-            f"{name}: {len(images)} images need as many integer labels, found {labels.dtype} {tuple(labels.shape)}"
-        )
-    if len(images) == 0:
-        raise InputError(f"{name} is empty")
-    labels = labels.to(torch.int64)
-    if labels.min() < 0 or labels.max() >= num_classes:
-        raise InputError(f"{name}: labels range from {labels.min()} to {labels.max()}, outside 0..{num_classes - 1}")
-    return Split(images.to(torch.uint8).contiguous(), labels)
 
 
 class _ArrayDataset(Dataset[tuple[Tensor, Tensor]]):

@@ -6,8 +6,9 @@ from typing import ClassVar
 import numpy as np
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from datamodules.base import ArrayDataModule, Split, SplitName, make_split
+from datamodules.base import ArrayDataModule, SplitName
 from errors import InputError
+from storage.arrays import Split, make_split
 
 
 class CIFAR10DataModule(ArrayDataModule):

@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 from torchvision.datasets import MNIST
 
-from datamodules.base import ArrayDataModule, Split, SplitName, make_split
+from datamodules.base import ArrayDataModule, SplitName
 from errors import InputError
+from storage.arrays import Split, make_split
 
 _FILES = 4
 

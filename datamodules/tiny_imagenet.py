@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.base import ArrayDataModule, Split, SplitName, make_split
+from datamodules.base import ArrayDataModule, SplitName
 from errors import InputError
+from storage.arrays import Split, make_split
 from storage.decode import check_size, decode_cached
 from storage.listing import list_folders, list_images
 

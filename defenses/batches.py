@@ -71,10 +71,10 @@ class BatchedDenoiser:
             A function that waits for ``(M, C, S_h, S_w)`` float32, in [0, 1] or not finite.
         """
         batches = [self._full(batch) if padded else batch for batch in noisy.split(self.chunk)]
-        if not self._threaded or torch.get_num_threads() == 1:
+        pool = self.begin_threads()
+        if pool is None:
             done = [self._evaluate(batch) for batch in batches]
             return lambda: torch.cat(done)[: len(noisy)]
-        pool = self._threads()
         waiting: list[Future[Tensor]] = [pool.submit(self._evaluate, batch) for batch in batches]
         return lambda: torch.cat([future.result() for future in waiting])[: len(noisy)]
 
@@ -86,12 +86,16 @@ class BatchedDenoiser:
         missing = self.chunk - len(batch)
         return torch.cat([batch, batch[-1:].expand(missing, -1, -1, -1)]) if missing else batch
 
-    def _threads(self) -> ThreadPoolExecutor:
+    def begin_threads(self) -> ThreadPoolExecutor | None:
+        """The threads, as many as torch had when they were first asked for; None on a GPU, or for a single one."""
         # Threads do not survive a fork, which is how workers of a DataLoader come to be.
-        if self._pool is None or self._pool[0] != os.getpid():
-            pool = ThreadPoolExecutor(torch.get_num_threads(), "denoise", initializer=torch.set_num_threads, initargs=(1,))
-            self._pool = (os.getpid(), pool)
-        return self._pool[1]
+        if self._pool is not None and self._pool[0] == os.getpid():
+            return self._pool[1]
+        if not self._threaded or torch.get_num_threads() == 1:
+            return None
+        pool = ThreadPoolExecutor(torch.get_num_threads(), "denoise", initializer=torch.set_num_threads, initargs=(1,))
+        self._pool = (os.getpid(), pool)
+        return pool
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_pool": None}

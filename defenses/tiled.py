@@ -88,6 +88,11 @@ class TiledDefense:
         options = {"batch_size": self.batch_size, "device": self.device, "precision": precision, "compiled": compiled}
         return BatchedDenoiser(self.defense.denoiser, self.defense.sigma, **options)  # type: ignore[arg-type]
 
+    def begin_threads(self) -> None:
+        """Start as many threads as torch now has, whatever its number is later."""
+        if self.batches is not None:
+            self.batches.begin_threads()
+
     def layout(self, images: Tensor) -> TileLayout:
         """How images ``(n, C, H, W)`` are cut."""
         return TileLayout(images.shape[2], images.shape[3], self.size, self.overlap)

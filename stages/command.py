@@ -1,7 +1,6 @@
 """Command-line parsing: which stage, with which configuration."""
 
 import argparse
-import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -42,20 +41,10 @@ def dispatch(arguments: list[str]) -> None:
     elif command in _LIGHTNING:
         _lightning(arguments)
     elif command in _STAGES:
-        _quiet_lightning()
         _STAGES[command][0](arguments[1:])
     else:
         known = ", ".join([*_STAGES, *_LIGHTNING])
         raise InputError(f"there is no command {command!r}: choose from {known}")
-
-
-def _quiet_lightning() -> None:
-    """A stage starts several Trainers, each of which would introduce itself."""
-    # Importing sets the level, so that it must come first.
-    import lightning  # noqa: F401
-
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _overview() -> str:
@@ -173,7 +162,10 @@ def _train_denoiser(arguments: list[str]) -> None:
 
     import datamodules  # noqa: F401
     from lightning_modules.denoiser import DenoiserModule
+    from stages.launch import quiet_lightning
     from stages.train_denoiser import PublicDataModule, train_denoiser
+
+    quiet_lightning()
 
     parser = ArgumentParser(prog="cli.py train-denoiser", description=_STAGES["train-denoiser"][1])
     parser.add_argument("--config", action="config", help="YAML file; may be repeated, later ones win")
@@ -188,7 +180,6 @@ def _train_denoiser(arguments: list[str]) -> None:
 
 
 def _sanitize(arguments: list[str]) -> None:
-    import datamodules  # noqa: F401
     from stages.launch import Launch
     from stages.sanitize_alone import sanitize_alone
     from stages.sanitize_task import SanitizeTask
@@ -199,15 +190,22 @@ def _sanitize(arguments: list[str]) -> None:
     if asked.verify is not None:
         _verify(arguments)
         return
+    kind: type[SanitizeTask] = SanitizeTask
+    # A folder needs none of the data sets, which take longer to import than a thousand images to sanitize.
+    if any("source" in argument or argument.startswith(("--config", "--print", "--help", "-h")) for argument in arguments):
+        import datamodules  # noqa: F401
+        from stages.sanitize_data import SanitizeDataTask
+
+        kind = SanitizeDataTask
     parser = ArgumentParser(prog="cli.py sanitize", description=_STAGES["sanitize"][1])
     parser.add_argument("--config", action="config", help="YAML file; may be repeated, later ones win")
-    parser.add_class_arguments(SanitizeTask, None)
+    parser.add_class_arguments(kind, None)
     parser.add_class_arguments(Launch, "trainer")
     _, built = _parse(parser, arguments)
     options = dict(vars(built))
     launch = options.pop("trainer")
     options.pop("config", None)
-    sanitize_alone(SanitizeTask(**options), launch)
+    sanitize_alone(kind(**options), launch)
 
 
 def _verify(arguments: list[str]) -> None:

@@ -10,7 +10,7 @@ from datamodules.poison_files import load_poisons, poison_path, save_poisons
 from errors import InputError
 from ranks import Ranks
 from stages.experiment import Experiment
-from stages.launch import Threads
+from stages.local_trainer import Threads
 from stages.surrogates import retrainer
 from storage.progress import StoreProgress
 

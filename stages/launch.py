@@ -1,19 +1,25 @@
-"""Starting the ranks of a stage, and the small Trainers that run inside them."""
+"""Starting the ranks of a stage."""
 
-from collections.abc import Sequence
+import logging
+import os
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
-import lightning as L
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from ranks import Ranks
-from stages.requeue import NO_CHECKPOINTS
+
+# What launchers tell the processes that they start.
+_LAUNCHED = (
+    "SLURM_NTASKS",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "RANK",
+    "GROUP_RANK",
+    "OMPI_COMM_WORLD_SIZE",
+    "LSB_JOBID",
+    "KUBERNETES_PORT",
+)
 
 
 @dataclass(frozen=True)
@@ -39,9 +45,21 @@ class Launch:
         """
         return _start(self)
 
+    def is_one_cpu_process(self) -> bool:
+        """Whether there is nothing to start."""
+        on_cpu = self.accelerator == "cpu" or (self.accelerator == "auto" and not torch.accelerator.is_available())
+        alone = str(self.devices) in ("1", "auto") and self.num_nodes == 1 and self.strategy == "auto"
+        return on_cpu and alone and not any(name in os.environ for name in _LAUNCHED)
+
 
 @cache
 def _start(launch: Launch) -> Ranks:
+    if launch.is_one_cpu_process():
+        # Importing Lightning takes as long as sanitizing a thousand small images.
+        return Ranks()
+    import lightning as L
+
+    quiet_lightning()
     # A fit inside a rank trains its own members, so that the ranks share no gradients: Fabric launches them and no
     # model is ever wrapped.
     fabric = L.Fabric(
@@ -51,36 +69,10 @@ def _start(launch: Launch) -> Ranks:
     return Ranks.of(fabric)
 
 
-def local_trainer(ranks: Ranks, *, epochs: int, callbacks: Sequence[Callback] = (), logger: Logger | None = None) -> L.Trainer:
-    """A Trainer for this rank's own members: it sees one device and no other rank, and writes nothing but to ``logger``."""
-    cuda = ranks.device.type == "cuda"
-    return L.Trainer(
-        accelerator=ranks.device.type if cuda else "cpu",
-        devices=[ranks.device.index or 0] if cuda else 1,
-        strategy=SingleDeviceStrategy(device=ranks.device),
-        # Without this a Trainer under srun insists on using every task.
-        plugins=[LightningEnvironment()],
-        # Under SLURM a Trainer looks there for the checkpoint of a job that was requeued, and loads it.
-        default_root_dir=NO_CHECKPOINTS,
-        max_epochs=epochs,
-        callbacks=list(callbacks),
-        logger=logger if logger is not None and ranks.rank == 0 else False,
-        log_every_n_steps=1,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-    )
+def quiet_lightning() -> None:
+    """A stage starts several Trainers, each of which would introduce itself."""
+    # Importing sets the level, so that it must come first.
+    import lightning  # noqa: F401
 
-
-class Threads:
-    """Bounds CPU threads while weights' gradients are summed: their order of summation depends on the number."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def __enter__(self) -> None:
-        self.before = torch.get_num_threads()
-        torch.set_num_threads(self.count)
-
-    def __exit__(self, *error: Any) -> None:
-        torch.set_num_threads(self.before)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)

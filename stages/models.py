@@ -19,7 +19,7 @@ from lightning_modules.classifier import load_weights
 from lightning_modules.ensemble import EnsembleData, EnsembleModule, State
 from lightning_modules.recipe import Recipe
 from ranks import Ranks
-from stages.launch import Threads, local_trainer
+from stages.local_trainer import Threads, local_trainer
 from storage.hashing import hash_array
 
 

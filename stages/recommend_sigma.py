@@ -12,8 +12,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from datamodules.arrays import read_arrays
-from datamodules.base import Split, make_split
 from defenses.denoiser import load_denoiser
 from defenses.switch import Defense
 from defenses.tiled import Group, TiledDefense
@@ -27,6 +25,7 @@ from reports.intervals import mean_interval
 from reports.records import provenance
 from stages.checkpoints import load_classifier
 from stages.models import fit_members
+from storage.arrays import Split, make_split, read_arrays
 from storage.decode import fit_square, to_array, to_picture
 from storage.listing import iterate_images
 from storage.progress import StoreProgress

@@ -36,7 +36,7 @@ def estimate(source: Source, target: Target, tiled: TiledDefense, count: int, do
     Raises:
         InputError: If the disk has less room.
     """
-    sample = 32 if tiled.device.type == "cpu" else tiled.batch_size
+    sample = 16 if tiled.device.type == "cpu" else tiled.batch_size
     rows = np.unique(np.linspace(0, count - 1, min(sample, count)).round().astype(int)).tolist()
     with ThreadPoolExecutor() as pool:
         items = [item for item in pool.map(source.read, rows) if item.pixels is not None]

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from datamodules.arrays import read_arrays
-from datamodules.base import ArrayDataModule, make_split
 from defenses.denoiser import load_denoiser
 from defenses.switch import Defense, DefenseName
 from defenses.tiled import TiledDefense
 from errors import InputError
 from files import make_folder
+from storage.arrays import Split, make_split, read_arrays
 from storage.fill import Unreadable
 from storage.folder_target import FolderTarget, Format
 from storage.names import write_names
@@ -24,17 +24,31 @@ from storage.targets import Target
 
 @dataclass
 class SanitizeInput:
-    """The set to sanitize: name one of the first two.
+    """The set to sanitize.
 
     Args:
         root: Folder of JPEG, PNG and WebP images, with or without sub-folders; or an ``.npz`` of ``images`` and ``labels``.
-        source: A data set of this project, whose training split is sanitized.
         channels: 1 or 3, to read the files of a folder as grey or RGB; by default what the denoiser takes, or 3.
     """
 
     root: str | None = None
-    source: ArrayDataModule | None = None
     channels: int | None = None
+
+    def arrays(self) -> tuple[Split, Tensor] | None:
+        """Images and labels, and the numbers of their rows that key the noise; None for a folder.
+
+        Raises:
+            InputError: If there is nothing to sanitize, or it cannot be read.
+        """
+        if self.root is None:
+            raise InputError("name the images to sanitize, a folder or an .npz (--data.root) or a data set (--data.source)")
+        path = Path(self.root)
+        if path.suffix != ".npz":
+            return None
+        images, labels = read_arrays(path)
+        classes = int(labels.max(initial=0)) + 1 if np.issubdtype(labels.dtype, np.integer) else 1
+        split = make_split(images, labels, classes, f"{path} (--data.root)")
+        return split, torch.arange(len(split))
 
 
 @dataclass
@@ -156,8 +170,7 @@ def plan_task(task: SanitizeTask) -> SanitizePlan:
         raise InputError(f"precision is {task.precision!r}: float32 or bfloat16 are possible (--precision)")
     if task.batch_size is not None and task.batch_size < 1:
         raise InputError(f"batch_size is {task.batch_size}: it must be at least 1 (--batch_size)")
-    if (task.data.root is None) == (task.data.source is None):
-        raise InputError("name the images to sanitize, a folder or an .npz (--data.root) or a data set (--data.source)")
+    arrays = task.data.arrays()
     defense = task.build_defense()
     if defense.denoiser is not None:
         # Checks the overlap.
@@ -169,7 +182,7 @@ def plan_task(task: SanitizeTask) -> SanitizePlan:
         square = defense.denoiser.size[0]
         if len(set(defense.denoiser.size)) > 1:
             raise InputError(f"the denoiser takes images of {defense.denoiser.size}, which are not square (--large)")
-    source, labels = _open_source(task, defense, square)
+    source, labels = _open_source(task, arrays, defense, square)
     target = _open_target(task, source, labels)
     settings = {
         **defense.settings(),
@@ -182,7 +195,9 @@ def plan_task(task: SanitizeTask) -> SanitizePlan:
     return SanitizePlan(task, defense, source, target, labels, settings)
 
 
-def _open_source(task: SanitizeTask, defense: Defense, square: int | None) -> tuple[ArraySource | FolderSource, Any]:
+def _open_source(
+    task: SanitizeTask, arrays: tuple[Split, Tensor] | None, defense: Defense, square: int | None
+) -> tuple[ArraySource | FolderSource, np.ndarray | None]:
     wanted = None if defense.denoiser is None else defense.denoiser.channels
     channels = task.data.channels or wanted or 3
     if channels not in (1, 3) or (wanted is not None and channels != wanted):
@@ -190,19 +205,13 @@ def _open_source(task: SanitizeTask, defense: Defense, square: int | None) -> tu
             f"images of {channels} channels do not go through a denoiser of {wanted or '1 or 3'}: "
             "leave the channels out or choose another (--data.channels, --denoiser)"
         )
-    if task.data.root is not None and Path(task.data.root).suffix != ".npz":
-        root = Path(task.data.root)
+    if arrays is None:
+        root = Path(str(task.data.root))
         if not root.is_dir():
             raise InputError(f"there is no folder {root} (--data.root)")
         # Asked for, a colour file may become grey; without a word it may not.
         return FolderSource(root, channels, square, "--data.root", may_lose_colour=task.data.channels == 1), None
-    if task.data.source is not None:
-        split, rows = task.data.source.split("train"), task.data.source.row_numbers()
-    else:
-        images, labels = read_arrays(Path(str(task.data.root)))
-        number = int(labels.max(initial=0)) + 1 if np.issubdtype(labels.dtype, np.integer) else 1
-        split = make_split(images, labels, number, f"{task.data.root} (--data.root)")
-        rows = torch.arange(len(split))
+    split, rows = arrays
     found = split.images.shape[1]
     if (wanted or task.data.channels or found) != found:
         raise InputError(f"the images have {found} channels and the denoiser takes {wanted or channels} (--denoiser)")

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from datamodules.arrays import read_arrays
-from datamodules.base import make_split
 from errors import InputError
+from storage.arrays import make_split, read_arrays
 from storage.decode import UnreadableImageError, open_image, to_array
 from storage.npz_target import read_npz_manifest
 from storage.records import RowRecord, parse_records, read_records

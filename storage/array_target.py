@@ -38,13 +38,13 @@ class ArrayTarget:
         """See :class:`~storage.targets.Target`."""
         return read_manifest(self.place, self.option)
 
-    def prepare(self, partial: Path, count: int) -> None:
+    def prepare(self, partial: Path, rows: int) -> None:
         """Reserve the whole array, so that a disk that is too small is known now."""
         assert self.shape is not None
         with open(partial / IMAGES, "wb") as file:
-            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (count, *self.shape)})
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (rows, *self.shape)})
             file.flush()
-            size = int(np.prod(self.shape)) * count
+            size = int(np.prod(self.shape)) * rows
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), file.tell(), size)
             else:

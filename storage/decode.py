@@ -10,7 +10,6 @@ from typing import BinaryIO
 
 import numpy as np
 import PIL
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -103,6 +102,9 @@ def decode_cached(
         images = _create(partial, shape)
         mapped = isinstance(images, np.memmap)
         note = "" if mapped else f"(not kept: {folder} cannot be written to)"
+        # Not above, since whoever decodes without a cache need not wait for Lightning to be imported.
+        from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
         # Lightning and Fabric set this number before anything is read; where neither runs there is one process.
         with StoreProgress(text, enabled=getattr(rank_zero_only, "rank", 0) in (0, None)) as bar:
             decode_images(paths, size, channels, option=option, out=images, progress=lambda done, total: bar(done, total, note))

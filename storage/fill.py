@@ -23,6 +23,8 @@ from storage.targets import Target
 Unreadable = Literal["skip", "copy", "stop"]
 
 _THREADS = 8
+# Images that a thread reads or writes at a time: handing work over, one by one, would cost more than the work.
+_CHUNK = 16
 _POLL_SECONDS = 0.5
 # So many failures in a row are not the images' fault.
 _OUTAGE = 16
@@ -66,7 +68,13 @@ class Filler:
             Stopped: If a signal asked for it; what was begun has been finished.
             InputError: If an image cannot be used and ``unreadable`` is ``stop``, or a disk is full or does not answer.
         """
+        threads = torch.get_num_threads()
         try:
+            if self.tiled.device.type == "cpu":
+                # The denoiser's threads, begun here, have a core each; what this one does beside them, noise and blending,
+                # would be split among cores that are taken, and wait for them.
+                self.tiled.begin_threads()
+                torch.set_num_threads(1)
             with ThreadPoolExecutor(_THREADS, "images") as pool, ThreadPoolExecutor(1, "blocks") as writer:
                 self._work(pool, writer, signals, progress)
         except OSError as error:
@@ -79,6 +87,7 @@ class Filler:
                 f"once it can write again ({self.target.option})"
             ) from error
         finally:
+            torch.set_num_threads(threads)
             self.store.release_all()
 
     def _work(
@@ -88,20 +97,22 @@ class Filler:
         signals: StopSignals,
         progress: Callable[[int, int], None],
     ) -> None:
-        reading: deque[tuple[int, list[Future[Item]]]] = deque()
+        reading: deque[tuple[int, list[Future[list[Item]]]]] = deque()
         computing: deque[_Computing] = deque()
         writing: deque[Future[None]] = deque()
         count = self.store.count
 
         def read_ahead() -> None:
             if signals.asked is None and not reading and (block := self.store.claim()) is not None:
-                reading.append((block, [pool.submit(self.source.read, row) for row in self.store.rows(block)]))
+                rows = self.store.rows(block)
+                parts = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
+                reading.append((block, [pool.submit(self._read, part) for part in parts]))
 
         while True:
             read_ahead()
             if reading:
                 block, futures = reading.popleft()
-                items = [future.result() for future in futures]
+                items = [item for future in futures for item in future.result()]
                 read_ahead()
                 computing.append(self._start(block, items))
             if len(computing) > 1 or (computing and not reading):
@@ -118,6 +129,9 @@ class Filler:
             if signals.asked is not None:
                 raise Stopped(f"stopped by {signals.asked}: {done} of {count} images are done, and the same command continues")
             time.sleep(_POLL_SECONDS)
+
+    def _read(self, rows: range) -> list[Item]:
+        return [self.source.read(row) for row in rows]
 
     def _start(self, block: int, items: list[Item]) -> _Computing:
         by_shape: defaultdict[tuple[int, ...], list[Item]] = defaultdict(list)
@@ -166,8 +180,12 @@ class Filler:
                 return RowRecord(item.row, item.file, output, "copied", note, item.source, checksum)
             return RowRecord(item.row, item.file, "", "skipped", note, item.source, "")
 
+        def several(items: list[Item]) -> list[RowRecord]:
+            return [one(item) for item in items]
+
+        parts = [begun.items[start : start + _CHUNK] for start in range(0, len(begun.items), _CHUNK)]
         try:
-            records = list(pool.map(one, begun.items))
+            records = [record for part in pool.map(several, parts) for record in part]
             self.target.sync()
         except FileNotFoundError:
             # Another process did the same block, and the rest, and the set is complete.

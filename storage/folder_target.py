@@ -4,7 +4,7 @@ import io
 import os
 import secrets
 from collections.abc import Iterable, Iterator
-from itertools import groupby, pairwise
+from itertools import count, groupby, pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -37,15 +37,16 @@ class FolderTarget:
         self.place, self.form, self.option = folder, form, option
         self.working = folder / WORKING
         self._outputs: Names | None = None
-        self._made: set[Path] = set()
+        self._made: set[str] = set()
+        self._token, self._numbers = secrets.token_hex(6), count()
 
     def manifest(self) -> dict[str, Any] | None:
         """See :class:`~storage.targets.Target`."""
         return read_manifest(self.place, self.option)
 
-    def prepare(self, partial: Path, count: int) -> None:
+    def prepare(self, partial: Path, rows: int) -> None:
         """Name the outputs after the inputs, whose names are there."""
-        del count
+        del rows
         files = Names(partial, "files")
         write_names(partial, OUTPUTS, output_names((files[row] for row in range(len(files))), self.form))
 
@@ -67,19 +68,25 @@ class FolderTarget:
         return ("", "") if raw is None else self._put(self._files[row], raw)
 
     def _put(self, name: str, content: bytes) -> tuple[str, str]:
-        path = self.place / name
-        if path.parent not in self._made:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._made.add(path.parent)
-        partial = path.with_name(f".{secrets.token_hex(6)}.partial")
+        # Paths as text: a Path costs as much as writing a small file.
+        path = f"{self.place}/{name}"
+        folder = path.rpartition("/")[0]
+        if folder not in self._made:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            self._made.add(folder)
+        partial = f"{folder}/.{self._token}-{next(self._numbers)}.partial"
+        file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
-            with open(partial, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            try:
+                left = memoryview(content)
+                while left:
+                    left = left[os.write(file, left) :]
+                os.fsync(file)
+            finally:
+                os.close(file)
             os.replace(partial, path)
         except BaseException:
-            partial.unlink(missing_ok=True)
+            Path(partial).unlink(missing_ok=True)
             raise
         return name, checksum(content)
 

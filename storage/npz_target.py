@@ -41,10 +41,10 @@ class NpzTarget(ArrayTarget):
         """See :class:`~storage.targets.Target`."""
         return read_npz_manifest(self.place, self.option)
 
-    def prepare(self, partial: Path, count: int) -> None:
+    def prepare(self, partial: Path, rows: int) -> None:
         """Reserve the array, and keep the labels."""
         assert self.labels is not None
-        super().prepare(partial, count)
+        super().prepare(partial, rows)
         np.save(partial / LABELS, self.labels, allow_pickle=False)
 
     def publish(self, rows: Path, manifest: dict[str, Any]) -> None:

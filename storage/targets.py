@@ -32,7 +32,7 @@ class Target(Protocol):
             InputError: If something else is there.
         """
 
-    def prepare(self, partial: Path, count: int) -> None:
+    def prepare(self, partial: Path, rows: int) -> None:
         """Reserve room in the working folder that is about to be."""
 
     def open(self) -> None:

@@ -7,8 +7,8 @@ import torch
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from datamodules import ArraysDataModule, CIFAR10DataModule, CIFAR100DataModule, DigitsDataModule
-from datamodules.base import make_split
 from errors import InputError
+from storage.arrays import make_split
 
 
 def test_digits_are_split_without_overlap_and_scaled_fully():

@@ -6,7 +6,7 @@ from datamodules import DigitsDataModule
 from errors import InputError
 from lightning_modules import ClassifierModule
 from ranks import Ranks
-from stages.launch import local_trainer
+from stages.local_trainer import local_trainer
 from stages.requeue import refuse_foreign_checkpoint
 
 

@@ -13,7 +13,8 @@ from defenses import DiffusionSanitizer
 from errors import InputError
 from stages.launch import Launch
 from stages.sanitize_alone import sanitize_alone
-from stages.sanitize_task import SanitizeInput, SanitizeTask
+from stages.sanitize_data import SanitizeData
+from stages.sanitize_task import SanitizeTask
 from storage.records import read_records
 from storage.targets import read_manifest
 from storage.verify import verify
@@ -27,7 +28,7 @@ def check(place: Path, **options):
 @pytest.fixture
 def sanitize(colour_denoiser_folder, tmp_path):
     def run(root: Path | None = None, out: Path | None = None, source=None, channels=None, **options) -> Path:
-        data = SanitizeInput(None if root is None else str(root), source, channels)
+        data = SanitizeData(None if root is None else str(root), channels, source)
         options = {"denoiser": colour_denoiser_folder, "sigma": 0.1, "out": str(out or tmp_path / "out"), **options}
         return sanitize_alone(SanitizeTask(data=data, **options), Launch(accelerator="cpu", devices=1))
 
