@@ -83,8 +83,8 @@ def test_sanitize_writes_arrays_with_labels_and_order_kept(cli, tmp_path):
     from datamodules import DigitsDataModule
 
     result = cli(
-        "sanitize", "--data.source=DigitsDataModule", f"--data.store={tmp_path / 's'}", f"--out={tmp_path / 'clean.npz'}",
-        "--data.sigma=0.1", "--trainer.accelerator=cpu",
+        "sanitize", "--data.source=DigitsDataModule", f"--out={tmp_path / 'clean.npz'}", "--sigma=0.1",
+        "--trainer.accelerator=cpu",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     arrays, train = np.load(tmp_path / "clean.npz"), DigitsDataModule().split("train")

@@ -21,7 +21,7 @@ from tests.picture_folders import photo, write_photos
 pytestmark = [pytest.mark.slow, pytest.mark.ddp]
 
 # How often a run is killed; 25 for the record in docs/records/sanitizing_kills.json.
-KILLS = int(os.environ.get("SANITIZE_KILLS", "4"))
+KILLS = int(os.environ.get("SANITIZE_KILLS", "3"))
 DENOISER = "pretrained/cifar10_denoiser"
 
 
@@ -91,7 +91,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory) -> Path:
-    folder = write_photos(tmp_path_factory.mktemp("photos") / "in", 60 * KILLS + 40)
+    folder = write_photos(tmp_path_factory.mktemp("photos") / "in", 50 * KILLS + 30)
     # One of another size, and one that cannot be read.
     photo(1, 70, 50).save(folder / "class0" / "0000.png")
     (folder / "class1" / "0001.png").write_bytes(b"broken")

@@ -99,7 +99,7 @@ def test_what_does_not_belong_together_is_refused(colour_denoiser_folder, tmp_pa
 def test_the_recommended_sigma_is_the_largest_that_a_trained_network_bears(tmp_path, capsys) -> None:
     split = DigitsDataModule().split("train")
     np.savez(tmp_path / "d.npz", images=split.images.numpy(), labels=split.labels.numpy())
-    recipe = Recipe(epochs=30, batch_size=32)
+    recipe = Recipe(epochs=15, batch_size=16, optimizer="adam", learning_rate=0.002)
     options = {
         "denoiser": DIGITS,
         "sigmas": [0.1, 0.5, 2.0, 6.0],
