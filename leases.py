@@ -79,6 +79,9 @@ class Leases:
             time.sleep(BEAT_SECONDS)
             with self._lock:
                 held = list(self._held)
+                if not held:
+                    self._beating = None
+                    return
             for path in held:
                 # It may have been taken over, or the disk be gone for a while.
                 with contextlib.suppress(OSError):

@@ -139,7 +139,7 @@ class Filler:
             if item.pixels is not None:
                 by_shape[item.pixels.shape].append(item)
         unreadable = [item for item in items if item.pixels is None]
-        if len(unreadable) == len(items) >= _OUTAGE:
+        if len(unreadable) == len(items) >= min(_OUTAGE, self.store.count):
             raise InputError(
                 f"none of the images {items[0].row} to {items[-1].row} can be read, first {items[0].file}: {items[0].note}; "
                 "the same command continues"
@@ -147,6 +147,8 @@ class Filler:
         for item in unreadable:
             self._check_allowed(item, item.note)
         groups = list(by_shape.values())
+        if not groups:
+            return _Computing(block, items, [], lambda: [])
         wait = self.tiled.start([Group(stack(group), torch.tensor([i.key for i in group])) for group in groups])
         return _Computing(block, items, groups, wait)
 

@@ -161,6 +161,14 @@ def test_a_disk_that_is_gone_is_not_taken_for_unreadable_images(sanitize, tmp_pa
         sanitize(root)
 
 
+def test_a_batch_of_unreadable_images_among_others_is_left_out(sanitize, tmp_path) -> None:
+    root = write_photos(tmp_path / "in", 6)
+    for name in ("class0/0000.png", "class0/0002.png"):
+        (root / name).write_bytes(b"")
+    out = sanitize(root, batch_size=2)
+    assert check(out)["skipped"] == 2 and len(list(out.rglob("*.png"))) == 4
+
+
 def test_a_complete_set_is_not_made_again_and_another_is_not_overwritten(sanitize, tmp_path, capsys) -> None:
     root = write_photos(tmp_path / "in", 6)
     out = sanitize(root)
