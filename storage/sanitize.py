@@ -26,8 +26,8 @@ VERSION = 2
 
 
 def block_size(count: int, batch_size: int) -> int:
-    """Rows that a process takes at a time: up to four batches, while every one of 32 processes still gets some."""
-    return batch_size * min(4, max(1, count // (32 * batch_size)))
+    """Rows that a process takes at a time: one batch, or two where 32 processes still get some."""
+    return batch_size * min(2, max(1, count // (32 * batch_size)))
 
 
 def join_or_begin(
