@@ -48,7 +48,13 @@ def sanitize_alone(task: SanitizeTask, launch: Launch) -> Path:
 
 def _fill(plan: SanitizePlan, store: BlockStore, ranks: Ranks, signals: StopSignals) -> None:
     settings, task = store.plan["settings"], plan.task
-    plan.open_input(store.working)
+    try:
+        plan.open_input(store.working)
+    except FileNotFoundError:
+        # Another job has finished meanwhile.
+        if plan.target.manifest() is None:
+            raise
+        return
     tiled = TiledDefense(
         plan.defense,
         batch_size=settings["batch_size"],

@@ -172,9 +172,8 @@ def plan_task(task: SanitizeTask) -> SanitizePlan:
         raise InputError(f"batch_size is {task.batch_size}: it must be at least 1 (--batch_size)")
     arrays = task.data.arrays()
     defense = task.build_defense()
-    if defense.denoiser is not None:
-        # Checks the overlap.
-        TiledDefense(defense, batch_size=1, overlap=task.overlap)
+    # Built for its check of the overlap, and for what it chooses.
+    overlap = None if defense.denoiser is None else TiledDefense(defense, batch_size=1, overlap=task.overlap).overlap
     square = None
     if task.large == "resize":
         if defense.denoiser is None:
@@ -188,7 +187,7 @@ def plan_task(task: SanitizeTask) -> SanitizePlan:
         **defense.settings(),
         "large": task.large,
         "channels": source.channels,
-        "overlap": None if defense.denoiser is None else TiledDefense(defense, batch_size=1, overlap=task.overlap).overlap,
+        "overlap": overlap,
     }
     if isinstance(target, FolderTarget):
         settings["format"] = task.format

@@ -50,7 +50,16 @@ def join_or_begin(
         store.create(prepare)
     ranks.barrier("set begun")
     manifest = target.manifest()
-    found = store.plan["settings"] if manifest is None else manifest["settings"]
+    if manifest is None:
+        try:
+            found = store.plan["settings"]
+        except InputError:
+            # Another job may have finished just now.
+            manifest = target.manifest()
+            if manifest is None:
+                raise
+    if manifest is not None:
+        found = manifest["settings"]
     compare_settings(found, settings, f"{target.place}", target.option)
     if manifest is not None and ranks.rank == 0:
         # Left by a process that was killed at the very end.
@@ -111,7 +120,13 @@ def sanitize(
 
 def fill(filler: Filler, ranks: Ranks, signals: StopSignals, progress: Callable[[int, int], None]) -> None:
     """Fill a set with all ranks of this launch; see :meth:`Filler.run`."""
-    filler.target.open()
+    try:
+        filler.target.open()
+    except FileNotFoundError:
+        # Another job has finished meanwhile.
+        if filler.target.manifest() is None:
+            raise
+        return
     try:
         filler.run(signals, progress if ranks.rank == 0 else lambda done, total: None)
     finally:

@@ -185,3 +185,26 @@ def test_one_two_and_three_ranks_write_the_same_bytes(tmp_path, denoiser_folder)
         torch.multiprocessing.spawn(_rank, (world, folder, port, denoiser_folder), nprocs=world)
         stores.append((folder / "images.npy").read_bytes())
     assert stores[0] == stores[1] == stores[2]
+
+
+def test_a_set_that_another_job_finishes_just_now_is_taken_as_it_is(tmp_path, images, monkeypatch):
+    from storage.array_target import ArrayTarget
+    from storage.store import BlockStore
+
+    defense = Defense("noise_only")
+    run(images, tmp_path / "whole", defense)
+    for owner, name in ((BlockStore, "plan"), (ArrayTarget, "open")):
+        folder = tmp_path / name
+        original = getattr(owner, name)
+
+        def meanwhile(self, folder=folder, original=original, owner=owner, name=name):
+            with monkeypatch.context() as inner:
+                inner.setattr(owner, name, original)
+                run(images, folder, defense)
+            return original.fget(self) if isinstance(original, property) else original(self)
+
+        with pytest.raises(KeyboardInterrupt):
+            run(images, folder, defense, progress=lambda done, total: (_ for _ in ()).throw(KeyboardInterrupt))
+        with monkeypatch.context() as outer:
+            outer.setattr(owner, name, property(meanwhile) if isinstance(original, property) else meanwhile)
+            assert torch.equal(run(images, folder, defense), load(tmp_path / "whole", tuple(images.shape)))
