@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from torchvision.datasets import ImageFolder
 
 from stopping import STOPPED_STATUS
 from tests.end_to_end.conftest import ROOT
@@ -228,6 +229,10 @@ def test_verify_says_what_is_missing_and_what_was_changed(photos, undisturbed, s
     process = start(command(photos, tmp_path / "half"))
     assert wait_for(lambda: recorded(tmp_path / "half") > 0, process)
     kill_group(process)
+    # Nobody trains on half a set by mistake.
+    with pytest.raises(FileNotFoundError, match="unfinished"):
+        ImageFolder(tmp_path / "half")
+    assert len(ImageFolder(undisturbed).samples) == len(ImageFolder(photos).samples) - 1
     result = cli("sanitize", "--verify", tmp_path / "half")
     assert result.returncode == 2 and "is not complete: " in result.stderr and "images are done" in result.stderr
     result = cli("sanitize", "--verify", undisturbed, "--data.root", photos)
