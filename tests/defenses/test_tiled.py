@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 
@@ -140,3 +142,11 @@ def test_speed_is_measured_on_the_model_itself(model) -> None:
     from defenses.batch_size import _rate
 
     assert _rate(BatchedDenoiser(model, 0.2, batch_size=4, device=CPU)) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_model_gives_what_the_model_gives(model) -> None:
+    noisy = torch.rand(6, 3, 8, 8)
+    plain, compiled = (BatchedDenoiser(model, 0.2, batch_size=4, device=CPU, compiled=c) for c in (False, True))
+    assert torch.allclose(plain.submit(noisy)(), compiled.submit(noisy)(), atol=1e-4)
