@@ -8,11 +8,17 @@ from errors import InputError
 from lightning_modules.classifier import ClassifierModule
 
 
-def load_classifier(path: Path, option: str) -> ClassifierModule:
+def load_classifier(path: Path, channels: int, classes: int, option: str) -> ClassifierModule:
     """A ``ClassifierModule`` in evaluation mode from a Lightning checkpoint, of which only tensors and plain values are read.
 
+    Args:
+        path: The checkpoint.
+        channels: Of the images that it is to read.
+        classes: How many they have, at least.
+        option: What the user should change if it cannot be used.
+
     Raises:
-        InputError: If the file is missing, foreign or of another model.
+        InputError: If the file is missing, foreign or of another model, or does not fit the images.
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -24,4 +30,10 @@ def load_classifier(path: Path, option: str) -> ClassifierModule:
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"cannot read a classifier from {path}: {reason} ({option})") from error
+    found = model.hparams
+    if found["in_channels"] != channels or found["num_classes"] < classes:
+        raise InputError(
+            f"the classifier {path} reads images of {found['in_channels']} channels and {found['num_classes']} classes, "
+            f"these have {channels} and {classes} ({option})"
+        )
     return model.eval()

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser
 
 from errors import InputError
-from stages.presets import TRANSFER_ATTACKS, expand_presets
+from stages.parsing import parse
+from stages.presets import TRANSFER_ATTACKS
+from stages.sanitize_commands import quality, recommend_sigma, sanitize
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DEFAULTS = _ROOT / "configs" / "digits.yaml"
@@ -86,12 +88,6 @@ def _lightning(arguments: list[str]) -> None:
     )
 
 
-def _parse(parser: ArgumentParser, arguments: list[str]) -> tuple[Namespace, Namespace]:
-    """Parsed configuration, and the same with classes instantiated."""
-    config = parser.parse_args(expand_presets(arguments))
-    return config, parser.instantiate_classes(config)
-
-
 def _experiment_parser(command: str) -> ArgumentParser:
     # Importing the rooms lets options name their classes without a path.
     import attacks  # noqa: F401
@@ -113,7 +109,7 @@ def _build_experiment(command: str, arguments: list[str]) -> tuple[Any, Any, str
     from stages.experiment import Experiment
 
     parser = _experiment_parser(command)
-    config, built = _parse(parser, arguments)
+    config, built = parse(parser, arguments)
     options = dict(vars(built))
     launch = options.pop("trainer")
     options.pop("config", None)
@@ -174,74 +170,9 @@ def _train_denoiser(arguments: list[str]) -> None:
     parser.add_class_arguments(L.Trainer, "trainer")
     parser.add_argument("--out", type=str, required=True, help="folder to write; must not exist")
     parser.add_argument("--half", type=bool, default=False, help="store float16 weights")
-    _, built = _parse(parser, arguments)
+    _, built = parse(parser, arguments)
     target = train_denoiser(built.model, built.data, built.trainer, built.out, half=built.half)
     print(f"denoiser: {target}")
-
-
-def _sanitize(arguments: list[str]) -> None:
-    from stages.launch import Launch
-    from stages.sanitize_alone import sanitize_alone
-    from stages.sanitize_task import SanitizeTask
-
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    own.add_argument("--verify")
-    asked, _ = own.parse_known_args(arguments)
-    if asked.verify is not None:
-        _verify(arguments)
-        return
-    kind: type[SanitizeTask] = SanitizeTask
-    # A folder needs none of the data sets, which take longer to import than a thousand images to sanitize.
-    if any("source" in argument or argument.startswith(("--config", "--print", "--help", "-h")) for argument in arguments):
-        import datamodules  # noqa: F401
-        from stages.sanitize_data import SanitizeDataTask
-
-        kind = SanitizeDataTask
-    parser = ArgumentParser(prog="cli.py sanitize", description=_STAGES["sanitize"][1])
-    parser.add_argument("--config", action="config", help="YAML file; may be repeated, later ones win")
-    parser.add_class_arguments(kind, None)
-    parser.add_class_arguments(Launch, "trainer")
-    _, built = _parse(parser, arguments)
-    options = dict(vars(built))
-    launch = options.pop("trainer")
-    options.pop("config", None)
-    sanitize_alone(kind(**options), launch)
-
-
-def _verify(arguments: list[str]) -> None:
-    from storage.progress import StoreProgress
-    from storage.verify import verify
-
-    parser = ArgumentParser(prog="cli.py sanitize", description="prove that a sanitized set is complete and unchanged")
-    parser.add_argument("--verify", type=str, required=True, help="folder or .npz that sanitize wrote")
-    parser.add_argument("--data.root", type=str, default=None, help="folder the images came from, to be compared too")
-    given = parser.parse_args(arguments)
-    with StoreProgress("verify") as bar:
-        manifest = verify(Path(given.verify), bar, None if given.data.root is None else Path(given.data.root))
-    text = f"{given.verify} is complete and unchanged: {manifest['sanitized']} images sanitized"
-    print(text + (f", {manifest['copied']} copied, {manifest['skipped']} skipped" if manifest["not_sanitized"] else ""))
-
-
-def _quality(arguments: list[str]) -> None:
-    from stages.quality import QualityTask, run_quality
-
-    run_quality(_task("quality", QualityTask, arguments))
-
-
-def _recommend(arguments: list[str]) -> None:
-    from stages.recommend_sigma import RecommendTask, run_recommend
-
-    run_recommend(_task("recommend-sigma", RecommendTask, arguments))
-
-
-def _task(command: str, kind: type, arguments: list[str]) -> Any:
-    """A command whose options are the arguments of one class."""
-    parser = ArgumentParser(prog=f"cli.py {command}", description=_STAGES[command][1])
-    parser.add_argument("--config", action="config", help="YAML file; may be repeated, later ones win")
-    parser.add_class_arguments(kind, None)
-    options = dict(vars(_parse(parser, arguments)[1]))
-    options.pop("config", None)
-    return kind(**options)
 
 
 def _export(arguments: list[str]) -> None:
@@ -267,7 +198,7 @@ def _certify(arguments: list[str]) -> None:
     parser.add_argument("--config", action="config", help="YAML file; may be repeated, later ones win")
     parser.add_class_arguments(CertifyTask, None)
     parser.add_class_arguments(Launch, "trainer")
-    config, built = _parse(parser, arguments)
+    config, built = parse(parser, arguments)
     options = dict(vars(built))
     launch = options.pop("trainer")
     options.pop("config", None)
@@ -294,11 +225,11 @@ _STAGES: dict[str, tuple[Callable[[list[str]], None], str]] = {
     "certify": (_certify, "train many voters and say how much poisoning their vote provably withstands"),
     "craft": (_experiment("craft", "craft"), "craft the poisons of an experiment and stop"),
     "sanitize": (
-        _sanitize,
+        sanitize,
         "noise and denoise a folder of images, an .npz or any data set, resumable, with any number of processes",
     ),
-    "quality": (_quality, "compare a sanitized set with what it was: PSNR, SSIM, pictures, a classifier's accuracy"),
-    "recommend-sigma": (_recommend, "the largest noise that costs no more accuracy than allowed, from a sample"),
+    "quality": (quality, "compare a sanitized set with what it was: PSNR, SSIM, pictures, a classifier's accuracy"),
+    "recommend-sigma": (recommend_sigma, "the largest noise that costs no more accuracy than allowed, from a sample"),
     "train-denoiser": (_train_denoiser, "train a small diffusion model on public images"),
     "export-poisons": (_export, "write an experiment's poisons as the public benchmark's pickles, or as .npz"),
     "report": (_report, "make the pictures and report.html of a finished experiment or certificate again"),

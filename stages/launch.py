@@ -18,7 +18,6 @@ _LAUNCHED = (
     "GROUP_RANK",
     "OMPI_COMM_WORLD_SIZE",
     "LSB_JOBID",
-    "KUBERNETES_PORT",
 )
 
 

@@ -57,12 +57,17 @@ def run_quality(task: QualityTask) -> Path:
     if sanitized.resolve() in (out.resolve(), *out.resolve().parents):
         raise InputError(f"{out} lies in the sanitized set: choose a place outside (--out)")
     make_folder(out, "--out")
-    classifier = None if task.classifier is None else load_classifier(Path(task.classifier), "--classifier")
+    classifier = None
+    if task.classifier is not None:
+        classes = max(pairs.class_numbers().values()) + 1
+        classifier = load_classifier(Path(task.classifier), pairs.manifest["settings"]["channels"], classes, "--classifier")
     quality, sheets = measure_quality(pairs, classifier, task.size)
     write_json(out / "quality.json", quality)
     write_bytes(out / "quality.html", quality_page(quality, sheets).encode())
     last = quality["classes"][-1]
-    print(f"{last['images']} images: PSNR {last['psnr']:.1f} dB on average, SSIM {last['ssim'] or float('nan'):.3f}")
+    # Equal images have no PSNR, small ones no SSIM.
+    psnr, ssim = ("none" if last[key] is None else format(last[key], form) for key, form in (("psnr", ".1f"), ("ssim", ".3f")))
+    print(f"{last['images']} images: PSNR {psnr} dB on average, SSIM {ssim}")
     if quality["accuracy"] is not None:
         accuracy = quality["accuracy"]
         print(f"the classifier reads {accuracy['before']:.1%} right before, {accuracy['after']:.1%} after")

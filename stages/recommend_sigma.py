@@ -254,7 +254,8 @@ def _halves(labels: Tensor) -> tuple[Tensor, Tensor]:
 
 def _read(task: RecommendTask, variants: dict[float, Tensor], labels: Tensor) -> tuple[dict[float, np.ndarray], str]:
     """Whether the classifier reads each image right."""
-    classifier = load_classifier(Path(str(task.classifier)), "--classifier")
+    channels, classes = variants[0.0].shape[1], int(labels.max()) + 1
+    classifier = load_classifier(Path(str(task.classifier)), channels, classes, "--classifier")
     right = {}
     with torch.no_grad():
         for sigma, images in variants.items():

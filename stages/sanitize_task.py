@@ -222,6 +222,8 @@ def _open_target(task: SanitizeTask, source: ArraySource | FolderSource, labels:
     if isinstance(source, FolderSource):
         _keep_apart(source.root, out)
     if out.suffix == ".npz":
+        if task.unreadable == "copy":
+            raise InputError("an array has no place for files that cannot be read: leave them out (--unreadable skip)")
         make_folder(out.parent, "--out")
         if out.is_dir():
             raise InputError(f"{out} is a folder: name a file (--out)")

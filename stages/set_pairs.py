@@ -1,7 +1,5 @@
 """The images of a sanitized set beside what they were."""
 
-import io
-import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,8 +12,8 @@ import torch
 from errors import InputError
 from storage.arrays import make_split, read_arrays
 from storage.decode import UnreadableImageError, open_image, to_array
-from storage.npz_target import read_npz_manifest
-from storage.records import RowRecord, parse_records, read_records
+from storage.npz_target import read_npz_manifest, read_npz_records
+from storage.records import RowRecord, read_records
 from storage.sources import ArraySource, FolderSource
 from storage.targets import ROWS, read_manifest
 
@@ -57,7 +55,7 @@ class SetPairs:
         self.sanitized, self.root = sanitized, root
         self.manifest = self._read_manifest()
         settings = self.manifest["settings"]
-        listed = list(self._read_records())
+        listed = list(read_npz_records(sanitized) if sanitized.suffix == ".npz" else read_records(sanitized / ROWS))
         self.records = [record for record in listed if record.status == "sanitized"]
         self._folders = sorted({_top(record.file) for record in listed})
         self.places = {record.row: place for place, record in enumerate(self.records)}
@@ -124,13 +122,6 @@ class SetPairs:
         if "large" not in found["settings"]:
             raise InputError(f"{self.sanitized} is an experiment's own array, not a set that sanitize wrote (--sanitized)")
         return found
-
-    def _read_records(self) -> Iterator[RowRecord]:
-        if self.sanitized.suffix != ".npz":
-            yield from read_records(self.sanitized / ROWS)
-            return
-        with zipfile.ZipFile(self.sanitized) as archive, archive.open(ROWS) as member:
-            yield from parse_records(io.TextIOWrapper(member, "utf-8", newline=""), f"{self.sanitized}: {ROWS}")
 
 
 def _top(file: str) -> str:

@@ -83,8 +83,8 @@ class ArrayTarget:
         return "", checksum(content)
 
     def copy(self, row: int, raw: bytes | None) -> tuple[str, str]:
-        """An array has no place for what is no image."""
-        raise InputError(f"image {row} cannot be copied into an array: leave it out (--unreadable skip)")
+        """An array has no place for what is no image, and nobody may ask for it."""
+        raise NotImplementedError
 
     def sync(self) -> None:
         """See :class:`~storage.targets.Target`."""

@@ -1,9 +1,11 @@
 """Sanitized images and labels as one ``.npz`` file."""
 
+import io
 import json
 import os
 import secrets
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 
 from errors import InputError
 from storage.array_target import IMAGES, ArrayTarget
-from storage.records import read_records
+from storage.records import RowRecord, parse_records, read_records
 from storage.targets import MANIFEST, ROWS
 
 LABELS = "labels.npy"
@@ -35,7 +37,7 @@ class NpzTarget(ArrayTarget):
     def __init__(self, path: Path, shape: tuple[int, ...] | None, labels: NDArray[np.int64] | None, option: str) -> None:
         super().__init__(path.parent, shape, option)
         self.place, self.labels = path, labels
-        self.working = path.with_name(f".{path.name}.unfinished")
+        self.working = npz_working(path)
 
     def manifest(self) -> dict[str, Any] | None:
         """See :class:`~storage.targets.Target`."""
@@ -67,6 +69,17 @@ class NpzTarget(ArrayTarget):
             os.replace(partial, self.place)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def npz_working(path: Path) -> Path:
+    """The working folder beside a file that is being made."""
+    return path.with_name(f".{path.name}.unfinished")
+
+
+def read_npz_records(path: Path) -> Iterator[RowRecord]:
+    """The lines of the ``rows.csv`` in a finished file, one by one."""
+    with zipfile.ZipFile(path) as archive, archive.open(ROWS) as member:
+        yield from parse_records(io.TextIOWrapper(member, "utf-8", newline=""), f"{path}: {ROWS}")
 
 
 def read_npz_manifest(path: Path, option: str) -> dict[str, Any] | None:

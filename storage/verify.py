@@ -1,6 +1,5 @@
 """Proof that a sanitized set is whole and as it was written."""
 
-import io
 import os
 import zipfile
 from collections.abc import Callable, Iterator
@@ -15,8 +14,8 @@ from errors import InputError
 from storage.array_target import IMAGES
 from storage.hashing import checksum, checksum_file
 from storage.listing import SUFFIXES
-from storage.npz_target import read_npz_manifest
-from storage.records import RowRecord, parse_records, read_records
+from storage.npz_target import npz_working, read_npz_manifest, read_npz_records
+from storage.records import RowRecord, read_records
 from storage.store import BlockStore
 from storage.targets import ROWS, WORKING, read_manifest
 
@@ -39,7 +38,7 @@ def verify(place: Path, progress: Callable[[int, int], None], source: Path | Non
         InputError: If the set is not complete, or an image is missing, was changed or is one too many, naming the first ten.
     """
     is_file = place.suffix == ".npz"
-    working = place.with_name(f".{place.name}.unfinished") if is_file else place / WORKING
+    working = npz_working(place) if is_file else place / WORKING
     manifest = read_npz_manifest(place, "--verify") if is_file else read_manifest(place, "--verify")
     if manifest is None:
         store = BlockStore(working, "--verify")
@@ -54,23 +53,18 @@ def verify(place: Path, progress: Callable[[int, int], None], source: Path | Non
         raise InputError(f"{place} is damaged: its list of images, {ROWS}, is not the one that was written (--verify)")
     count = int(manifest["count"])
     if is_file:
-        wrong = _verify_npz(place, _npz_records(place), manifest["sanitized"], progress)
+        wrong = _verify_npz(place, read_npz_records(place), manifest["sanitized"], progress)
     elif (place / IMAGES).exists():
         wrong = [] if checksum_file(place / IMAGES) == manifest.get("images") else [f"{IMAGES} was changed"]
     else:
         wrong = _verify_files(read_records(rows), lambda record: _look(place, record), count, progress) + _extra(place)
     if source is not None:
-        records = _npz_records(place) if is_file else read_records(rows)
+        records = read_npz_records(place) if is_file else read_records(rows)
         wrong += _verify_files(records, lambda record: _look_at_source(source, record), count, progress)
     if wrong:
         more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         raise InputError(f"{place} is damaged: {', '.join(wrong[:_SHOWN])}{more} (--verify)")
     return manifest
-
-
-def _npz_records(place: Path) -> Iterator[RowRecord]:
-    with zipfile.ZipFile(place) as archive, archive.open(ROWS) as member:
-        yield from parse_records(io.TextIOWrapper(member, "utf-8", newline=""), f"{place}: {ROWS}")
 
 
 def _rows_checksum(place: Path, is_file: bool) -> str:

@@ -43,3 +43,8 @@ def write_every_kind(folder: Path) -> Path:
     (folder / "trees" / "notes.txt").write_text("not an image")
     (folder / ".hidden.png").write_bytes(b"")
     return folder
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Contents of all files by their paths."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

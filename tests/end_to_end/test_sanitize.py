@@ -17,7 +17,7 @@ from torchvision.datasets import ImageFolder
 
 from stopping import STOPPED_STATUS
 from tests.end_to_end.conftest import ROOT
-from tests.picture_folders import photo, write_photos
+from tests.picture_folders import photo, tree, write_photos
 
 pytestmark = [pytest.mark.slow, pytest.mark.ddp]
 
@@ -84,10 +84,6 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen, seconds: 
 
 def recorded(out: Path) -> int:
     return len(list((out / ".unfinished" / "blocks").glob("*.csv")))
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from PIL import Image
 from reports.records import read_results
 from tests.end_to_end.conftest import ROOT, SMALL
 from tests.end_to_end.test_lightning_cli import ARGUMENTS
-from tests.picture_folders import write_photos
+from tests.picture_folders import tree, write_photos
 
 pytestmark = [pytest.mark.slow, pytest.mark.ddp]
 
@@ -77,10 +77,6 @@ class Job:
         return text
 
 
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
 def recorded(folder: Path) -> int:
     return len(list((folder / ".unfinished" / "blocks").glob("*.csv")))
 
@@ -107,8 +103,8 @@ def test_a_job_on_two_nodes_that_is_stopped_by_sigusr1_goes_back_to_the_queue_an
     alone = cli("sanitize", *options, "--out", tmp_path / "alone", "--trainer.accelerator=cpu", "--trainer.devices=1")
     assert alone.returncode == 0, alone.stderr
     out = tmp_path / "out"
-    script = ROOT / "scripts" / "slurm" / "sanitize_nodes.sbatch"
-    job = Job(slurm, tmp_path / "log", script, *options, "--out", out, "--trainer.accelerator", "cpu")
+    script = ROOT / "scripts" / "slurm" / "sanitize.sbatch"
+    job = Job(slurm, tmp_path / "log", "--nodes=2", script, *options, "--out", out, "--trainer.accelerator", "cpu")
     job.wait_for(lambda: recorded(out) > 0)
     job.ask("scancel", "--signal=USR1", job.number)
     job.wait_for(lambda: "goes back to the queue" in job.log.read_text())

@@ -9,6 +9,10 @@ from attacks.poison_set import PoisonSet
 from datamodules import DigitsDataModule
 from lightning_modules.recipe import Recipe
 from stages.experiment import Experiment
+from stages.launch import Launch
+from stages.sanitize_alone import sanitize_alone
+from stages.sanitize_data import SanitizeData
+from stages.sanitize_task import SanitizeTask
 
 
 def blank_poisons(experiment: Experiment) -> list[PoisonSet]:
@@ -47,3 +51,13 @@ def experiment(digits: DigitsDataModule, tmp_path: Path):
         return Experiment(**options | changes)
 
     return build
+
+
+@pytest.fixture
+def sanitize(colour_denoiser_folder, tmp_path):
+    def run(root: Path | None = None, out: Path | None = None, source=None, channels=None, **options) -> Path:
+        data = SanitizeData(None if root is None else str(root), channels, source)
+        options = {"denoiser": colour_denoiser_folder, "sigma": 0.1, "out": str(out or tmp_path / "out"), **options}
+        return sanitize_alone(SanitizeTask(data=data, **options), Launch(accelerator="cpu", devices=1))
+
+    return run

@@ -80,9 +80,10 @@ def test_arrays_are_compared_row_by_row_and_a_classifier_reads_both(digits, chec
     assert [row["class"] for row in quality["classes"]] == [*map(str, range(10)), "all"]
 
 
-def test_what_does_not_belong_together_is_refused(colour_denoiser_folder, tmp_path) -> None:
+def test_what_does_not_belong_together_is_refused(colour_denoiser_folder, checkpoint, tmp_path) -> None:
     root = write_photos(tmp_path / "in", 4)
     out = sanitized(root, tmp_path / "out", colour_denoiser_folder)
+    sanitized(root, tmp_path / "two", colour_denoiser_folder)
     photo(9).save(root / "class0" / "0002.png")
     with pytest.raises(InputError, match=r"0002.png is not the image that was sanitized \(--data.root\)"):
         run_quality(QualityTask(str(out), str(root)))
@@ -90,6 +91,8 @@ def test_what_does_not_belong_together_is_refused(colour_denoiser_folder, tmp_pa
         run_quality(QualityTask(str(tmp_path / "nowhere"), str(root)))
     with pytest.raises(InputError, match=r"lies in the sanitized set.*--out"):
         run_quality(QualityTask(str(out), str(root), out=str(out / "quality")))
+    with pytest.raises(InputError, match=r"reads images of 1 channels and 10 classes, these have 3 and 2 \(--classifier\)"):
+        run_quality(QualityTask(str(tmp_path / "two"), str(root), classifier=str(checkpoint)))
     (tmp_path / "x.ckpt").write_bytes(b"x")
     with pytest.raises(InputError, match=r"cannot read a classifier from .*x.ckpt.*--classifier"):
         run_quality(QualityTask(str(out), str(root), classifier=str(tmp_path / "x.ckpt")))

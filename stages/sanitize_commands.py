@@ -1,0 +1,59 @@
+"""The commands around a sanitized set; what they need is imported when one is given."""
+
+import argparse
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+from stages.parsing import parse_task
+
+
+def sanitize(arguments: list[str]) -> None:
+    """``sanitize``, and ``sanitize --verify``."""
+    from stages.launch import Launch
+    from stages.sanitize_alone import sanitize_alone
+    from stages.sanitize_task import SanitizeTask
+
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own.add_argument("--verify")
+    asked, _ = own.parse_known_args(arguments)
+    if asked.verify is not None:
+        _verify(arguments)
+        return
+    kind: type[SanitizeTask] = SanitizeTask
+    # A folder needs none of the data sets, which take longer to import than a thousand images to sanitize.
+    if any("source" in argument or argument.startswith(("--config", "--print", "--help", "-h")) for argument in arguments):
+        import datamodules  # noqa: F401
+        from stages.sanitize_data import SanitizeDataTask
+
+        kind = SanitizeDataTask
+    task, launch = parse_task("sanitize", "noise and denoise a set of images", kind, arguments, Launch)
+    sanitize_alone(task, launch)
+
+
+def _verify(arguments: list[str]) -> None:
+    from storage.progress import StoreProgress
+    from storage.verify import verify
+
+    parser = ArgumentParser(prog="cli.py sanitize", description="prove that a sanitized set is complete and unchanged")
+    parser.add_argument("--verify", type=str, required=True, help="folder or .npz that sanitize wrote")
+    parser.add_argument("--data.root", type=str, default=None, help="folder the images came from, to be compared too")
+    given = parser.parse_args(arguments)
+    with StoreProgress("verify") as bar:
+        manifest = verify(Path(given.verify), bar, None if given.data.root is None else Path(given.data.root))
+    text = f"{given.verify} is complete and unchanged: {manifest['sanitized']} images sanitized"
+    print(text + (f", {manifest['copied']} copied, {manifest['skipped']} skipped" if manifest["not_sanitized"] else ""))
+
+
+def quality(arguments: list[str]) -> None:
+    """``quality``."""
+    from stages.quality import QualityTask, run_quality
+
+    run_quality(parse_task("quality", "compare a sanitized set with what it was", QualityTask, arguments)[0])
+
+
+def recommend_sigma(arguments: list[str]) -> None:
+    """``recommend-sigma``."""
+    from stages.recommend_sigma import RecommendTask, run_recommend
+
+    run_recommend(parse_task("recommend-sigma", "how much noise a set of images bears", RecommendTask, arguments)[0])
