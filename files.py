@@ -1,10 +1,15 @@
 """Writing files so that a kill at any moment leaves the old one or the new one, never half of one."""
 
+import contextlib
 import hashlib
 import io
 import json
 import os
+import re
 import secrets
+import socket
+import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +18,49 @@ from numpy.typing import NDArray
 
 from errors import InputError
 
+_PARTIAL = re.compile(r"\..*\.([0-9a-f]{6})-(\d+)-[0-9a-f]{8}\.partial", re.DOTALL)
+_OLD_SECONDS = 3600
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+"""The earliest that a zip file can say: equal contents then give equal bytes."""
+
+
+def partial_path(path: Path) -> Path:
+    """A hidden sibling to be renamed over ``path``, whose name says which process it belongs to."""
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.partial")
+
+
+def _host() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
+
+
+def sweep_partials(folder: Path) -> None:
+    """Remove what processes left below a folder that died while they wrote: those of this machine, or of an hour ago."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            found = _PARTIAL.fullmatch(name)
+            if found is None:
+                continue
+            path = Path(place, name)
+            with contextlib.suppress(OSError):
+                dead = found[1] == _host() and not process_alive(int(found[2]))
+                if dead or path.stat().st_mtime < time.time() - _OLD_SECONDS:
+                    path.unlink()
+
+
+def process_alive(number: int) -> bool:
+    """Whether a process of this machine is there."""
+    try:
+        os.kill(number, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write to a sibling, then rename over ``path``."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    partial = partial_path(path)
     try:
         with open(partial, "wb") as file:
             file.write(content)
@@ -60,7 +104,12 @@ def save_array(path: Path, array: NDArray[Any]) -> None:
 
 
 def save_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    """Write a compressed ``.npz`` file atomically."""
+    """Write a compressed ``.npz`` file atomically; equal arrays give equal bytes, which numpy's own writer does not."""
     with io.BytesIO() as buffer:
-        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for name, array in arrays.items():
+                info = zipfile.ZipInfo(f"{name}.npy", ZIP_TIME)
+                info.compress_type = zipfile.ZIP_DEFLATED
+                with archive.open(info, "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
         write_bytes(path, buffer.getvalue())

@@ -1,11 +1,14 @@
 """Leases on pieces of work: files by which processes that know nothing of each other share it out, on many machines."""
 
 import contextlib
+import errno
 import os
 import socket
 import threading
 import time
 from pathlib import Path
+
+from files import partial_path, process_alive
 
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 180.0
@@ -43,16 +46,8 @@ class Leases:
         path = self.path(name)
         if self._lapsed(path):
             path.unlink(missing_ok=True)
-        try:
-            with open(path, "x") as file:
-                file.write(f"{socket.gethostname()} {os.getpid()}")
-        except FileExistsError:
+        if not _create_whole(path, f"{socket.gethostname()} {os.getpid()}".encode()):
             return False
-        except OSError:
-            # A full disk has room for a name but not for what it should say, and an empty lease would be waited for. A folder
-            # that has gone has no lease either.
-            path.unlink(missing_ok=True)
-            raise
         with self._lock:
             self._held.add(path)
             self._seen.pop(path, None)
@@ -98,14 +93,34 @@ class Leases:
         if known is None or known[0] != touched:
             self._seen[path] = (touched, time.monotonic())
             return False
-        return time.monotonic() - known[1] > self.stale
+        # One that says nothing was left by a kill where files cannot be created whole.
+        return time.monotonic() - known[1] > (self.stale if words else min(self.stale, BEAT_SECONDS))
+
+
+def _create_whole(path: Path, content: bytes) -> bool:
+    """Create a file with its content at once, so that a kill leaves no empty one; False if there is one already."""
+    partial = partial_path(path)
+    try:
+        # A full disk has room for a name but not for what it should say.
+        partial.write_bytes(content)
+        try:
+            os.link(partial, path)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+                raise
+            # No hard links here: an empty file is possible, and lapses soon.
+            with open(path, "xb") as file:
+                file.write(content)
+    except FileExistsError:
+        return False
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+    return True
 
 
 def _alive(process: str) -> bool:
     try:
-        os.kill(int(process), 0)
-    except (ProcessLookupError, ValueError, OverflowError):
+        return process_alive(int(process))
+    except ValueError:
         return False
-    except PermissionError:
-        pass
-    return True

@@ -1,6 +1,5 @@
 """The public benchmark's poisons: three pickles per setup, and the same in one ``.npz`` for those who refuse pickles."""
 
-import io
 import operator
 import pickle
 import zipfile
@@ -16,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from errors import InputError
-from files import write_bytes
+from files import save_arrays, write_bytes
 from pickles import read_pickle
 
 
@@ -134,9 +133,7 @@ def write_npz(path: Path, value: BenchmarkPoisons) -> None:
     }
     if value.patch is not None and value.location is not None:
         arrays |= {"patch": value.patch, "location": np.array(value.location, np.int64)}
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    write_bytes(path, buffer.getvalue())
+    save_arrays(path, arrays)
 
 
 def read_npz(path: Path, option: str = "--file") -> BenchmarkPoisons:

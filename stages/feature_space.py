@@ -1,14 +1,12 @@
 """What the report needs to show why an attack works: features of one setup's images under one defence."""
 
-import io
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from attacks.poison_set import PoisonSet
 from defenses.switch import DefenseName
-from files import write_bytes
+from files import save_arrays
 from lightning_modules.backbones import Backbone
 from ranks import Ranks
 from stages.experiment import Experiment
@@ -51,9 +49,8 @@ def save_feature_space(
     }
     folder = experiment.folder / "figures"
     folder.mkdir(exist_ok=True)
-    with io.BytesIO() as buffer:
-        np.savez(buffer, shared=np.bool_(experiment.scenario == "transfer"), **arrays)  # type: ignore[arg-type]
-        write_bytes(folder / f"features_{defense}.npz", buffer.getvalue())
+    shared = np.bool_(experiment.scenario == "transfer")
+    save_arrays(folder / f"features_{defense}.npz", {"shared": np.asarray(shared)} | arrays)
 
 
 def save_tested(experiment: Experiment, poison_sets: list[PoisonSet], setups: int = 3, columns: int = 12) -> None:
@@ -62,6 +59,4 @@ def save_tested(experiment: Experiment, poison_sets: list[PoisonSet], setups: in
     shown = {f"setup_{p.setup.index:03d}": p.tested_images(test.images, test.labels)[:columns] for p in poison_sets[:setups]}
     folder = experiment.folder / "figures"
     folder.mkdir(exist_ok=True)
-    with io.BytesIO() as buffer:
-        np.savez(buffer, **{name: images.numpy() for name, images in shown.items()})  # type: ignore[arg-type]
-        write_bytes(folder / "tested.npz", buffer.getvalue())
+    save_arrays(folder / "tested.npz", {name: images.numpy() for name, images in shown.items()})

@@ -64,3 +64,32 @@ def test_a_holder_keeps_touching_its_leases(tmp_path, monkeypatch):
             break
         leases.time.sleep(0.01)
     assert path.stat().st_mtime > 0
+
+
+def test_an_empty_claim_is_waited_for_no_longer_than_a_beat(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(leases.time, "monotonic", lambda: clock[0])
+    (tmp_path / "a.claim").touch()
+    own = Leases(tmp_path)
+    assert not own.claim("a")
+    clock[0] = leases.BEAT_SECONDS + 1
+    assert own.claim("a")
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_claim_comes_into_being_with_its_words(tmp_path, monkeypatch, links):
+    """Killed at any system call, a process leaves a whole claim or none, where there are hard links."""
+    seen = []
+    if not links:
+        monkeypatch.setattr(leases.os, "link", lambda *paths: (_ for _ in ()).throw(OSError(leases.errno.EPERM, "no links")))
+    link = leases.os.link
+
+    def watched(source, target):
+        seen.append((source.read_text(), target.exists()))
+        link(source, target)
+
+    monkeypatch.setattr(leases.os, "link", watched)
+    assert Leases(tmp_path).claim("a")
+    assert seen == [(f"{socket.gethostname()} {os.getpid()}", False)]
+    assert (tmp_path / "a.claim").read_text() == seen[0][0] and [p.name for p in tmp_path.iterdir()] == ["a.claim"]
+    assert not Leases(tmp_path).claim("a")
