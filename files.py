@@ -1,6 +1,7 @@
 """Writing files so that a kill at any moment leaves the old one or the new one, never half of one."""
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -20,6 +21,9 @@ from errors import InputError
 
 _PARTIAL = re.compile(r"\..*\.([0-9a-f]{6})-(\d+)-[0-9a-f]{8}\.partial", re.DOTALL)
 _OLD_SECONDS = 3600
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says of a full disk."""
+
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 """The earliest that a zip file can say: equal contents then give equal bytes."""
 
@@ -27,6 +31,13 @@ ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 def partial_path(path: Path) -> Path:
     """A hidden sibling to be renamed over ``path``, whose name says which process it belongs to."""
     return path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.partial")
+
+
+def beside(place: Path, ending: str) -> Path:
+    """A hidden file beside an output, which no data set of images takes for a class: ``.NAME.ENDING``."""
+    raw = os.fsencode(place.name)
+    # A name may have no room for more.
+    return place.with_name(f".{place.name if len(raw) <= 200 else hashlib.sha256(raw).hexdigest()[:32]}.{ending}")
 
 
 def _host() -> str:

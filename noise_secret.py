@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from errors import InputError
+from files import beside
 from reading import check_fields, read_json
 
 _WHAT = "no private file of a noise seed"
@@ -45,7 +46,7 @@ def draw_secret() -> NoiseSecret:
 
 def secret_path(place: Path, commitment: str) -> Path:
     """The private file beside an output: a hidden file, which no data set of images takes for a class."""
-    return place.with_name(f".{_short(place.name)}.noise-{commitment[:16]}.json")
+    return beside(place, f"noise-{commitment[:16]}.json")
 
 
 def keep_secret(place: Path, secret: NoiseSecret, option: str) -> None:
@@ -102,13 +103,7 @@ def forget_secrets(place: Path, keep: str | None) -> None:
     """Remove the private files of earlier outputs of this name, all but that of one commitment."""
     kept = None if keep is None else secret_path(place, keep).name
     with contextlib.suppress(OSError):
-        for path in place.parent.glob(f".{glob.escape(_short(place.name))}.noise-*.json*"):
+        for path in place.parent.glob(f"{glob.escape(beside(place, 'noise-').name)}*.json*"):
             if path.name != kept:
                 with contextlib.suppress(OSError):
                     path.unlink()
-
-
-def _short(name: str) -> str:
-    """A name, or what is left of one that has no room for a suffix."""
-    raw = os.fsencode(name)
-    return name if len(raw) <= 200 else hashlib.sha256(raw).hexdigest()[:32]

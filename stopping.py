@@ -4,12 +4,16 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import Any
 
 STOPPED_STATUS = 75
 """Exit status of a command that stopped when asked and continues when started again (``EX_TEMPFAIL`` of sysexits.h)."""
+
+GRACE_SECONDS = 2.0
+"""For what is at hand to be finished; schedulers often give ten before they kill."""
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
@@ -31,7 +35,13 @@ class StopSignals:
     def __init__(self, children: Sequence[int] = ()) -> None:
         self.children = children
         self.asked: str | None = None
+        self._when = 0.0
         self._before: dict[int, Any] = {}
+
+    @property
+    def overdue(self) -> bool:
+        """Whether so much time has passed since one asked that what is at hand is given up, to be done again."""
+        return self.asked is not None and time.monotonic() - self._when > GRACE_SECONDS
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
@@ -46,6 +56,8 @@ class StopSignals:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         del frame
+        if self.asked is None:
+            self._when = time.monotonic()
         self.asked = signal.Signals(number).name
         for child in self.children:
             with contextlib.suppress(OSError):

@@ -9,11 +9,12 @@ from datamodules.base import ArrayDataModule, SplitName
 from errors import InputError
 from storage.arrays import Split, make_split
 from storage.decode import check_size, decode_cached
-from storage.listing import list_folders, list_images
+from storage.listing import Rules, list_folders, list_images
+from storage.pictures import check_bits
 
 
 class ImageFolderDataModule(ArrayDataModule):
-    """JPEG, PNG and WebP files, one sub-folder per class; classes are numbered by their sorted names.
+    """JPEG, PNG, WebP, BMP, TIFF, GIF and PNM files, one sub-folder per class; classes are numbered by their sorted names.
 
     Images of any size are cropped to their central square and scaled. Their EXIF rotation is applied, transparent parts
     become white. Rows are in the order of class, then path. Hidden files, and files that are no images, are left out.
@@ -29,6 +30,8 @@ class ImageFolderDataModule(ArrayDataModule):
         dataset: Name in records; by default that of the folder above ``train``.
         mean: Per-channel mean that models normalize with, in [0, 1] units; by default 0.5.
         std: Per-channel standard deviation, likewise.
+        bits: How many bits of a 16-bit grey value are in use, 8 to 16: 12 for a camera that writes 0 to 4,095.
+        follow_links: Whether symbolic links may lead out of a split's folder.
         root: Folder of the splits; by default the environment variable POISON_DATA_ROOT, or the working directory.
         batch_size: Rows per training batch, over all ranks.
         seed: Seeds the order of training rows.
@@ -44,6 +47,8 @@ class ImageFolderDataModule(ArrayDataModule):
         dataset: str | None = None,
         mean: list[float] | None = None,
         std: list[float] | None = None,
+        bits: int = 16,
+        follow_links: bool = False,
         root: str | None = None,
         batch_size: int = 128,
         seed: int = 0,
@@ -52,6 +57,8 @@ class ImageFolderDataModule(ArrayDataModule):
         check_size(size)
         if channels not in (1, 3):
             raise InputError(f"channels is {channels}: 1 (grey) or 3 (RGB) are possible (--data.channels)")
+        check_bits(bits, "--data.bits")
+        self.bits, self.follow_links = bits, follow_links
         self.image_shape = (channels, size, size)
         self.mean = _per_channel(mean, channels, "mean")
         self.std = _per_channel(std, channels, "std")
@@ -61,14 +68,14 @@ class ImageFolderDataModule(ArrayDataModule):
         given: dict[SplitName, str | None] = {"train": train, "test": test, "public": public}
         self.folders = {name: folder / path for name, path in given.items() if path is not None}
         self.name = dataset or self.folders["train"].resolve().parent.name
-        self.classes = list_folders(self.folders["train"], "--data.train")
+        self.classes = list_folders(self.folders["train"], Rules("--data.train", follow_links))
         self.num_classes = len(self.classes)
         if self.num_classes < 2:
             raise InputError(
                 f"{self.folders['train']} has one sub-folder: a classifier needs two classes or more (--data.train)"
             )
         for name, other in self.folders.items():
-            _same_classes(self.folders["train"], self.classes, other, f"--data.{name}")
+            _same_classes(self.folders["train"], self.classes, other, Rules(f"--data.{name}", follow_links))
 
     def prepare_data(self) -> None:
         """Decode on one process per node; the others then read the files that this leaves."""
@@ -81,7 +88,8 @@ class ImageFolderDataModule(ArrayDataModule):
         if name not in self.folders:
             raise InputError(f"this data set has no {name} part: name its folder ({option})")
         folder = self.folders[name]
-        files = [list_images(folder / wanted, option) for wanted in self.classes]
+        rules = Rules(option, self.follow_links)
+        files = [list_images(folder / wanted, rules, folder) for wanted in self.classes]
         images = decode_cached(
             folder,
             [path for group in files for path in group],
@@ -89,13 +97,14 @@ class ImageFolderDataModule(ArrayDataModule):
             self.image_shape[0],
             text=f"decode {self.name} {name}",
             option=option,
+            bits=self.bits,
         )
         labels = np.repeat(np.arange(self.num_classes), [len(group) for group in files])
         return make_split(images, labels, self.num_classes, str(folder))
 
 
-def _same_classes(train: Path, classes: list[str], folder: Path, option: str) -> None:
-    found = set(list_folders(folder, option))
+def _same_classes(train: Path, classes: list[str], folder: Path, rules: Rules) -> None:
+    found = set(list_folders(folder, rules))
     differences = (("lacks", sorted(set(classes) - found)), ("also has", sorted(found - set(classes))))
     text = " and ".join(
         f"{verb} {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
@@ -103,7 +112,7 @@ def _same_classes(train: Path, classes: list[str], folder: Path, option: str) ->
         if names
     )
     if text:
-        raise InputError(f"{folder} does not have the classes of {train}: it {text} ({option})")
+        raise InputError(f"{folder} does not have the classes of {train}: it {text} ({rules.option})")
 
 
 def _per_channel(values: list[float] | None, channels: int, name: str) -> tuple[float, ...]:

@@ -1,14 +1,16 @@
 """Tiny ImageNet from the folders of its archive."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 
 from datamodules.base import ArrayDataModule, SplitName
 from errors import InputError
+from reading import read_bytes
 from storage.arrays import Split, make_split
 from storage.decode import check_size, decode_cached
-from storage.listing import list_folders, list_images
+from storage.listing import Rules, list_folders, list_images
 
 _OPTION = "--data.root"
 
@@ -29,6 +31,7 @@ class TinyImageNetDataModule(ArrayDataModule):
         first_class: Position of the first class to read, among all sorted by id.
         num_classes: How many to read from there; by default all that follow.
         size: Height and width that images are scaled to.
+        follow_links: Whether symbolic links may lead out of ``root``.
         batch_size: Rows per training batch, over all ranks.
         seed: Seeds the order of training rows.
     """
@@ -42,13 +45,15 @@ class TinyImageNetDataModule(ArrayDataModule):
         first_class: int = 0,
         num_classes: int | None = None,
         size: int = 64,
+        follow_links: bool = False,
         batch_size: int = 128,
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, seed)
         check_size(size)
         self.root = Path(root)
-        known = _class_ids(self.root)
+        self._rules = Rules(_OPTION, follow_links)
+        known = _class_ids(self.root, self._rules)
         if not 0 <= first_class < len(known):
             raise InputError(f"first_class is {first_class}: {root} has classes 0 to {len(known) - 1} (--data.first_class)")
         rest = len(known) - first_class
@@ -91,7 +96,7 @@ class TinyImageNetDataModule(ArrayDataModule):
         return [
             (path, label)
             for label, wnid in enumerate(self.classes)
-            for path in list_images(self.root / "train" / wnid / "images", _OPTION)
+            for path in list_images(self.root / "train" / wnid / "images", self._rules, self.root)
         ]
 
     def _validation(self) -> list[tuple[Path, int]]:
@@ -106,14 +111,18 @@ class TinyImageNetDataModule(ArrayDataModule):
             raise InputError(
                 f"{folder / 'val_annotations.txt'} names no image of the {self.num_classes} classes read ({_OPTION})"
             )
+        root = os.path.realpath(self.root)
+        for path, _ in rows:
+            if path.is_symlink():
+                self._rules.check_link(root, str(path))
         return rows
 
 
-def _class_ids(root: Path) -> list[str]:
+def _class_ids(root: Path, rules: Rules) -> list[str]:
     """Sorted ids of the classes that have a training folder and, if ``wnids.txt`` is there, are named by it."""
     if not (root / "train").is_dir():
         raise InputError(f"{root} has no folder named train: it should hold Tiny ImageNet's train and val ({_OPTION})")
-    present = list_folders(root / "train", _OPTION)
+    present = list_folders(root / "train", rules)
     listed = root / "wnids.txt"
     if not listed.exists():
         return present
@@ -133,14 +142,14 @@ def _annotations(path: Path) -> dict[str, str]:
         fields = line.split()
         if len(fields) < 2:
             raise InputError(f"{path}: line {number} is not a file name and a class id: {line[:40]!r} ({_OPTION})")
+        if "/" in fields[0]:
+            raise InputError(f"{path}: line {number} names a file elsewhere, {fields[0][:80]!a} ({_OPTION})")
         found[fields[0]] = fields[1]
     return found
 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror} ({_OPTION})") from error
+        return read_bytes(path, _OPTION).decode()
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not a text file: {error.reason} ({_OPTION})") from error

@@ -18,6 +18,10 @@ Precision = Literal["float32", "bfloat16"]
 _CPU_CHUNK = 16
 
 
+class Abandoned(Exception):
+    """What was begun is not wanted any more."""
+
+
 class BatchedDenoiser:
     """Evaluates a copy of a denoiser, its weights channels last, on batches that all have one shape.
 
@@ -32,6 +36,9 @@ class BatchedDenoiser:
         device: Where to compute.
         precision: Of weights and activations; ``bfloat16`` is meant for GPUs.
         compiled: Whether `torch.compile` rewrites the model, which takes minutes at the first batch.
+
+    Attributes:
+        abandon: Asked before every evaluation; where it says so, :class:`Abandoned` is raised. It may be set.
 
     Raises:
         InputError: If ``batch_size`` is below 1.
@@ -59,6 +66,7 @@ class BatchedDenoiser:
         self._threaded = device.type == "cpu" and not compiled
         self.chunk = min(batch_size, _CPU_CHUNK) if self._threaded else batch_size
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
+        self.abandon: Callable[[], bool] = bool
 
     def submit(self, noisy: Tensor, *, padded: bool = True) -> Callable[[], Tensor]:
         """Start denoising and return at once.
@@ -80,6 +88,8 @@ class BatchedDenoiser:
 
     @torch.no_grad()
     def _evaluate(self, batch: Tensor) -> Tensor:
+        if self.abandon():
+            raise Abandoned
         return self.model(batch.contiguous(memory_format=torch.channels_last), self.sigma)  # type: ignore[no-any-return]
 
     def _full(self, batch: Tensor) -> Tensor:

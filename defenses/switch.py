@@ -1,5 +1,6 @@
 """The one switch between defences that rewrite a training set."""
 
+import copy
 from typing import Any, Literal, get_args
 
 import torch
@@ -12,6 +13,9 @@ from errors import InputError
 
 DefenseName = Literal["no_attack", "none", "noise_only", "denoise_only", "jpeg", "diffusion"]
 DEFENSES: tuple[DefenseName, ...] = get_args(DefenseName)
+
+SECRET = "secret"
+"""What settings say of a seed that only a private file holds."""
 
 _NOISED = ("noise_only", "diffusion")
 _DENOISED = ("denoise_only", "diffusion")
@@ -31,7 +35,7 @@ class Defense:
         name: One of the above.
         sigma: Noise standard deviation in [0, 1] units; used by ``noise_only`` and ``diffusion``.
         denoiser: Needed by ``denoise_only`` and ``diffusion``.
-        seed: Seed of the noise.
+        seed: Seed of the noise; None where it is a secret that is not drawn yet (:meth:`with_seed`).
         draw: Which independent realisation of the noise.
         jpeg_quality: 1 to 95.
 
@@ -45,7 +49,7 @@ class Defense:
         *,
         sigma: float = 0.25,
         denoiser: Denoiser | None = None,
-        seed: int = 0,
+        seed: int | None = 0,
         draw: int = 0,
         jpeg_quality: int = 75,
     ) -> None:
@@ -55,7 +59,7 @@ class Defense:
             raise InputError(f"sigma is {sigma:g}: it must be at least 0 (--sigma)")
         if not 1 <= jpeg_quality <= 95:
             raise InputError(f"jpeg_quality is {jpeg_quality}: it is 1 to 95 (--jpeg_quality)")
-        if not (0 <= seed < 2**63 and 0 <= draw < 2**32):
+        if not (0 <= (seed or 0) < 2**63 and 0 <= draw < 2**32):
             raise InputError(f"seed is {seed} and draw {draw}: they are at least 0 and below 2**63 and 2**32 (--seed, --draw)")
         if name in _DENOISED:
             if denoiser is None:
@@ -67,11 +71,22 @@ class Defense:
         self.seed, self.draw = seed, draw
         self.jpeg_quality = jpeg_quality
 
+    @property
+    def needs_secret(self) -> bool:
+        """Whether its noise has no seed yet."""
+        return self.seed is None and self.name in _NOISED
+
+    def with_seed(self, seed: int) -> "Defense":
+        """The same with this seed."""
+        other = copy.copy(self)
+        other.seed = seed
+        return other
+
     def settings(self) -> dict[str, Any]:
-        """All that the output depends on besides the images, as JSON can hold it."""
+        """All that the output depends on besides the images, as JSON can hold it; ``secret`` for a seed that is one."""
         settings: dict[str, Any] = {"defense": self.name}
         if self.name in _NOISED:
-            settings |= {"sigma": self.sigma, "seed": self.seed, "draw": self.draw}
+            settings |= {"sigma": self.sigma, "seed": SECRET if self.seed is None else self.seed, "draw": self.draw}
         if self.denoiser is not None:
             settings |= {"denoiser": self.denoiser.fingerprint, "denoise_steps": self.denoiser.steps}
         if self.name == "jpeg":
@@ -101,6 +116,8 @@ class Defense:
         clean = images.float() / 255
         if self.sigma == 0:
             return clean
+        if self.seed is None:
+            raise RuntimeError("the noise has no seed yet")
         draw = self.draw if draws is None else draws
         return clean + self.sigma * row_noise(rows, tuple(images.shape[1:]), seed=self.seed, draw=draw)
 

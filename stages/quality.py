@@ -17,7 +17,7 @@ from reports.image_quality import before_and_after, quality_page, similarity, su
 from reports.intervals import paired_change
 from stages.checkpoints import load_classifier
 from stages.set_pairs import Pair, SetPairs
-from storage.decode import fit_square, to_array, to_picture
+from storage.pictures import fit_square, to_array, to_picture
 from storage.progress import StoreProgress
 
 _SHOWN = 12

@@ -26,8 +26,8 @@ from reports.records import provenance
 from stages.checkpoints import load_classifier
 from stages.models import fit_members
 from storage.arrays import Split, make_split, read_arrays
-from storage.decode import fit_square, to_array, to_picture
-from storage.listing import iterate_images
+from storage.listing import Rules, iterate_images
+from storage.pictures import fit_square, to_array, to_picture
 from storage.progress import StoreProgress
 from storage.sources import FolderSource
 
@@ -52,6 +52,7 @@ class RecommendTask:
         backbone: Of the networks that are trained.
         recipe: How they are trained.
         repeats: Networks for each sigma, with other seeds; the same ones for every sigma.
+        follow_links: Whether symbolic links may lead out of the folder.
         seed: Of the noise and the networks.
         out: JSON file for the result; optional.
     """
@@ -66,6 +67,7 @@ class RecommendTask:
     backbone: BackboneName = "convnet"
     recipe: Recipe = field(default_factory=Recipe)
     repeats: int = 3
+    follow_links: bool = False
     seed: int = 0
     out: str | None = None
 
@@ -177,14 +179,14 @@ def _sample(task: RecommendTask, channels: int) -> tuple[list[np.ndarray], Tenso
         return list(split.images[chosen].numpy()), split.labels[chosen]
     if not root.is_dir():
         raise InputError(f"there is no folder {root} (--root)")
-    names = list(iterate_images(root, "--root"))
+    names = list(iterate_images(root, Rules("--root", task.follow_links)))
     tops = [name.partition("/")[0] if "/" in name else "" for name in names]
     classes = sorted(set(tops))
     if len(classes) < 2:
         raise InputError(f"{root} has {len(classes)} classes: accuracy needs at least two sub-folders of images (--root)")
     numbers = {name: number for number, name in enumerate(classes)}
     chosen = _spread(len(names), task.sample)
-    source = FolderSource(root, channels, None, "--root")
+    source = FolderSource(root, channels, None, Rules("--root", task.follow_links))
     with ThreadPoolExecutor() as pool:
         items = list(pool.map(lambda row: source.read_file(row, names[row]), chosen.tolist()))
     kept = [item for item in items if item.pixels is not None]

@@ -5,18 +5,26 @@ from pathlib import Path
 from typing import Any
 
 from defenses.batch_size import find_batch_size
+from defenses.switch import SECRET
 from defenses.tiled import TiledDefense
+from errors import InputError
+from noise_secret import secret_path
 from ranks import Ranks
+from reading import plain
 from stages.launch import Launch
 from stages.sanitize_estimate import duration, estimate
-from stages.sanitize_task import SanitizePlan, SanitizeTask, plan_task
+from stages.sanitize_plan import SanitizePlan, plan_task
+from stages.sanitize_task import SanitizeTask
 from stopping import StopSignals
 from storage.fill import Filler
+from storage.npz_target import NpzTarget
 from storage.progress import StoreProgress, announce
-from storage.sanitize import VERSION, block_size, fill, join_or_begin
+from storage.sanitize import VERSION, block_size, fill, join_or_begin, open_noise, seal_noise, settle, wanted_noise
 from storage.store import BlockStore
+from storage.targets import digest_set
 
 _CPU_BATCH = 64
+_SHOWN = 10
 # Pixels that a process holds of one block, several times over.
 _BLOCK_PIXELS = 1 << 22
 
@@ -28,8 +36,9 @@ def sanitize_alone(task: SanitizeTask, launch: Launch) -> Path:
         Where the set is.
 
     Raises:
-        InputError: If input, output or settings cannot be used, the disk is full, or ``task.unreadable`` is ``stop`` and an
-            image cannot be read.
+        InputError: If input, output or settings cannot be used, an image changed since it was sanitized, the disk is full,
+            ``task.unreadable`` is ``stop`` and an image cannot be read, or no image of a class could be: its folder is then
+            empty.
         Stopped: If a signal asked for it.
     """
     started = time.perf_counter()
@@ -38,25 +47,34 @@ def sanitize_alone(task: SanitizeTask, launch: Launch) -> Path:
     with StopSignals(ranks.children) as signals:
         wanted = _settings(plan, ranks)
         store, complete = join_or_begin(plan.target, wanted, lambda partial: _begin(plan, partial, ranks), ranks)
+        if ranks.rank == 0 and (complete or store.rows_done()):
+            with StoreProgress("compare what changed") as bar:
+                plan.refuse_changed(store, complete=complete, progress=bar)
+        ranks.barrier("compared")
         if not complete:
             _fill(plan, store, ranks, signals)
     ranks.barrier("sanitized")
     if ranks.rank == 0:
-        announce(_summary(plan, None if complete else time.perf_counter() - started), ranks)
+        manifest = plan.target.manifest()
+        assert manifest is not None
+        settle(plan.target, manifest["settings"])
+        announce(_summary(plan, manifest, None if complete else time.perf_counter() - started), ranks)
+        _refuse_lost_classes(plan, manifest)
     return plan.target.place
 
 
 def _fill(plan: SanitizePlan, store: BlockStore, ranks: Ranks, signals: StopSignals) -> None:
     settings, task = store.plan["settings"], plan.task
     try:
-        plan.open_input(store.working)
+        plan.open_input(store.working, store.count)
+        defense = open_noise(plan.defense, settings, plan.target)
     except FileNotFoundError:
         # Another job has finished meanwhile.
         if plan.target.manifest() is None:
             raise
         return
     tiled = TiledDefense(
-        plan.defense,
+        defense,
         batch_size=settings["batch_size"],
         overlap=settings["overlap"],
         device=ranks.device,
@@ -73,9 +91,10 @@ def _fill(plan: SanitizePlan, store: BlockStore, ranks: Ranks, signals: StopSign
 def _settings(plan: SanitizePlan, ranks: Ranks) -> dict[str, Any]:
     """What a set that is there already must have been made with; None for what it may have chosen itself."""
     # The first rank alone lists the folder; the others join what it found.
-    images = plan.describe_input() if ranks.rank == 0 else dict.fromkeys(("files", "images", "rows"))
+    images = plan.describe_input() if ranks.rank == 0 else dict.fromkeys(("files", "images", "rows", "labels"))
     task = plan.task
-    return {**plan.settings, **images, "batch_size": task.batch_size, "precision": task.precision, "version": VERSION}
+    options = {"batch_size": task.batch_size, "precision": task.precision, "version": VERSION}
+    return wanted_noise({**plan.settings, **images, **options})
 
 
 def _begin(plan: SanitizePlan, partial: Path, ranks: Ranks) -> dict[str, Any]:
@@ -87,21 +106,41 @@ def _begin(plan: SanitizePlan, partial: Path, ranks: Ranks) -> dict[str, Any]:
     if cuda and denoiser is not None and task.batch_size is None:
         options = {"precision": precision, "compiled": task.compile}
         batch_size = find_batch_size(denoiser, plan.defense.sigma, ranks.device, **options)
-    count, images = plan.save_input(partial)
+    count, images, not_taken = plan.save_input(partial)
     settings = {**plan.settings, **images, "batch_size": batch_size, "precision": precision, "version": VERSION}
     block = min(block_size(count, batch_size), max(1, _BLOCK_PIXELS // plan.typical_pixels(partial, count)))
-    return {"settings": settings, "count": count, "block": block}
+    return {"settings": seal_noise(settings, plan.target), "count": count, "block": block, "not_taken": not_taken}
 
 
-def _summary(plan: SanitizePlan, seconds: float | None) -> str:
-    manifest = plan.target.manifest()
-    assert manifest is not None
-    text = f"{manifest['sanitized']} of {manifest['count']} images are sanitized in {plan.target.place}"
-    text += "; nothing is done twice" if seconds is None else f" ({duration(seconds)})"
+def _summary(plan: SanitizePlan, manifest: dict[str, Any], seconds: float | None) -> str:
+    place = plan.target.place
+    lines = [f"{manifest['sanitized']} of {manifest['count']} images are sanitized in {place}"]
+    lines[0] += "; nothing is done twice" if seconds is None else f" ({duration(seconds)})"
     failed = manifest["not_sanitized"]
-    for entry in failed[:10]:
-        text += f"\n  {entry['status']}: {entry['file'] or entry['row']}: {entry['reason']}"
+    for entry in failed[:_SHOWN]:
+        lines.append(f"  {entry['status']}: {plain(entry['file'] or str(entry['row']))}: {plain(entry['reason'])}")
     if failed:
-        more = f"{len(failed)} images could not be sanitized" + (", the first ten are above" if len(failed) > 10 else "")
-        text += f"\n  {more}; all are in the manifest"
-    return text
+        more = f"{len(failed)} images could not be sanitized" + (", the first ten are above" if len(failed) > _SHOWN else "")
+        lines.append(f"  {more}; all are in the manifest")
+    passed = manifest["not_taken"]
+    if passed:
+        more = f" and {len(passed) - _SHOWN} more, which the manifest names" if len(passed) > _SHOWN else ""
+        lines.append(f"not taken, since they are no images or hidden: {', '.join(passed[:_SHOWN])}{more}")
+    seed = manifest["settings"].get("seed")
+    if seed == SECRET:
+        path = secret_path(place, manifest["settings"]["commitment"])
+        lines.append(f"the noise has a secret seed, kept in {path}; the manifest holds a commitment to it")
+    elif seed is not None:
+        lines.append(f"the noise has the given seed {seed}: whoever knows it can craft poisons that survive (--noise_seed)")
+    lines.append(f"digest {digest_set(manifest)}, by which --verify {place} --expect DIGEST later proves that it is this set")
+    return "\n".join(lines)
+
+
+def _refuse_lost_classes(plan: SanitizePlan, manifest: dict[str, Any]) -> None:
+    lost = manifest["lost_classes"]
+    if lost:
+        what = "have no row" if isinstance(plan.target, NpzTarget) else "have an empty folder, so that labels do not shift"
+        raise InputError(
+            f"no image of the classes {', '.join(map(plain, lost))} could be sanitized: they {what}; mend their images, remove "
+            f"{plan.target.place} and sanitize again (--data)"
+        )

@@ -32,17 +32,25 @@ def sanitize(arguments: list[str]) -> None:
 
 
 def _verify(arguments: list[str]) -> None:
+    from reading import plain
     from storage.progress import StoreProgress
+    from storage.targets import digest_set
     from storage.verify import verify
 
     parser = ArgumentParser(prog="cli.py sanitize", description="prove that a sanitized set is complete and unchanged")
     parser.add_argument("--verify", type=str, required=True, help="folder or .npz that sanitize wrote")
     parser.add_argument("--data.root", type=str, default=None, help="folder the images came from, to be compared too")
+    parser.add_argument("--expect", type=str, default=None, help="digest that was printed when the set was made")
     given = parser.parse_args(arguments)
     with StoreProgress("verify") as bar:
-        manifest = verify(Path(given.verify), bar, None if given.data.root is None else Path(given.data.root))
+        root = None if given.data.root is None else Path(given.data.root)
+        manifest = verify(Path(given.verify), bar, root, given.expect)
     text = f"{given.verify} is complete and unchanged: {manifest['sanitized']} images sanitized"
     print(text + (f", {manifest['copied']} copied, {manifest['skipped']} skipped" if manifest["not_sanitized"] else ""))
+    if manifest["lost_classes"]:
+        print(f"no image of the classes {', '.join(map(plain, manifest['lost_classes']))} could be sanitized")
+    unproved = "" if given.expect else "; compare it with the one printed when the set was made (--expect DIGEST)"
+    print(f"digest {digest_set(manifest)}{unproved}")
 
 
 def quality(arguments: list[str]) -> None:

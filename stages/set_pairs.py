@@ -10,9 +10,11 @@ import numpy as np
 import torch
 
 from errors import InputError
+from reading import read_regular
 from storage.arrays import make_split, read_arrays
-from storage.decode import UnreadableImageError, open_image, to_array
+from storage.listing import Rules
 from storage.npz_target import read_npz_manifest, read_npz_records
+from storage.pictures import MAX_FILE_BYTES, UnreadableImageError, open_image, to_array
 from storage.records import RowRecord, read_records
 from storage.sources import ArraySource, FolderSource
 from storage.targets import ROWS, read_manifest
@@ -75,9 +77,12 @@ class SetPairs:
             split = make_split(images, self.labels, int(self.labels.max()) + 1, str(root))
             self.source = ArraySource(split.images, torch.arange(len(split)), square)
         else:
+            root = root.parent if root.is_file() else root
             if not root.is_dir():
                 raise InputError(f"there is no folder {root} (--data.root)")
-            self.source = FolderSource(root, settings["channels"], square, "--data.root", may_lose_colour=True)
+            # Which files they were is known; where links lead to is looked at when a set is made.
+            rules, bits = Rules("--data.root", follow_links=True), settings.get("bits", 16)
+            self.source = FolderSource(root, settings["channels"], square, rules, may_lose_colour=True, bits=bits)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -110,8 +115,9 @@ class SetPairs:
             return self._arrays[self.places[record.row]]
         path = self.sanitized / record.output
         try:
-            return np.ascontiguousarray(to_array(open_image(path, self.manifest["settings"]["channels"])[0]))
-        except UnreadableImageError as error:
+            content = read_regular(path, MAX_FILE_BYTES)
+            return np.ascontiguousarray(to_array(open_image(content, self.manifest["settings"]["channels"])[0]))
+        except (OSError, UnreadableImageError) as error:
             raise InputError(f"cannot read {path}: {error} (--sanitized)") from error
 
     def _read_manifest(self) -> dict[str, Any]:

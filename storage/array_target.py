@@ -9,11 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import InputError
-from files import write_json
+from files import sweep_partials, write_bytes
 from storage.hashing import checksum, checksum_file
-from storage.targets import MANIFEST, ROWS, WORKING, read_manifest
-
-IMAGES = "images.npy"
+from storage.targets import IMAGES, MANIFEST, ROWS, WORKING, manifest_bytes, read_manifest
 
 
 class ArrayTarget:
@@ -96,7 +94,13 @@ class ArrayTarget:
         with contextlib.suppress(FileNotFoundError):
             os.replace(self.working / IMAGES, self.place / IMAGES)
         os.replace(rows, self.place / ROWS)
-        write_json(self.place / MANIFEST, manifest | {"images": checksum_file(self.place / IMAGES)})
+        manifest["images"] = checksum_file(self.place / IMAGES)
+        write_bytes(self.place / MANIFEST, manifest_bytes(manifest))
+        self.tidy()
+
+    def tidy(self) -> None:
+        """See :class:`~storage.targets.Target`."""
+        sweep_partials(self.place)
 
 
 def _text(shape: tuple[int, ...] | None) -> str:

@@ -1,6 +1,5 @@
 """A set of images as arrays, and the ``.npz`` files that hold one."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from errors import InputError
+from reading_arrays import read_npz
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +38,7 @@ def make_split(images: Any, labels: Any, num_classes: int, name: str) -> Split:
     Raises:
         InputError: If a shape, a dtype or a value is out of range; the message starts with ``name``.
     """
-    images = torch.as_tensor(np.ascontiguousarray(images) if isinstance(images, np.ndarray) else images)
-    labels = torch.as_tensor(np.ascontiguousarray(labels) if isinstance(labels, np.ndarray) else labels)
+    images, labels = _tensor(images, f"{name}: images"), _tensor(labels, f"{name}: labels")
     if images.ndim == 3:
         images = images[:, None]
     if images.ndim != 4:
@@ -55,6 +54,11 @@ def make_split(images: Any, labels: Any, num_classes: int, name: str) -> Split:
         images = (images * 255).round()
     elif images.dtype != torch.uint8:
         raise InputError(f"{name}: images are {images.dtype}, not uint8 or float in [0, 1]")
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        raise InputError(
+            f"{name}: labels are a column of shape {tuple(labels.shape)}, not ({len(images)},): flatten them, as "
+            "labels.ravel() does"
+        )
     if labels.shape != images.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
         raise InputError(
             f"{name}: {len(images)} images need as many integer labels, found {labels.dtype} {tuple(labels.shape)}"
@@ -67,20 +71,20 @@ def make_split(images: Any, labels: Any, num_classes: int, name: str) -> Split:
     return Split(images.to(torch.uint8).contiguous(), labels)
 
 
-def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """``images`` and ``labels`` of an ``.npz``, not validated yet; raises `InputError` if it is none."""
+def _tensor(values: Any, name: str) -> Tensor:
+    if not isinstance(values, np.ndarray):
+        return torch.as_tensor(values)
+    if values.dtype.kind not in "buif":
+        raise InputError(f"{name} are of dtype {values.dtype}, which are no plain numbers")
+    # Numbers of another machine's byte order are none to torch.
+    plain = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            missing = {"images", "labels"} - set(archive.files)
-            if missing:
-                raise InputError(
-                    f"{path} has no array named {' or '.join(sorted(missing))}, only {sorted(archive.files)} (--data)"
-                )
-            return archive["images"], archive["labels"]
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error} (--data)") from error
-    # A truncated archive, a bare .npy (which has no `files`), or arrays of Python objects.
-    except (ValueError, zipfile.BadZipFile, AttributeError, EOFError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} is not an .npz file of plain arrays: {error} (--data)") from error
+        return torch.as_tensor(plain)
+    except TypeError as error:
+        raise InputError(f"{name} are of dtype {values.dtype}, which is not understood") from error
+
+
+def read_arrays(path: Path, option: str = "--data") -> tuple[np.ndarray, np.ndarray]:
+    """``images`` and ``labels`` of an ``.npz``, not validated yet; raises `InputError` if it is none."""
+    arrays = read_npz(path, "no .npz file of plain arrays images and labels", option, names=("images", "labels"))
+    return arrays["images"], arrays["labels"]

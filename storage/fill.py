@@ -1,6 +1,5 @@
 """One process's share of a sanitized set: reading, denoising and writing at once, block by block, until nothing is left."""
 
-import errno
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
@@ -12,8 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from defenses.batches import Abandoned
 from defenses.tiled import Group, Sanitized, TiledDefense
 from errors import InputError
+from files import NO_ROOM
 from stopping import Stopped, StopSignals
 from storage.records import RowRecord
 from storage.sources import Item, Source, stack
@@ -61,14 +62,16 @@ class Filler:
         While a block is denoised the next one is read and the one before is encoded and written.
 
         Args:
-            signals: Looked at between blocks.
+            signals: Looked at between blocks; where what is at hand takes too long, between batches, and it is given up.
             progress: Called with the rows that all processes have done, and of all.
 
         Raises:
-            Stopped: If a signal asked for it; what was begun has been finished.
+            Stopped: If a signal asked for it; what was begun has been finished, or will be done again.
             InputError: If an image cannot be used and ``unreadable`` is ``stop``, or a disk is full or does not answer.
         """
         threads = torch.get_num_threads()
+        if self.tiled.batches is not None:
+            self.tiled.batches.abandon = lambda: signals.overdue
         try:
             if self.tiled.device.type == "cpu":
                 # The denoiser's threads, begun here, have a core each; what this one does beside them, noise and blending,
@@ -77,10 +80,12 @@ class Filler:
                 torch.set_num_threads(1)
             with ThreadPoolExecutor(_THREADS, "images") as pool, ThreadPoolExecutor(1, "blocks") as writer:
                 self._work(pool, writer, signals, progress)
+        except Abandoned as error:
+            raise self._stopped(signals) from error
         except OSError as error:
             done = self.store.rows_done()
             text = f"{error.strerror} ({error.filename or self.target.working})"
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in NO_ROOM:
                 text = "there is no room left on the disk"
             raise InputError(
                 f"{text}: {done} of {self.store.count} images are done and kept, and the same command continues "
@@ -127,8 +132,14 @@ class Filler:
             if self.target.manifest() is not None or self.store.finish(self.target.publish):
                 return
             if signals.asked is not None:
-                raise Stopped(f"stopped by {signals.asked}: {done} of {count} images are done, and the same command continues")
+                raise self._stopped(signals)
             time.sleep(_POLL_SECONDS)
+
+    def _stopped(self, signals: StopSignals) -> Stopped:
+        done = self.store.rows_done()
+        return Stopped(
+            f"stopped by {signals.asked}: {done} of {self.store.count} images are done, and the same command continues"
+        )
 
     def _read(self, rows: range) -> list[Item]:
         return [self.source.read(row) for row in rows]
@@ -190,8 +201,8 @@ class Filler:
             records = [record for part in pool.map(several, parts) for record in part]
             self.target.sync()
         except FileNotFoundError:
-            # Another process did the same block, and the rest, and the set is complete.
-            if self.target.manifest() is None:
+            # Another process did the same block, and perhaps the rest, and removed what this one was about to rename.
+            if not self.store.is_recorded(begun.block) and self.target.manifest() is None:
                 raise
             return
         self.store.record(begun.block, records)

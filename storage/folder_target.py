@@ -3,21 +3,21 @@
 import io
 import os
 import secrets
-from collections.abc import Iterable, Iterator
-from itertools import count, groupby, pairwise
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from itertools import count
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from files import write_json
-from storage.decode import to_picture
+from files import write_bytes
 from storage.hashing import checksum
 from storage.names import Names, write_names
-from storage.targets import MANIFEST, ROWS, WORKING, read_manifest
+from storage.output_names import Format, output_names, possible_names, refuse_file_and_folder, top_folder
+from storage.pictures import to_picture
+from storage.records import read_records
+from storage.targets import MANIFEST, ROWS, WORKING, manifest_bytes, read_manifest
 
-Format = Literal["png", "webp"]
 OUTPUTS = "outputs"
 
 
@@ -45,10 +45,16 @@ class FolderTarget:
         return read_manifest(self.place, self.option)
 
     def prepare(self, partial: Path, rows: int) -> None:
-        """Name the outputs after the inputs, whose names are there."""
+        """Name the outputs after the inputs, whose names are there.
+
+        Raises:
+            InputError: If a name cannot be written here.
+        """
         del rows
         files = Names(partial, "files")
-        write_names(partial, OUTPUTS, output_names((files[row] for row in range(len(files))), self.form))
+        names = output_names((files[row] for row in range(len(files))), self.form)
+        write_names(partial, OUTPUTS, possible_names(names, self.place, self.option))
+        refuse_file_and_folder(Names(partial, OUTPUTS), self.form, self.option)
 
     def open(self) -> None:
         """See :class:`~storage.targets.Target`."""
@@ -95,13 +101,27 @@ class FolderTarget:
 
     def publish(self, rows: Path, manifest: dict[str, Any]) -> None:
         """See :class:`~storage.targets.Target`."""
-        for folder, _, files in os.walk(self.place):
+        self.open()
+        assert self._outputs is not None
+        planned = {top_folder(self._outputs[row]) for row in range(len(self._outputs))}
+        found = {top_folder(record.output) for record in read_records(rows) if record.output}
+        # A class without a folder would shift the labels of those after it; an empty one is refused, or counted.
+        manifest["lost_classes"] = sorted(planned - found - {""})
+        for name in manifest["lost_classes"]:
+            (self.place / name).mkdir(exist_ok=True)
+        self.tidy()
+        os.replace(rows, self.place / ROWS)
+        write_bytes(self.place / MANIFEST, manifest_bytes(manifest))
+        self.tidy()
+
+    def tidy(self) -> None:
+        """See :class:`~storage.targets.Target`."""
+        for folder, folders, files in os.walk(self.place):
+            # Others may be about to begin, or to remove what they began.
+            folders[:] = [name for name in folders if not name.startswith(WORKING)]
             for name in files:
-                # What processes left that were killed while they wrote.
                 if name.startswith(".") and name.endswith(".partial"):
                     Path(folder, name).unlink(missing_ok=True)
-        os.replace(rows, self.place / ROWS)
-        write_json(self.place / MANIFEST, manifest)
 
 
 def encode(pixels: NDArray[np.uint8], form: Format) -> bytes:
@@ -114,16 +134,3 @@ def encode(pixels: NDArray[np.uint8], form: Format) -> bytes:
         else:
             picture.save(buffer, "WEBP", lossless=True, method=0)
         return buffer.getvalue()
-
-
-def output_names(files: Iterable[str], form: Format) -> Iterator[str]:
-    """Names with the format's suffix instead of their own.
-
-    Where that would give two images one name, or another order of names, it is put behind their own suffix, for all images
-    of that top folder.
-    """
-    for _, group in groupby(files, key=lambda file: file.partition("/")[0] if "/" in file else ""):
-        names = list(group)
-        replaced = [str(PurePosixPath(name).with_suffix(f".{form}")) for name in names]
-        sorted_apart = all(one < two for one, two in pairwise(replaced))
-        yield from replaced if sorted_apart else (f"{name}.{form}" for name in names)

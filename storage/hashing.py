@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reading import open_regular
+
 
 def hash_array(array: NDArray[Any]) -> str:
     """SHA-256 of an array's bytes, in blocks, so that a memory map is not copied whole."""
@@ -23,5 +25,5 @@ def checksum(content: bytes | memoryview) -> str:
 
 def checksum_file(path: Path) -> str:
     """:func:`checksum` of a file of any size."""
-    with open(path, "rb") as file:
+    with open(open_regular(path), "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

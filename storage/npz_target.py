@@ -1,9 +1,9 @@
 """Sanitized images and labels as one ``.npz`` file."""
 
 import io
-import json
 import os
 import secrets
+import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import InputError
-from storage.array_target import IMAGES, ArrayTarget
+from files import ZIP_TIME, beside
+from reading import MAX_TEXT, guarded, open_regular, parse_json, plain
+from storage.array_target import ArrayTarget
+from storage.hashing import checksum
+from storage.names import Names
+from storage.output_names import top_folder
 from storage.records import RowRecord, parse_records, read_records
-from storage.targets import MANIFEST, ROWS
+from storage.targets import IMAGES, MANIFEST, ROWS, check_manifest, manifest_bytes
 
 LABELS = "labels.npy"
+_PARTIAL = ".partial"
 _BLOCK = 1 << 24
 
 
@@ -54,31 +60,52 @@ class NpzTarget(ArrayTarget):
         labels: NDArray[np.int64] = np.load(self.working / LABELS, allow_pickle=False)
         kept = np.array([record.status == "sanitized" for record in read_records(rows)], bool)
         images: NDArray[np.uint8] = np.load(self.working / IMAGES, mmap_mode="r", allow_pickle=False)
-        partial = self.place.with_name(f".{self.place.name}.{secrets.token_hex(4)}.partial")
+        manifest["labels"] = checksum(labels[kept].tobytes())
+        manifest["lost_classes"] = self._names_of(np.setdiff1d(labels, labels[kept]), labels)
+        # In the working folder, with which it goes if this process is killed; several kills must not leave several.
+        self.tidy()
+        partial = self.working / f"{secrets.token_hex(4)}{_PARTIAL}"
         try:
             with open(partial, "wb") as file:
                 with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                    with archive.open(IMAGES, "w", force_zip64=True) as member:
+                    with archive.open(zipfile.ZipInfo(IMAGES, ZIP_TIME), "w", force_zip64=True) as member:
                         _write_rows(cast(BinaryIO, member), images, kept)
-                    with archive.open(LABELS, "w") as member:
+                    with archive.open(zipfile.ZipInfo(LABELS, ZIP_TIME), "w") as member:
                         np.lib.format.write_array(member, labels[kept], allow_pickle=False)
-                    archive.write(rows, ROWS)
-                    archive.writestr(MANIFEST, json.dumps(manifest, indent=2) + "\n")
+                    with (
+                        archive.open(zipfile.ZipInfo(ROWS, ZIP_TIME), "w", force_zip64=True) as member,
+                        open(rows, "rb") as text,
+                    ):
+                        shutil.copyfileobj(text, member)
+                    archive.writestr(zipfile.ZipInfo(MANIFEST, ZIP_TIME), manifest_bytes(manifest))
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, self.place)
         finally:
             partial.unlink(missing_ok=True)
 
+    def _names_of(self, lost: NDArray[np.int64], labels: NDArray[np.int64]) -> list[str]:
+        if not (self.working / "files.txt").exists():
+            return [str(label) for label in lost.tolist()]
+        files = Names(self.working, "files")
+        return [top_folder(files[int(np.argmax(labels == label))]) for label in lost]
+
+    def tidy(self) -> None:
+        """See :class:`~storage.targets.Target`."""
+        for left in self.working.glob(f"*{_PARTIAL}"):
+            left.unlink(missing_ok=True)
+
 
 def npz_working(path: Path) -> Path:
     """The working folder beside a file that is being made."""
-    return path.with_name(f".{path.name}.unfinished")
+    return beside(path, "unfinished")
 
 
 def read_npz_records(path: Path) -> Iterator[RowRecord]:
     """The lines of the ``rows.csv`` in a finished file, one by one."""
-    with zipfile.ZipFile(path) as archive, archive.open(ROWS) as member:
+    with guarded(path, "no sanitized set", "--out"):
+        archive = zipfile.ZipFile(path)
+    with archive, archive.open(ROWS) as member:
         yield from parse_records(io.TextIOWrapper(member, "utf-8", newline=""), f"{path}: {ROWS}")
 
 
@@ -88,15 +115,22 @@ def read_npz_manifest(path: Path, option: str) -> dict[str, Any] | None:
     Raises:
         InputError: If the file was not written by :class:`NpzTarget`.
     """
+    what = "no sanitized set; choose another, or remove it"
     try:
-        with zipfile.ZipFile(path) as archive:
-            manifest: dict[str, Any] = json.loads(archive.read(MANIFEST))
-            manifest["settings"], manifest["rows"], manifest["count"]
-            return manifest
+        descriptor = open_regular(path)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is not a sanitized set: choose another, or remove it ({option})") from error
+    except OSError as error:
+        raise InputError(f"cannot read {plain(path)}: {error.strerror} ({option})") from error
+    with guarded(path, what, option), open(descriptor, "rb") as file, zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        # Not compressed, so that none is larger than the file, and none twice, of which readers would take either.
+        if sorted(info.filename for info in members) != sorted((IMAGES, LABELS, ROWS, MANIFEST)):
+            raise ValueError("it does not hold the four members that were written, and these alone")
+        if any(info.compress_type != zipfile.ZIP_STORED for info in members) or archive.getinfo(MANIFEST).file_size > MAX_TEXT:
+            raise ValueError("a member is not as it was written")
+        value = parse_json(archive.read(MANIFEST), path, what, option)
+    return check_manifest(value, path, option)
 
 
 def _write_rows(file: BinaryIO, images: NDArray[np.uint8], kept: NDArray[np.bool_]) -> None:

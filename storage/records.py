@@ -1,15 +1,17 @@
 """One line of CSV for every image of a sanitized set: what it was, what became of it, and the bytes of both."""
 
 import csv
-import io
+import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from errors import InputError
+from reading import guarded, open_regular, plain
 
 Status = Literal["sanitized", "copied", "skipped"]
+_STATES = get_args(Status)
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,15 @@ HEADER = ",".join(field.name for field in fields(RowRecord)) + "\n"
 
 def to_lines(records: Iterable[RowRecord]) -> str:
     """CSV without its header."""
-    with io.StringIO(newline="") as buffer:
-        csv.writer(buffer, lineterminator="\n").writerows(astuple(record) for record in records)
-        return buffer.getvalue()
+    lines: list[str] = []
+
+    class Lines:
+        def write(self, line: str) -> None:
+            # The writer quotes what is part of its line's end: a name with a carriage return must be, a line's end is one byte.
+            lines.append(line.removesuffix("\r\n") + "\n")
+
+    csv.writer(Lines(), lineterminator="\r\n").writerows(astuple(record) for record in records)
+    return "".join(lines)
 
 
 def read_records(path: Path) -> Iterator[RowRecord]:
@@ -51,17 +59,41 @@ def read_records(path: Path) -> Iterator[RowRecord]:
     Raises:
         InputError: If it is damaged.
     """
-    with open(path, encoding="utf-8", newline="") as file:
+    with guarded(path, _WHAT, "--out"):
+        descriptor = open_regular(path)
+    with open(descriptor, encoding="utf-8", newline="") as file:
         yield from parse_records(file, str(path))
 
 
 def parse_records(lines: Iterable[str], name: str) -> Iterator[RowRecord]:
-    """Records from CSV with its header; ``name`` is that of the file, for errors."""
+    """Records from CSV with its header; ``name`` is that of the file, for errors.
+
+    Raises:
+        InputError: If a line is malformed, or names a file anywhere but below its folder.
+    """
     reader = csv.reader(lines)
     try:
         if next(reader, None) != HEADER.strip().split(","):
             raise ValueError("its first line is another")
-        for row, *rest in reader:
-            yield RowRecord(int(row), *rest)  # type: ignore[arg-type]
-    except (ValueError, TypeError, csv.Error) as error:
-        raise InputError(f"{name} is no list of sanitized images: {error} (--out)") from error
+        for number, *rest in reader:
+            record = RowRecord(int(number), *rest)  # type: ignore[arg-type]
+            if record.row < 0 or record.status not in _STATES:
+                raise ValueError(f"row {record.row} is {record.status[:20]!a}")
+            if not (_is_below(record.file) and _is_below(record.output)):
+                raise ValueError(f"row {record.row} names {(record.output or record.file)[:80]!a}")
+            yield record
+    except (ValueError, TypeError, OSError, zipfile.BadZipFile, EOFError, csv.Error) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{name} is {_WHAT}: {plain(str(error))[:200]} (--out)") from error
+
+
+_WHAT = "no list of sanitized images"
+
+
+def _is_below(name: str) -> bool:
+    """Whether a path, or none, stays in the folder that it is relative to."""
+    return name == "" or not ("\0" in name or name[0] == "/" or "//" in name or not _DOTS.isdisjoint(name.split("/")))
+
+
+_DOTS = {".", ".."}

@@ -8,26 +8,57 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from defenses.switch import Defense
+from defenses.switch import SECRET, Defense
 from defenses.tiled import TiledDefense
 from errors import InputError
 from files import digest
+from noise_secret import draw_secret, forget_secrets, keep_secret, recall_secret
 from ranks import Ranks
+from reading_arrays import read_array
 from stopping import StopSignals
-from storage.array_target import IMAGES, ArrayTarget
+from storage.array_target import ArrayTarget
 from storage.fill import Filler
 from storage.hashing import checksum_file
 from storage.sources import ArraySource
 from storage.store import BlockStore, compare_settings
-from storage.targets import Target
+from storage.targets import IMAGES, Target
 
 # Raised when the same settings give other bytes, so that no older set is taken for one of these.
-VERSION = 2
+VERSION = 3
 
 
 def block_size(count: int, batch_size: int) -> int:
     """Rows that a process takes at a time: one batch, or two where 32 processes still get some."""
     return batch_size * min(2, max(1, count // (32 * batch_size)))
+
+
+def wanted_noise(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings by which a set is looked for: one with a secret seed may have any commitment to it."""
+    return settings | {"commitment": None} if settings.get("seed") == SECRET else settings
+
+
+def seal_noise(settings: dict[str, Any], target: Target) -> dict[str, Any]:
+    """Settings of a set that begins now: a secret seed is drawn, kept beside the output, and committed to.
+
+    Raises:
+        InputError: If it cannot be kept there.
+    """
+    if settings.get("seed") != SECRET:
+        return settings
+    secret = draw_secret()
+    keep_secret(target.place, secret, target.option)
+    return settings | {"commitment": secret.commitment}
+
+
+def open_noise(defense: Defense, settings: dict[str, Any], target: Target) -> Defense:
+    """The defence with the seed that a set was begun with.
+
+    Raises:
+        InputError: If its private file is gone or another's.
+    """
+    if not defense.needs_secret:
+        return defense
+    return defense.with_seed(recall_secret(target.place, str(settings.get("commitment")), target.option).seed)
 
 
 def join_or_begin(
@@ -62,9 +93,16 @@ def join_or_begin(
         found = manifest["settings"]
     compare_settings(found, settings, f"{target.place}", target.option)
     if manifest is not None and ranks.rank == 0:
-        # Left by a process that was killed at the very end.
+        # Left by processes that were killed at the very end.
         store.remove()
+        settle(target, found)
     return store, manifest is not None
+
+
+def settle(target: Target, settings: dict[str, Any]) -> None:
+    """Remove what killed processes left of a set that is complete, and the secrets of those before it."""
+    target.tidy()
+    forget_secrets(target.place, settings.get("commitment"))
 
 
 def sanitize(
@@ -102,19 +140,25 @@ def sanitize(
         raise InputError(f"batch_size is {batch_size}: at least 1 is needed (--sanitize_batch_size)")
     source = ArraySource(images, rows)
     settings = source.settings() | defense.settings() | {"batch_size": batch_size, "version": VERSION}
+    if by_content and defense.needs_secret:
+        raise RuntimeError("what has a secret seed is not found by its content")
     if by_content:
         folder = folder.with_name(f"{folder.name}-{digest(settings)}")
     target = ArrayTarget(folder, tuple(images.shape[1:]), "--store")
 
     def prepare(partial: Path) -> dict[str, Any]:
         target.prepare(partial, len(images))
-        return {"settings": settings, "count": len(images), "block": block_size(len(images), batch_size)}
+        sealed = seal_noise(settings, target)
+        return {"settings": sealed, "count": len(images), "block": block_size(len(images), batch_size)}
 
     with StopSignals(ranks.children) as signals:
-        store, complete = join_or_begin(target, settings, prepare, ranks)
+        store, complete = join_or_begin(target, wanted_noise(settings), prepare, ranks)
         if not complete:
-            tiled = TiledDefense(defense, batch_size=batch_size, device=ranks.device)
+            found = store.plan["settings"]
+            tiled = TiledDefense(open_noise(defense, found, target), batch_size=batch_size, device=ranks.device)
             fill(Filler(store, source, target, tiled), ranks, signals, progress)
+            if ranks.rank == 0:
+                settle(target, found)
     return load(folder, tuple(images.shape))
 
 
@@ -143,11 +187,8 @@ def load(folder: Path, shape: tuple[int, ...]) -> Tensor:
     manifest = target.manifest()
     if manifest is None:
         raise InputError(f"{folder} is not complete: run the command that makes it again (--store)")
-    try:
-        images = np.load(folder / IMAGES, mmap_mode="c", allow_pickle=False)
-        sound = images.shape == shape and manifest["images"] == checksum_file(folder / IMAGES)
-    except (OSError, ValueError, KeyError):
-        sound = False
-    if not sound:
+    what = "not the array that was written; remove the folder, and it is made again"
+    images = read_array(folder / IMAGES, what, "--store", dtype=np.uint8, shape=shape)
+    if manifest.get("images") != checksum_file(folder / IMAGES):
         raise InputError(f"the sanitized set {folder} is damaged: remove it, and it is made again (--store)")
     return torch.from_numpy(images)

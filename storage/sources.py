@@ -2,9 +2,9 @@
 
 import errno
 import hashlib
-import io
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from errors import InputError
-from storage.decode import UnreadableImageError, fit_square, open_image, to_array, to_picture
+from reading import plain, read_regular
 from storage.hashing import checksum, hash_array
-from storage.listing import iterate_images
+from storage.listing import Rules, iterate_images
 from storage.names import Names, write_names
+from storage.pictures import MAX_FILE_BYTES, NAMES, UnreadableImageError, fit_square, open_image, to_array, to_picture
 
 # Not the file is at fault but the disk, and the next file will be no better.
 _DISK = {errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENODEV, errno.ENXIO}
@@ -95,36 +96,67 @@ class FolderSource:
         root: The folder.
         channels: 3 for RGB, 1 for grey.
         square: Height and width to crop and scale to; None keeps each image's size.
-        option: What the user should change if the folder cannot be used.
+        rules: How the folder is listed, and what links may do when its files are read.
         may_lose_colour: Whether a colour file may be read as grey.
+        bits: See :func:`storage.pictures.open_image`.
+        chosen: Paths below the folder of the images that are meant, in that order; None for all.
     """
 
-    def __init__(self, root: Path, channels: int, square: int | None, option: str, *, may_lose_colour: bool = False) -> None:
-        self.root, self.channels, self.square, self.option = root, channels, square, option
-        self.may_lose_colour = may_lose_colour
+    def __init__(
+        self,
+        root: Path,
+        channels: int,
+        square: int | None,
+        rules: Rules,
+        *,
+        may_lose_colour: bool = False,
+        bits: int = 16,
+        chosen: list[str] | None = None,
+    ) -> None:
+        self.root, self.channels, self.square, self.rules = root, channels, square, rules
+        self.may_lose_colour, self.bits, self.chosen = may_lose_colour, bits, chosen
+        self._real_root = os.path.realpath(root)
         self._names: Names | None = None
 
-    def list_names(self) -> Iterator[str]:
+    def list_names(self, passed: Callable[[str], None] = lambda name: None) -> Iterator[str]:
         """Paths below the folder, which must be at least one.
+
+        Args:
+            passed: Called with every file that is not taken.
 
         Raises:
             InputError: If there is none, or the folder cannot be used.
         """
         empty = True
-        for name in iterate_images(self.root, self.option):
+        rules = replace(self.rules, passed=passed)
+        for name in iterate_images(self.root, rules) if self.chosen is None else self.chosen:
             empty = False
             yield name
         if empty:
-            raise InputError(f"{self.root} holds no JPEG, PNG or WebP images ({self.option})")
+            raise InputError(f"{self.root} holds no {NAMES} images ({self.rules.option})")
 
     def digest_names(self) -> str:
         """What identifies the list of images."""
-        return _digest(self.list_names())
+        digest = hashlib.blake2b(digest_size=16)
+        for name in self.list_names():
+            digest.update(name.encode() + b"\0")
+        return digest.hexdigest()
 
-    def save_names(self, folder: Path) -> tuple[int, str]:
-        """List once, for all processes; returns the number of images and their list's digest."""
-        count = write_names(folder, "files", self.list_names())
-        return count, _digest(iter(_all(Names(folder, "files"))))
+    def save_names(self, folder: Path) -> tuple[int, str, list[str]]:
+        """List once, for all processes.
+
+        Returns:
+            The number of images, their list's digest, and the names of what is not taken, in order.
+        """
+        digest, not_taken = hashlib.blake2b(digest_size=16), list[str]()
+
+        def names() -> Iterator[str]:
+            for name in self.list_names(not_taken.append):
+                digest.update(name.encode() + b"\0")
+                yield name
+
+        count = write_names(folder, "files", names())
+        return count, digest.hexdigest(), sorted(plain(name) for name in not_taken)
 
     def open_names(self, folder: Path) -> Names:
         """Use the list that one process saved."""
@@ -145,7 +177,7 @@ class FolderSource:
             pixels = self.read(row).pixels
             if pixels is not None:
                 return pixels.shape
-        raise InputError(f"none of the first images of {self.root} can be read ({self.option})")
+        raise InputError(f"none of the first images of {self.root} can be read ({self.rules.option})")
 
     def name(self, row: int) -> str:
         """An image's path below the folder."""
@@ -156,38 +188,55 @@ class FolderSource:
         """See :class:`Source`.
 
         Raises:
-            InputError: If the disk does not answer, or the denoiser takes grey images and this is none.
+            InputError: If the disk does not answer, a link leads out of the root, or the denoiser takes grey images and this
+                is none.
         """
         return self.read_file(row, self.name(row))
 
     def read_file(self, row: int, name: str) -> Item:
         """Like :meth:`read`, for whoever knows the image's path below the folder."""
         try:
-            # Not a Path, which costs as much as reading a small file.
-            with open(f"{self.root}/{name}", "rb", buffering=0) as file:
-                content = file.readall()
+            content = self.content(name)
         except OSError as error:
             if error.errno in _DISK:
-                raise InputError(f"cannot read {self.root / name}: {error.strerror} ({self.option})") from error
+                raise InputError(f"cannot read {plain(self.root / name)}: {error.strerror} ({self.rules.option})") from error
             return Item(row, row, name, None, str(error.strerror), "")
         digest = checksum(content)
         try:
-            picture, note = open_image(io.BytesIO(content), self.channels)
+            picture, note = open_image(content, self.channels, bits=self.bits)
         except UnreadableImageError as error:
             return Item(row, row, name, None, str(error), digest)
         if "colour" in note.split() and not self.may_lose_colour:
             raise InputError(
-                f"{self.root / name} is a colour image and the denoiser takes grey ones: choose another denoiser (--denoiser), "
-                "or let images become grey (--data.channels 1)"
+                f"{plain(self.root / name)} is a colour image and the denoiser takes grey ones: choose another denoiser "
+                "(--denoiser), or let images become grey (--data.channels 1)"
             )
         if self.square is not None:
             picture = fit_square(picture, self.square)
-        return Item(row, row, name, to_array(picture), note, digest)
+        # A picture's own memory cannot be written to, of which torch warns.
+        return Item(row, row, name, np.array(to_array(picture)), note, digest)
+
+    def content(self, name: str) -> bytes:
+        """The bytes of a file.
+
+        Raises:
+            OSError: If it cannot be read, is no regular file, or larger than images are.
+            InputError: If it is a link that leads out of the root, unless that is allowed.
+        """
+        # Not a Path, which costs as much as reading a small file.
+        path = f"{self.root}/{name}"
+        try:
+            return read_regular(path, MAX_FILE_BYTES, follow=False)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+        self.rules.check_link(self._real_root, path)
+        return read_regular(path, MAX_FILE_BYTES)
 
     def raw(self, row: int) -> bytes | None:
         """See :class:`Source`."""
         try:
-            return (self.root / self.name(row)).read_bytes()
+            return self.content(self.name(row))
         except OSError:
             return None
 
@@ -195,14 +244,3 @@ class FolderSource:
 def stack(items: Iterable[Item]) -> Tensor:
     """``(n, C, H, W)`` uint8 from items of one shape."""
     return torch.from_numpy(np.stack([item.pixels for item in items if item.pixels is not None]))
-
-
-def _all(names: Names) -> Iterator[str]:
-    return (names[row] for row in range(len(names)))
-
-
-def _digest(names: Iterator[str]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for name in names:
-        digest.update(name.encode() + b"\0")
-    return digest.hexdigest()

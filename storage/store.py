@@ -1,24 +1,25 @@
 """The ledger of a set in the making: which blocks of rows are done, who is at work on which, and what they are made with."""
 
 import contextlib
+import errno
+import glob
 import io
-import json
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from errors import InputError
-from files import write_bytes, write_json
+from files import NO_ROOM, write_bytes, write_json
 from leases import Leases
+from reading import MAX_TEXT, check_fields, guarded, read_json, read_regular
 from storage.hashing import checksum_file
 from storage.records import HEADER, RowRecord, parse_records, to_lines
 
 _PLAN, _BLOCKS, _CLAIMS, _ROWS = "plan.json", "blocks", "claims", "rows.csv"
-_OLD_SECONDS = 3600
+_MOST_ROWS = 1 << 32  # What keys noise has 32 bits.
 
 
 class BlockStore:
@@ -50,7 +51,7 @@ class BlockStore:
 
         Args:
             prepare: Puts what else belongs there into the folder it is given and returns the plan: ``settings``, what the
-                outputs depend on; ``count`` of rows; ``block``, rows in a block.
+                outputs depend on; ``count`` of rows; ``block``, rows in a block; ``not_taken``, files that are no images.
 
         Raises:
             InputError: If the folder cannot be written.
@@ -62,7 +63,13 @@ class BlockStore:
             write_json(partial / _PLAN, prepare(partial))
             os.rename(partial, self.working)
         except OSError as error:
-            if not self.exists():
+            if error.errno in NO_ROOM:
+                raise InputError(
+                    f"there is no room left on the disk for {self.working}: nothing is begun yet ({self.option})"
+                ) from error
+            # Somebody else was faster, and may even have finished, which removes what others were about to begin.
+            faster = self.exists() or not partial.exists() or error.errno in (errno.ENOTEMPTY, errno.EEXIST)
+            if not faster or not self.working.parent.is_dir():
                 raise InputError(f"cannot write to {self.working.parent}: {error.strerror} ({self.option})") from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -75,11 +82,15 @@ class BlockStore:
             InputError: If it cannot be read.
         """
         if self._plan is None:
+            path, what = self.working / _PLAN, "no plan of a set in the making; remove its folder and begin again"
             try:
-                plan: dict[str, Any] = json.loads((self.working / _PLAN).read_text())
-                plan["settings"], plan["block"], plan["count"]
-            except (OSError, ValueError, KeyError, TypeError) as error:
+                plan = read_json(path, what, self.option)
+            except FileNotFoundError as error:
                 raise InputError(f"{self.working} is damaged: remove it and begin again ({self.option})") from error
+            check_fields(plan, {"settings": dict, "block": int, "count": int}, path, what, self.option)
+            with guarded(path, what, self.option):
+                if not (plan["block"] > 0 and 0 <= plan["count"] <= _MOST_ROWS):
+                    raise ValueError(f"it cuts {plan['count']} images into blocks of {plan['block']}")
             self._plan = plan
         return self._plan
 
@@ -103,7 +114,10 @@ class BlockStore:
     def claim(self) -> int | None:
         """Take the lease of a block that is not done, or None if all are done or taken."""
         if not self._todo:
-            done = self._done()
+            try:
+                done = set(self._listed())
+            except FileNotFoundError:
+                return None
             # Somewhere else each time, so that processes seldom meet.
             start = secrets.randbelow(max(1, self.blocks))
             self._todo = [b for b in (*range(start, self.blocks), *range(start)) if b not in done][::-1]
@@ -136,12 +150,17 @@ class BlockStore:
 
     def rows_done(self) -> int:
         """Rows whose outputs are there, by whomever; all if the folder has gone, which is how others finish."""
-        return sum(len(self.rows(block)) for block in self._done())
+        try:
+            return sum(len(self.rows(block)) for block in self._listed())
+        except FileNotFoundError:
+            return self.count
 
     # End
 
     def finish(self, publish: Callable[[Path, dict[str, Any]], None]) -> bool:
         """Put the records together and let ``publish`` make the set complete; then the working folder goes.
+
+        A record that is not whole makes its block one that is not done.
 
         Args:
             publish: Is given ``rows.csv`` and the manifest, which it must write last and atomically.
@@ -150,49 +169,83 @@ class BlockStore:
             Whether it was done; False if a row is missing, or another process is at it.
         """
         try:
-            if len(self._done()) < self.blocks or not self._own().claim("finish"):
+            if len(set(self._listed())) < self.blocks or not self._own().claim("finish"):
                 return False
+            rows = self.working / _ROWS
+            manifest = self._write_rows(rows)
+            if manifest is None:
+                self._own().release("finish")
+                return False
+            publish(rows, manifest)
         except FileNotFoundError:
+            # Another process took this one for dead and was faster.
+            if self.exists():
+                raise
             return False
-        rows = self.working / _ROWS
-        manifest = self._write_rows(rows)
-        publish(rows, manifest)
         self.remove()
         return True
 
     def remove(self) -> None:
-        """Remove the working folder, all at once for whoever looks."""
+        """Remove the working folder, all at once for whoever looks, and those of processes that were killed as they began."""
         away = self.working.with_name(f"{self.working.name}.{secrets.token_hex(4)}.partial")
         with contextlib.suppress(FileNotFoundError):
             os.rename(self.working, away)
-        shutil.rmtree(away, ignore_errors=True)
-        # Those of processes that were killed while they began; what is younger may be another's that begins just now.
-        for left in self.working.parent.glob(f"{self.working.name}.*.partial"):
-            with contextlib.suppress(OSError):
-                if left.stat().st_mtime < time.time() - _OLD_SECONDS:
-                    shutil.rmtree(left, ignore_errors=True)
+        self._sweep()
 
-    def _write_rows(self, path: Path) -> dict[str, Any]:
+    def _sweep(self) -> None:
+        for left in self.working.parent.glob(f"{glob.escape(self.working.name)}.*.partial"):
+            shutil.rmtree(left, ignore_errors=True)
+
+    def _write_rows(self, path: Path) -> dict[str, Any] | None:
+        """Write ``rows.csv``; the manifest, or None if a record is not whole, which is then removed."""
         counts = {"sanitized": 0, "copied": 0, "skipped": 0}
         failed: list[dict[str, Any]] = []
+        whole = True
         with open(path, "w", encoding="utf-8", newline="") as file:
             file.write(HEADER)
             for block in range(self.blocks):
-                text = self._record(block).read_text(encoding="utf-8")
-                file.write(text)
-                for record in parse_records(io.StringIO(HEADER + text, newline=""), str(path)):
+                records = self.read_block(block)
+                if records is None:
+                    whole = False
+                    self._record(block).unlink(missing_ok=True)
+                    continue
+                file.write(to_lines(records))
+                for record in records:
                     counts[record.status] += 1
                     if record.status != "sanitized":
                         failed.append({"row": record.row, "file": record.file, "status": record.status, "reason": record.note})
             file.flush()
             os.fsync(file.fileno())
+        if not whole:
+            return None
         return {
             "settings": self.plan["settings"],
             "count": self.count,
             **counts,
             "not_sanitized": failed,
+            "not_taken": self.plan.get("not_taken", []),
+            "lost_classes": [],
             "rows": checksum_file(path),
         }
+
+    def read_block(self, block: int) -> list[RowRecord] | None:
+        """The records of a block that is done; None if one is missing or damaged."""
+        try:
+            text = read_regular(self._record(block), MAX_TEXT).decode()
+            records = list(parse_records(io.StringIO(HEADER + text, newline=""), str(self._record(block))))
+        except (UnicodeDecodeError, InputError):
+            return None
+        return records if [record.row for record in records] == list(self.rows(block)) else None
+
+    def done_records(self) -> Iterator[RowRecord]:
+        """The records of all blocks that are done."""
+        for block in sorted(self._listed()):
+            with contextlib.suppress(FileNotFoundError):
+                yield from self.read_block(block) or ()
+
+    def is_recorded(self, block: int) -> bool:
+        """Whether a block is done, by whomever."""
+        return self._record(block).exists()
 
     def _own(self) -> Leases:
         if self._leases is None:
@@ -202,17 +255,11 @@ class BlockStore:
     def _record(self, block: int) -> Path:
         return self.working / _BLOCKS / f"{block:06d}.csv"
 
-    def _done(self) -> set[int]:
-        try:
-            return set(self._listed())
-        except FileNotFoundError:
-            return set(range(self.blocks))
-
     def _listed(self) -> Iterator[int]:
         with os.scandir(self.working / _BLOCKS) as entries:
             for entry in entries:
                 stem, _, suffix = entry.name.partition(".")
-                if suffix == "csv" and stem.isdigit():
+                if suffix == "csv" and stem.isdecimal() and stem.isascii() and int(stem) < self.blocks:
                     yield int(stem)
 
 

@@ -70,9 +70,9 @@ def test_bad_files_are_refused_with_what_is_wrong(tmp_path):
     for name, message in {
         "missing.npz": "cannot read",
         "unlabelled.npz": "no array named labels",
-        "objects.npz": "not an .npz file of plain arrays",
-        "bare.npz": "not an .npz file of plain arrays",
-        "truncated.npz": "not an .npz file of plain arrays",
+        "objects.npz": "no .npz file of plain arrays",
+        "bare.npz": "no .npz file of plain arrays",
+        "truncated.npz": "no .npz file of plain arrays",
     }.items():
         with pytest.raises(InputError, match=message):
             ArraysDataModule(name, name, root=str(tmp_path))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from datamodules import ImageFolderDataModule
 from errors import InputError
-from storage.decode import MAX_PIXELS
+from storage.pictures import MAX_PIXELS
 
 
 def pixels(height, width, seed=0):
@@ -70,14 +70,14 @@ def test_unusable_files_are_refused_by_name(folders):
     Image.fromarray(pixels(64, 64)).save(stream, "JPEG")
     whole = stream.getvalue()
     stream = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(stream, "GIF")
+    Image.new("RGB", (8, 8)).save(stream, "TGA")
     bad = folders / "train" / "zebra" / "7.jpg"
     for content, message in {
         whole[: len(whole) // 2]: "truncated",
         whole[:20]: "7.jpg",
-        b"": "no JPEG, PNG or WebP",
-        b"<html>404</html>": "no JPEG, PNG or WebP",
-        stream.getvalue(): "no JPEG, PNG or WebP",
+        b"": "no JPEG, PNG, WebP, BMP",
+        b"<html>404</html>": "no JPEG, PNG, WebP, BMP",
+        stream.getvalue(): "no JPEG, PNG, WebP, BMP",
         _bomb(int(MAX_PIXELS**0.5) + 1): f"more than {MAX_PIXELS}",
         _bomb(10_000): f"more than {MAX_PIXELS}",
         _bomb(30_000): "decompression bomb",
@@ -112,7 +112,7 @@ def test_options_and_folders_are_checked(folders):
     (folders / "test" / "bee").rename(folders / "test" / "ant")
     for path in (folders / "test" / "ant").iterdir():
         path.unlink()
-    with pytest.raises(InputError, match=r"ant holds no JPEG, PNG or WebP images \(--data\.test"):
+    with pytest.raises(InputError, match=r"ant holds no JPEG, PNG, WebP, BMP, TIFF, GIF and PNM images \(--data\.test"):
         module(folders).split("test")
 
 

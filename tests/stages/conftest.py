@@ -55,9 +55,11 @@ def experiment(digits: DigitsDataModule, tmp_path: Path):
 
 @pytest.fixture
 def sanitize(colour_denoiser_folder, tmp_path):
-    def run(root: Path | None = None, out: Path | None = None, source=None, channels=None, **options) -> Path:
-        data = SanitizeData(None if root is None else str(root), channels, source)
-        options = {"denoiser": colour_denoiser_folder, "sigma": 0.1, "out": str(out or tmp_path / "out"), **options}
-        return sanitize_alone(SanitizeTask(data=data, **options), Launch(accelerator="cpu", devices=1))
+    """The command, with a seed that is known so that runs can be compared; ``noise_seed=None`` is what users get."""
+
+    def run(root=None, out: Path | None = None, source=None, channels=None, bits=16, follow_links=False, **options) -> Path:
+        data = SanitizeData(str(root) if isinstance(root, Path) else root, channels, bits, follow_links, source)
+        given = {"denoiser": colour_denoiser_folder, "sigma": 0.1, "out": str(out or tmp_path / "out"), "noise_seed": 0}
+        return sanitize_alone(SanitizeTask(data=data, **given | options), Launch(accelerator="cpu", devices=1))
 
     return run

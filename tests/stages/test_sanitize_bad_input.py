@@ -14,10 +14,13 @@ from tests.picture_folders import tree, write_photos
     ("change", "text"),
     [
         (lambda root: shutil.rmtree(root), "there is no folder"),
-        (lambda root: [path.unlink() for path in root.rglob("*.png")], "holds no JPEG, PNG or WebP images"),
+        (
+            lambda root: [path.unlink() for path in root.rglob("*.png")],
+            "holds no JPEG, PNG, WebP, BMP, TIFF, GIF and PNM images",
+        ),
         (lambda root: (root / "class0" / "loop").symlink_to(root), "symbolic links lead from"),
         (lambda root: Path(os.fsdecode(bytes(root / "class0") + b"/\xff.png")).write_bytes(b""), "is not UTF-8"),
-        (lambda root: (root / "class0" / "scan.tiff").write_bytes(b""), "not a JPEG, PNG or WebP file"),
+        (lambda root: (root / "class0" / "scan.tga").write_bytes(b""), "is of a format that is not read"),
     ],
 )
 def test_an_unusable_input_is_refused_and_nothing_is_left(sanitize, tmp_path, change, text: str) -> None:
@@ -43,7 +46,7 @@ def test_an_unusable_output_is_refused_and_not_touched(sanitize, tmp_path) -> No
     with pytest.raises(InputError, match=r"/file/out, or what is above it, is a file.*--out"):
         sanitize(root, tmp_path / "file" / "out")
     (tmp_path / "other.npz").write_bytes(b"x")
-    with pytest.raises(InputError, match="not a sanitized set"):
+    with pytest.raises(InputError, match="no sanitized set; choose another, or remove it"):
         sanitize(root, tmp_path / "other.npz")
 
 

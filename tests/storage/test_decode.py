@@ -4,7 +4,7 @@ from PIL import Image
 
 from errors import InputError
 from storage.decode import decode_images
-from storage.listing import list_images
+from storage.listing import Rules, list_images
 
 
 def pixels(height, width, seed=0):
@@ -23,11 +23,11 @@ def test_paths_sort_as_text_and_hidden_files_and_notes_are_left_out(tmp_path):
     (tmp_path / ".hidden").mkdir()
     for name in ("._1.jpeg", ".hidden/3.png", "labels.txt", "Thumbs.db"):
         (tmp_path / name).write_bytes(b"no image")
-    names = [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path, "--data.train")]
+    names = [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path, Rules("--data.train"))]
     assert names == ["1.jpeg", "10.png", "2.PNG", "sub/0.webp"]
-    (tmp_path / "4.bmp").write_bytes(b"")
-    with pytest.raises(InputError, match=r"4\.bmp is not a JPEG, PNG or WebP file"):
-        list_images(tmp_path, "--data.train")
+    (tmp_path / "4.tga").write_bytes(b"")
+    with pytest.raises(InputError, match=r"4\.tga is of a format that is not read"):
+        list_images(tmp_path, Rules("--data.train"))
 
 
 def test_many_files_stay_in_order_and_are_counted(tmp_path):
