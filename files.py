@@ -82,6 +82,37 @@ def write_bytes(path: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
+def create_whole(path: Path, content: bytes, mode: int = 0o666) -> bool:
+    """Create a file with its content at once, so that a kill leaves no empty one; False if there is one already.
+
+    Args:
+        path: The file.
+        content: What it holds.
+        mode: Its permissions, less those that the user's mask takes away.
+    """
+    partial = partial_path(path)
+    try:
+        # A full disk has room for a name but not for what it should say.
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(partial, path)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+                raise
+            # No hard links here: killed at the wrong moment, this one leaves an empty file.
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+                file.write(content)
+    except FileExistsError:
+        return False
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+    return True
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically, keys in the order given."""
     write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())

@@ -1,14 +1,13 @@
 """Leases on pieces of work: files by which processes that know nothing of each other share it out, on many machines."""
 
 import contextlib
-import errno
 import os
 import socket
 import threading
 import time
 from pathlib import Path
 
-from files import partial_path, process_alive
+from files import create_whole, process_alive
 
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 180.0
@@ -46,7 +45,7 @@ class Leases:
         path = self.path(name)
         if self._lapsed(path):
             path.unlink(missing_ok=True)
-        if not _create_whole(path, f"{socket.gethostname()} {os.getpid()}".encode()):
+        if not create_whole(path, f"{socket.gethostname()} {os.getpid()}".encode()):
             return False
         with self._lock:
             self._held.add(path)
@@ -95,28 +94,6 @@ class Leases:
             return False
         # One that says nothing was left by a kill where files cannot be created whole.
         return time.monotonic() - known[1] > (self.stale if words else min(self.stale, BEAT_SECONDS))
-
-
-def _create_whole(path: Path, content: bytes) -> bool:
-    """Create a file with its content at once, so that a kill leaves no empty one; False if there is one already."""
-    partial = partial_path(path)
-    try:
-        # A full disk has room for a name but not for what it should say.
-        partial.write_bytes(content)
-        try:
-            os.link(partial, path)
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
-                raise
-            # No hard links here: an empty file is possible, and lapses soon.
-            with open(path, "xb") as file:
-                file.write(content)
-    except FileExistsError:
-        return False
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-    return True
 
 
 def _alive(process: str) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from errors import InputError
-from files import beside
+from files import beside, create_whole
 from reading import check_fields, read_json
 
 _WHAT = "no private file of a noise seed"
@@ -97,6 +97,26 @@ def recall_secret(place: Path, commitment: str, option: str) -> NoiseSecret:
             f"{path} holds another seed than the one that {place} was begun with: put the right one back ({option})"
         )
     return secret
+
+
+def share_secret(path: Path, own: NoiseSecret, option: str) -> NoiseSecret:
+    """The secret of a private file: that of the first of all processes that ask for it.
+
+    Args:
+        path: The file.
+        own: What this process would use.
+        option: What the user should change if the file cannot be used.
+
+    Raises:
+        InputError: If the file can neither be read nor written.
+    """
+    try:
+        create_whole(path, (json.dumps({"seed": own.seed, "salt": own.salt}, indent=2) + "\n").encode(), 0o600)
+        value = read_json(path, _WHAT, option, limit=1 << 16)
+    except OSError as error:
+        raise InputError(f"cannot keep the noise seed in {path}: {error.strerror} ({option})") from error
+    check_fields(value, {"seed": int, "salt": str}, path, _WHAT, option)
+    return NoiseSecret(value["seed"], value["salt"])
 
 
 def forget_secrets(place: Path, keep: str | None) -> None:

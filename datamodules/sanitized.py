@@ -24,7 +24,8 @@ class DiffusionSanitizeDataModule(WrapperDataModule):
         denoiser: Local diffusers folder, or a Hugging Face id such as ``google/ddpm-cifar10-32``.
         sigma: Standard deviation of the noise in [0, 1] units.
         denoise_steps: Model evaluations per image; 1 is one-shot.
-        noise_seed: Seed of the noise.
+        noise_seed: Seed of the noise, for reproduction: whoever knows it can craft poisons that survive. By default it is a
+            secret, drawn from the operating system and kept in a private file beside the store.
         draw: Which independent realisation of the noise.
         jpeg_quality: For ``jpeg``, 1 to 95.
         sanitize_batch_size: Rows per model evaluation.
@@ -39,7 +40,7 @@ class DiffusionSanitizeDataModule(WrapperDataModule):
         denoiser: str = "pretrained/digits_denoiser",
         sigma: float = 0.25,
         denoise_steps: int = 1,
-        noise_seed: int = 0,
+        noise_seed: int | None = None,
         draw: int = 0,
         jpeg_quality: int = 75,
         sanitize_batch_size: int = 64,

@@ -18,7 +18,8 @@ from defenses.item_parts import join_item, split_item
 from defenses.pixel_file import PixelFile
 from defenses.sanitizer import DiffusionSanitizer
 from errors import InputError
-from files import digest, make_folder
+from files import beside, digest, make_folder
+from noise_secret import share_secret
 
 _CHANGING = "take random transforms out of it and pass them as transform, which comes after (dataset)"
 
@@ -40,7 +41,8 @@ class SanitizedDataset(Dataset[Any]):
         image_key: Where an item's image is: its place in a tuple or list (of a dict: ``image`` or ``pixel_values``), or
             its key in a dict.
         folder: Where to keep the pixels, memory-mapped, in a file named after all images and the sanitizer's settings,
-            which is read instead if it is there. None keeps them in memory.
+            which is read instead if it is there. None keeps them in memory. A secret seed is kept in a private file beside the
+            folder, so that all processes have one; without a folder they have if `torch.distributed` is initialized before.
         progress: Called with the number of images that are sanitized and of all after every batch.
 
     Raises:
@@ -80,8 +82,11 @@ class SanitizedDataset(Dataset[Any]):
         self._shapes: NDArray[np.int64] = np.array(shapes, np.int64)
         self._starts: NDArray[np.int64] = np.cumsum([0, *self._shapes.prod(1)])
 
+        name = digest({"images": content.hexdigest(), "size": list(sanitizer.size)} | sanitizer.settings())
+
         def fill(array: NDArray[np.uint8]) -> None:
-            self._fill(array, dataset, sanitizer, image_key, content.hexdigest(), progress)
+            own = _agreed(sanitizer, None if folder is None else beside(Path(folder).absolute(), f"noise-{name}.json"))
+            self._fill(array, dataset, own, image_key, content.hexdigest(), progress)
 
         size = int(self._starts[-1])
         self._file: PixelFile | None = None
@@ -90,7 +95,6 @@ class SanitizedDataset(Dataset[Any]):
             fill(self._pixels)
             return
         make_folder(Path(folder), "folder")
-        name = digest({"images": content.hexdigest(), "size": list(sanitizer.size)} | sanitizer.settings())
         self._file = PixelFile(Path(folder) / f"sanitized-{name}.npy")
         self._pixels = self._file.read_or_make(size, fill)
 
@@ -143,6 +147,19 @@ class SanitizedDataset(Dataset[Any]):
         self.__dict__.update(state)
         if self._file is not None:
             self._pixels = self._file.open()
+
+
+def _agreed(sanitizer: DiffusionSanitizer, path: Path | None) -> DiffusionSanitizer:
+    """A sanitizer whose secret is that of all processes that build the same set; one with a given seed is as it is."""
+    if sanitizer.secret is None:
+        return sanitizer
+    if path is not None:
+        return sanitizer.with_secret(share_secret(path, sanitizer.secret, "folder"))
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        secrets = [sanitizer.secret]
+        torch.distributed.broadcast_object_list(secrets, 0)
+        return sanitizer.with_secret(secrets[0])
+    return sanitizer
 
 
 def _one(image: Any, index: int) -> tuple[Tensor, ImageForm]:

@@ -1,5 +1,6 @@
 """The defence as a transform of torchvision: noise and denoise images of any size, wherever transforms go."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +12,10 @@ from torchvision.transforms import v2
 
 from defenses.denoiser import Denoiser, load_denoiser
 from defenses.image_forms import to_bytes
-from defenses.switch import Defense, quantize
+from defenses.switch import SECRET, Defense, quantize
 from defenses.tiled import Group, TiledDefense
 from errors import InputError
+from noise_secret import NoiseSecret, draw_secret
 
 # Bounds memory without many half-empty batches at the seams between chunks.
 _BATCHES_AT_ONCE = 8
@@ -48,7 +50,8 @@ class DiffusionSanitizer(v2.Transform):
         sigma: Standard deviation of the noise in [0, 1] units.
         steps: Model evaluations per tile; None for one, or what a ready model was built with.
         overlap: Pixels that neighbouring tiles share, below the model's size; None for 8, or for a quarter of a smaller model.
-        seed: Seed of the noise of `rows`.
+        seed: Seed of the noise of `rows`, for reproduction: whoever knows it can craft poisons that survive. None for a secret
+            one, drawn from the operating system now: this sanitizer alone then repeats its bytes.
         draw: Which independent realisation of the noise of `rows`.
         batch_size: Tiles per model evaluation.
         device: Where to compute. None for a GPU if there is one, or where a ready model lies. Results come back to
@@ -67,7 +70,7 @@ class DiffusionSanitizer(v2.Transform):
         *,
         steps: int | None = None,
         overlap: int | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         draw: int = 0,
         batch_size: int = 64,
         device: str | torch.device | None = None,
@@ -83,7 +86,9 @@ class DiffusionSanitizer(v2.Transform):
             model = load_denoiser(denoiser, steps=1 if steps is None else steps).to(device)
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}: it must be at least 1 (batch_size)")
+        self.secret = draw_secret() if seed is None else None
         defense = Defense("diffusion", sigma=sigma, denoiser=model.eval(), seed=seed, draw=draw)
+        defense = defense if self.secret is None else defense.with_seed(self.secret.seed)
         # It is no module: a training module that holds this transform neither trains nor saves the denoiser.
         self.tiled = TiledDefense(defense, batch_size=batch_size, overlap=overlap, device=model.alphas_cumprod.device)
         self.size, self.channels = self.tiled.size, model.channels
@@ -95,8 +100,17 @@ class DiffusionSanitizer(v2.Transform):
         return self.tiled.device
 
     def settings(self) -> dict[str, Any]:
-        """All that the output depends on besides images and rows, as JSON can hold it."""
-        return self.tiled.defense.settings() | {"overlap": self.overlap, "batch_size": self.batch_size}
+        """All that the output depends on besides images and rows, as JSON can hold it; a secret seed is not told."""
+        seed = {"seed": SECRET} if self.secret is not None else {}
+        return self.tiled.defense.settings() | seed | {"overlap": self.overlap, "batch_size": self.batch_size}
+
+    def with_secret(self, secret: NoiseSecret) -> "DiffusionSanitizer":
+        """The same model with another secret seed, for processes that must agree on one."""
+        other = copy.copy(self)
+        other.secret = secret
+        other.tiled = copy.copy(self.tiled)
+        other.tiled.defense = self.tiled.defense.with_seed(secret.seed)
+        return other
 
     def check_inputs(self, flat_inputs: list[Any]) -> None:
         """Refuse a sample without any image, which v2 would hand on unsanitized."""

@@ -1,3 +1,4 @@
+import errno
 import os
 import socket
 import subprocess
@@ -81,7 +82,11 @@ def test_a_claim_comes_into_being_with_its_words(tmp_path, monkeypatch, links):
     """Killed at any system call, a process leaves a whole claim or none, where there are hard links."""
     seen = []
     if not links:
-        monkeypatch.setattr(leases.os, "link", lambda *paths: (_ for _ in ()).throw(OSError(leases.errno.EPERM, "no links")))
+
+        def refuse(*paths):
+            raise OSError(errno.EPERM, "no links")
+
+        monkeypatch.setattr(leases.os, "link", refuse)
     link = leases.os.link
 
     def watched(source, target):

@@ -4,7 +4,7 @@ import stat
 import pytest
 
 from errors import InputError
-from noise_secret import draw_secret, forget_secrets, keep_secret, recall_secret, secret_path
+from noise_secret import draw_secret, forget_secrets, keep_secret, recall_secret, secret_path, share_secret
 
 
 def test_secrets_differ_and_their_commitments_do_not_tell_them() -> None:
@@ -56,3 +56,12 @@ def test_names_without_room_for_a_suffix_keep_their_secret_too(tmp_path) -> None
     assert recall_secret(place, secret.commitment, "--out") == secret
     forget_secrets(place, None)
     assert not list(tmp_path.iterdir())
+
+
+def test_all_processes_share_what_the_first_one_drew(tmp_path) -> None:
+    path, first, second = tmp_path / ".kept.noise.json", draw_secret(), draw_secret()
+    assert share_secret(path, first, "folder") == first == share_secret(path, second, "folder")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and [p.name for p in tmp_path.iterdir()] == [path.name]
+    path.write_text("{}")
+    with pytest.raises(InputError, match=r"no field seed \(folder\)"):
+        share_secret(path, second, "folder")

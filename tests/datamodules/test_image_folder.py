@@ -88,7 +88,7 @@ def test_unusable_files_are_refused_by_name(folders):
         assert str(bad) in str(caught.value) and "--data.train" in str(caught.value)
         assert not list((folders / "train").glob(".decoded*"))  # Nor is anything half-made kept.
     bad.unlink()
-    bad.symlink_to(folders / "gone.jpg")
+    bad.symlink_to("gone.jpg")
     with pytest.raises(InputError, match=r"cannot read the image .*7\.jpg: No such file"):
         module(folders).split("train")
 

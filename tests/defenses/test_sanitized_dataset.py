@@ -242,3 +242,24 @@ def test_a_classifier_learns_digits_through_the_wrapper() -> None:
     sanitized = accuracy(wrapped, test)
     assert sanitized > 0.9
     assert sanitized > accuracy(train, test) - 0.05
+
+
+def test_secret_noise_differs_between_sanitizers_and_is_shared_by_all_who_build_a_set(
+    tensors, denoiser, images, tmp_path
+) -> None:
+    one, two = (DiffusionSanitizer(denoiser, overlap=2, batch_size=4) for _ in range(2))
+    assert not torch.equal(one(images, rows=range(6)), two(images, rows=range(6)))
+    assert torch.equal(one(images, rows=range(6)), one(images, rows=range(6)))
+    assert one.settings()["seed"] == "secret" and str(one.secret.seed) not in str(one.settings())
+    first = SanitizedDataset(tensors, one, folder=tmp_path / "kept")
+    (tmp_path / "kept").rename(tmp_path / "moved")
+    # Another process, which begins because it sees no file yet.
+    second = SanitizedDataset(tensors, two, folder=tmp_path / "kept")
+    assert all(torch.equal(first[i][0], second[i][0]) for i in range(6))
+    (private,) = (path for path in tmp_path.iterdir() if path.is_file())
+    assert private.name.startswith(".kept.noise-") and str(one.secret.seed) in private.read_text()
+
+
+def test_a_given_seed_is_no_secret(tensors, denoiser, tmp_path) -> None:
+    SanitizedDataset(tensors, DiffusionSanitizer(denoiser, overlap=2, batch_size=4, seed=5), folder=tmp_path / "kept")
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
