@@ -1,0 +1,386 @@
+"""What a repetition, a resumed run and a finished one make of inputs, records and files that changed on the way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision.datasets import ImageFolder
+
+from errors import InputError
+from noise_secret import secret_path
+from stopping import Stopped
+from storage.fill import Filler
+from storage.records import read_records
+from storage.store import BlockStore
+from storage.targets import read_manifest
+from storage.verify import verify
+from tests.picture_folders import photo, tree, write_photos
+
+
+def check(place: Path, **options):
+    return verify(place, lambda done, total: None, **options)
+
+
+def hidden(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
+
+
+@pytest.fixture
+def stopped_after(monkeypatch):
+    """Lets a run end, as a kill would, once so many blocks are done."""
+
+    @contextmanager
+    def stop(blocks: int):
+        record, done = BlockStore.record, []
+
+        def counted(self, block, records) -> None:
+            if len(done) == blocks:
+                raise Stopped("killed")
+            done.append(block)
+            record(self, block, records)
+
+        with monkeypatch.context() as patch, pytest.raises(Stopped):
+            patch.setattr(BlockStore, "record", counted)
+            yield
+
+    return stop
+
+
+# Changed inputs
+
+
+@pytest.mark.parametrize("out", ["out", "out.npz"])
+@pytest.mark.parametrize("same_time", [False, True])
+def test_a_changed_input_of_a_complete_set_is_refused(sanitize, tmp_path, out: str, same_time: bool) -> None:
+    root = write_photos(tmp_path / "in", 6)
+    sanitize(root, tmp_path / out)
+    path, before = root / "class0" / "0002.png", (root / "class0" / "0002.png").stat()
+    photo(77).save(path)
+    if same_time:
+        # A copy that keeps times has another length, nearly always.
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert path.stat().st_size != before.st_size
+    with pytest.raises(InputError, match=r"class0/0002\.png changed since .*out.* was made from it: put it back.*\(--out\)"):
+        sanitize(root, tmp_path / out)
+
+
+def test_an_input_that_was_only_touched_or_copied_is_the_same(sanitize, tmp_path, capsys, monkeypatch) -> None:
+    root = write_photos(tmp_path / "in", 6)
+    out = sanitize(root)
+    os.utime(root / "class0" / "0002.png", (5, 5))
+    sanitize(root)
+    assert "nothing is done twice" in capsys.readouterr().out
+    (tmp_path / ".out.inputs.npy").unlink()
+    sanitize(root)
+    assert (tmp_path / ".out.inputs.npy").exists()
+    # Where sizes and times are known, contents are not read again.
+    monkeypatch.setattr("storage.sources.FolderSource.content", None)
+    assert sanitize(root) == out
+
+
+@pytest.mark.parametrize("change", ["mended", "removed"])
+def test_an_image_that_could_not_be_read_and_now_can_is_a_change(sanitize, tmp_path, change: str) -> None:
+    root = write_photos(tmp_path / "in", 6)
+    path = root / "class0" / "0002.png"
+    good = path.read_bytes()
+    path.write_bytes(good[:40])
+    sanitize(root)
+    if change == "mended":
+        path.write_bytes(good)
+    else:
+        path.unlink()
+        path.symlink_to("nowhere")
+    with pytest.raises(InputError, match=r"class0/0002\.png changed since"):
+        sanitize(root)
+
+
+def test_a_changed_input_is_refused_when_a_run_continues(sanitize, tmp_path, stopped_after) -> None:
+    root = write_photos(tmp_path / "in", 8)
+    with stopped_after(2):
+        sanitize(root, batch_size=2)
+    store = BlockStore(tmp_path / "out" / ".unfinished", "--out")
+    done = {record.file for record in store.done_records()}
+    first = sorted(done)[0]
+    later = sorted({str(path.relative_to(root)) for path in root.rglob("*.png")} - done)[0]
+    good = (root / first).read_bytes()
+    photo(77).save(root / first)
+    photo(78).save(root / later)
+    with pytest.raises(InputError, match=rf"{first} changed since"):
+        sanitize(root, batch_size=2)
+    (root / first).write_bytes(good)
+    # What was not done yet may change: it is read when its turn comes.
+    check(sanitize(root, batch_size=2), source=root)
+
+
+def test_other_labels_of_the_same_images_are_another_set(sanitize, denoiser_folder, tmp_path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 1), dtype=np.uint8)
+    for out in ("a.npz", "a"):
+        np.savez(tmp_path / "in.npz", images=images, labels=np.arange(6) % 2)
+        sanitize(tmp_path / "in.npz", tmp_path / out, denoiser=denoiser_folder)
+        np.savez(tmp_path / "in.npz", images=images, labels=np.arange(6) % 3)
+        with pytest.raises(InputError, match=r"made with labels = .*--out"):
+            sanitize(tmp_path / "in.npz", tmp_path / out, denoiser=denoiser_folder)
+
+
+# Records and classes
+
+
+@pytest.mark.parametrize("damage", ["lines", "half a line", "row", "empty", "bytes", "status"])
+def test_a_record_that_is_not_whole_is_a_block_that_is_not_done(sanitize, tmp_path, stopped_after, damage: str) -> None:
+    root = write_photos(tmp_path / "in", 12)
+    whole = tree(sanitize(root, tmp_path / "undisturbed", batch_size=4))
+    with stopped_after(2):
+        sanitize(root, batch_size=4)
+    record = next((tmp_path / "out" / ".unfinished" / "blocks").iterdir())
+    text = record.read_text()
+    lines = text.splitlines(keepends=True)
+    record.write_bytes(
+        {
+            "lines": "".join(lines[:1]).encode(),
+            "half a line": text[: len(text) // 2].encode(),
+            "row": text.replace(lines[0].partition(",")[0] + ",", "99,", 1).encode(),
+            "empty": b"",
+            "bytes": b"\xff\xfe" + text.encode(),
+            "status": text.replace("sanitized", "sanitised").encode(),
+        }[damage]
+    )
+    out = sanitize(root, batch_size=4)
+    assert check(out)["sanitized"] == 12 and tree(out) == whole
+
+
+@pytest.mark.parametrize("out", ["out", "out.npz"])
+def test_a_class_none_of_whose_images_can_be_read_keeps_its_number(sanitize, tmp_path, out: str, capsys) -> None:
+    root = write_photos(tmp_path / "in", 9, classes=3)
+    for path in (root / "class1").iterdir():
+        path.write_bytes(b"broken")
+    for _ in range(2):
+        with pytest.raises(
+            InputError, match=r"no image of the classes class1 could be sanitized: .*labels do not shift|have no row"
+        ):
+            sanitize(root, tmp_path / out)
+        assert "6 of 9 images are sanitized" in capsys.readouterr().out
+    assert check(tmp_path / out)["lost_classes"] == ["class1"]
+    if out == "out":
+        with pytest.raises(FileNotFoundError, match="class1"):
+            ImageFolder(tmp_path / "out")
+        found = ImageFolder(tmp_path / "out", allow_empty=True)
+        assert found.classes == ["class0", "class1", "class2"] and [label for _, label in found.samples] == [0] * 3 + [2] * 3
+    else:
+        assert np.load(tmp_path / out)["labels"].tolist() == [0] * 3 + [2] * 3
+
+
+def test_copied_files_are_images_of_their_class(sanitize, tmp_path) -> None:
+    root = write_photos(tmp_path / "in", 4)
+    for path in (root / "class1").iterdir():
+        path.write_bytes(b"broken")
+    assert check(sanitize(root, unreadable="copy"))["lost_classes"] == []
+
+
+# What the dead leave
+
+
+def test_nothing_of_the_dead_outlives_a_finished_run(sanitize, tmp_path, stopped_after) -> None:
+    root = write_photos(tmp_path / "in", 8)
+    out = tmp_path / "out"
+    with stopped_after(2):
+        sanitize(root, noise_seed=None, batch_size=2)
+    for name in (".unfinished.0123.partial/blocks", ".unfinished.4567.partial"):
+        (out / name).mkdir(parents=True)
+    (tmp_path / ".out.noise-0123456789abcdef.json").write_text("{}")
+    (out / "class0" / ".ab-1.partial").write_bytes(b"x")
+    sanitize(root, noise_seed=None, batch_size=2)
+    assert hidden(out) == [] and hidden(out / "class0") == []
+    assert ImageFolder(out).classes == ["class0", "class1"]
+    check(out)
+    (name,) = (name for name in hidden(tmp_path) if "noise" in name)
+    assert name != ".out.noise-0123456789abcdef.json"
+
+
+def test_what_a_kill_at_the_very_end_left_goes_with_the_next_command(sanitize, tmp_path) -> None:
+    root = write_photos(tmp_path / "in", 4)
+    out = sanitize(root)
+    (out / ".unfinished" / "blocks").mkdir(parents=True)
+    (out / ".unfinished.0123.partial").mkdir()
+    (out / "class0" / ".ab-1.partial").write_bytes(b"x")
+    sanitize(root)
+    assert hidden(out) == [] and hidden(out / "class0") == []
+    check(out)
+
+
+@pytest.mark.parametrize("where", [".out.npz.unfinished.0123.partial/blocks", ".out.npz.unfinished.4567.partial"])
+def test_nor_beside_an_npz(sanitize, tmp_path, where: str) -> None:
+    root = write_photos(tmp_path / "in", 4)
+    (tmp_path / where).mkdir(parents=True)
+    sanitize(root, tmp_path / "out.npz")
+    assert hidden(tmp_path) == [".out.npz.inputs.npy"]
+
+
+def test_kills_while_an_npz_is_put_together_leave_at_most_one_copy(sanitize, tmp_path, monkeypatch) -> None:
+    root = write_photos(tmp_path / "in", 4)
+    replace = os.replace
+
+    def killed(source, target) -> None:
+        if str(target).endswith("out.npz"):
+            # What `finally` would tidy up stays, as after a kill.
+            monkeypatch.setattr("storage.npz_target.Path.unlink", lambda self, missing_ok=False: None)
+            raise Stopped("killed")
+        replace(source, target)
+
+    unlink = Path.unlink
+    for _ in range(3):
+        monkeypatch.setattr(os, "replace", killed)
+        with pytest.raises(Stopped):
+            sanitize(root, tmp_path / "out.npz")
+        monkeypatch.setattr(Path, "unlink", unlink)
+        for claim in (tmp_path / ".out.npz.unfinished" / "claims").iterdir():
+            claim.unlink()
+        assert len(list((tmp_path / ".out.npz.unfinished").glob("*.partial"))) == 1
+        assert not list(tmp_path.glob("*.partial"))
+    monkeypatch.setattr(os, "replace", replace)
+    sanitize(root, tmp_path / "out.npz")
+    assert hidden(tmp_path) == [".out.npz.inputs.npy"]
+
+
+_FINISHER = """
+import sys, time
+from pathlib import Path
+from stages.launch import Launch
+from stages.sanitize_alone import sanitize_alone
+from stages.sanitize_task import SanitizeInput, SanitizeTask
+
+place, own, turns = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+for turn in range(turns):
+    (place / f"ready-{turn}-{own}").touch()
+    while len(list(place.glob(f"ready-{turn}-*"))) < 3:
+        time.sleep(0.001)
+    data = SanitizeInput(str(place / "in"))
+    task = SanitizeTask(str(place / f"out{turn}"), data, defense="noise_only", sigma=0.1, batch_size=1)
+    sanitize_alone(task, Launch(accelerator="cpu", devices=1))
+"""
+
+
+@pytest.mark.slow
+def test_three_processes_may_finish_at_the_same_moment(tmp_path) -> None:
+    write_photos(tmp_path / "in", 4)
+    turns = 60
+    command = [sys.executable, "-c", _FINISHER, str(tmp_path)]
+    jobs = [
+        subprocess.Popen([*command, str(own), str(turns)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for own in range(3)
+    ]
+    assert [job.communicate(timeout=300)[1].count("Error") for job in jobs] == [0, 0, 0]
+    assert [job.returncode for job in jobs] == [0, 0, 0]
+    for turn in range(turns):
+        check(tmp_path / f"out{turn}")
+        assert hidden(tmp_path / f"out{turn}") == []
+        assert len([name for name in hidden(tmp_path) if name.startswith(f".out{turn}.")]) == 2
+
+
+# Secrets
+
+
+def test_noise_is_secret_unless_a_seed_is_given(sanitize, tmp_path, capsys) -> None:
+    root = write_photos(tmp_path / "in", 4)
+    one, two = sanitize(root, noise_seed=None), sanitize(root, tmp_path / "two", noise_seed=None)
+    assert (one / "class0" / "0000.png").read_bytes() != (two / "class0" / "0000.png").read_bytes()
+    settings = check(one)["settings"]
+    private = secret_path(one, settings["commitment"])
+    seed = json.loads(private.read_text())["seed"]
+    assert settings["seed"] == "secret" and str(seed) not in (one / "manifest.json").read_text()
+    assert f"kept in {private}" in capsys.readouterr().out
+    # Whoever owns the private file can show what was done.
+    told = sanitize(root, tmp_path / "told", noise_seed=seed)
+    assert {n: c for n, c in tree(told).items() if "/" in n} == {n: c for n, c in tree(one).items() if "/" in n}
+    assert f"given seed {seed}: whoever knows it" in capsys.readouterr().out
+
+
+def test_a_secret_is_continued_and_without_its_file_nothing_is(sanitize, tmp_path, stopped_after) -> None:
+    root = write_photos(tmp_path / "in", 8)
+    with stopped_after(2):
+        sanitize(root, batch_size=2, noise_seed=None)
+    plan = json.loads((tmp_path / "out" / ".unfinished" / "plan.json").read_text())
+    private = secret_path(tmp_path / "out", plan["settings"]["commitment"])
+    content = private.read_text()
+    assert str(json.loads(content)["seed"]) not in "".join(
+        path.read_text(errors="replace") for path in (tmp_path / "out").rglob("*") if path.is_file()
+    )
+    private.unlink()
+    with pytest.raises(InputError, match=r"the noise seed of .*out is gone with its private file .*\(--out\)"):
+        sanitize(root, batch_size=2, noise_seed=None)
+    private.write_text(content)
+    out = sanitize(root, batch_size=2, noise_seed=None)
+    told = sanitize(root, tmp_path / "told", batch_size=2, noise_seed=json.loads(content)["seed"])
+    assert {n: c for n, c in tree(told).items() if "/" in n} == {n: c for n, c in tree(out).items() if "/" in n}
+    # Of a finished set it is needed no more.
+    private.unlink()
+    sanitize(root, batch_size=2, noise_seed=None)
+
+
+def test_a_set_of_a_given_seed_is_not_one_of_a_secret(sanitize, tmp_path) -> None:
+    root = write_photos(tmp_path / "in", 4)
+    sanitize(root, noise_seed=3)
+    with pytest.raises(InputError, match="made with seed = 3, now it is secret"):
+        sanitize(root, noise_seed=None)
+
+
+# Stopping
+
+
+def test_a_signal_stops_a_large_image_between_batches(sanitize, tmp_path, monkeypatch) -> None:
+    root = tmp_path / "in"
+    root.mkdir()
+    photo(1, 600, 400).save(root / "large.png")
+    begun = []
+    run = Filler.run
+
+    def asked(self, signals, progress) -> None:
+        evaluate = self.tiled.batches._evaluate
+
+        def slow(batch):
+            begun.append(time.monotonic())
+            if len(begun) == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)
+            return evaluate(batch)
+
+        monkeypatch.setattr(self.tiled.batches, "_evaluate", slow)
+        run(self, signals, progress)
+
+    monkeypatch.setattr(Filler, "run", asked)
+    monkeypatch.setattr("stopping.GRACE_SECONDS", 0.3)
+    with pytest.raises(Stopped, match="stopped by SIGTERM: 0 of 1 images are done, and the same command continues"):
+        sanitize(root)
+    # 5,576 tiles would take half a minute.
+    assert len(begun) > 3 and time.monotonic() - begun[2] < 5
+    monkeypatch.setattr(Filler, "run", run)
+    check(sanitize(root))
+
+
+def test_small_images_at_hand_are_finished_first(sanitize, tmp_path, monkeypatch) -> None:
+    root = write_photos(tmp_path / "in", 40)
+    claim = BlockStore.claim
+
+    def asked(self):
+        if self.rows_done() == 0:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return claim(self)
+
+    monkeypatch.setattr(BlockStore, "claim", asked)
+    with pytest.raises(Stopped, match=r"stopped by SIGUSR1: [1-9]"):
+        sanitize(root, batch_size=4)
+
+
+def test_the_png_of_a_row_does_not_depend_on_what_the_set_is_called(sanitize, tmp_path) -> None:
+    root = write_photos(tmp_path / "in", 2)
+    assert tree(sanitize(root)) == tree(sanitize(root, tmp_path / "other"))
+    assert [record.row for record in read_records(tmp_path / "out" / "rows.csv")] == [0, 1]
+    assert read_manifest(tmp_path / "out", "--out") is not None
+    assert Image.open(tmp_path / "out" / "class0" / "0000.png").size == (16, 16)
