@@ -80,6 +80,11 @@ def open_regular(path: str | Path, *, follow: bool = True) -> int:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
     except ValueError as error:  # a NUL in the name
         raise OSError(errno.EINVAL, "its name cannot be that of a file", str(path)) from error
+    except OSError as error:
+        # A socket says that the device has gone, which of a file would mean that the disk has.
+        if error.errno == errno.ENXIO and not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - may be text
+            raise OSError(errno.EINVAL, "it is no regular file", str(path)) from error
+        raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is no regular file", str(path))

@@ -191,7 +191,9 @@ def _open_source(
 def _open_target(task: SanitizeTask, source: ArraySource | FolderSource, labels: np.ndarray | None) -> Target:
     out = Path(task.out)
     if "\0" in task.out or not out.name or out.name == "..":
-        raise InputError(f"{plain(task.out)!r} cannot be the name of an output: name a folder or an .npz file (--out)")
+        raise InputError(
+            f"{plain(task.out) or 'nothing'} cannot be the name of an output: name a folder or an .npz file (--out)"
+        )
     if out.suffix.lower() in SUFFIXES:
         raise InputError(f"{out} is named like an image: an output is a folder, even of one image, or an .npz file (--out)")
     if isinstance(source, FolderSource):
