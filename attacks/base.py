@@ -108,7 +108,7 @@ class Attack(ABC):
 
     def arguments(self) -> dict[str, Any]:
         """The attack's settings as JSON can hold them, for records and for telling runs apart."""
-        plain = {key: value for key, value in vars(self).items() if isinstance(value, (int, float, str, bool))}
+        plain = {key: value for key, value in vars(self).items() if isinstance(value, (int, float, str, bool, list, tuple))}
         stamped = {} if self.trigger is None else {"trigger": self.trigger.settings()}
         return {"name": self.name, "norm": self.budget.norm, "eps": self.budget.eps, **plain, **stamped}
 

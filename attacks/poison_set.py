@@ -55,7 +55,12 @@ class PoisonSet:
             )
         if len(self.images) == 0:
             raise InputError(f"{name} is empty: an attack needs at least 1 poison")
-        if self.target.shape != self.images.shape[1:] or self.target.dtype != torch.uint8:
+        if (
+            self.images.ndim != 4
+            or self.target.ndim != 3
+            or self.target.shape != self.images.shape[1:]
+            or self.target.dtype != torch.uint8
+        ):
             raise InputError(f"{name}: the target is {self.target.dtype} of shape {tuple(self.target.shape)}")
         if self.setup.target_label == self.setup.adversarial_label:
             raise InputError(f"{name}: target and bases are both of class {self.setup.target_label}")

@@ -1,5 +1,6 @@
 """Triggers: what a backdoor attack stamps on an image, and where."""
 
+import io
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from torch import Tensor
 
 from attacks.budget import parse_eps
 from errors import InputError
+from reading import plain, read_regular
+
+_MOST_BYTES = 1 << 26  # Of a trigger's picture.
 
 Placement = Literal["random", "bottom_right", "four_corners", "fixed"]
 
@@ -214,9 +218,12 @@ def _check_size(size: int, margin: int, height: int, width: int, *, corners: boo
 
 def _picture(path: Path, size: int, channels: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     try:
-        with Image.open(path) as picture:
+        content = read_regular(path, _MOST_BYTES)
+        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "WEBP", "BMP", "GIF")) as picture:
             resized = picture.convert("L" if channels == 1 else "RGB").resize((size, size), Image.Resampling.BILINEAR)
-    except (OSError, Image.DecompressionBombError) as error:
-        raise InputError(f"cannot read the trigger {path}: {error} (--attack.trigger.image)") from error
+    # Damaged files make Pillow's decoders raise nearly anything.
+    except Exception as error:
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise InputError(f"cannot read the trigger {plain(path)}: {reason} (--attack.trigger.image)") from error
     pixels = np.array(resized, np.uint8)  # a copy: what Pillow lends cannot be written to
     return np.ascontiguousarray(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))

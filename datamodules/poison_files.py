@@ -1,16 +1,21 @@
 """Poison sets on disk: ``setup_000.safetensors`` for the arrays and ``setup_000.json`` for the rest."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 
 from attacks.poison_set import PoisonSet
 from errors import InputError
 from files import write_bytes, write_json
+from reading import check_fields, guarded, read_bytes, read_json
+from reading_arrays import parse_tensors
+
+MAX_BYTES = 1 << 32
+"""Of one setup's arrays."""
+
+_WHAT, _OPTION = "no poison set", "--data.poisons"
 
 
 def poison_path(folder: Path, setup: int) -> Path:
@@ -37,17 +42,26 @@ def load_poisons(path: Path) -> PoisonSet:
     Raises:
         InputError: If a file is missing, truncated, altered or foreign, or the set breaks its own budget.
     """
+    content, record = read_bytes(path, _OPTION, MAX_BYTES), load_record(path)
+    if record.get("sha256") != hashlib.sha256(content).hexdigest():
+        raise InputError(f"{path} is truncated or was changed: its SHA-256 is not the one in its .json ({_OPTION})")
+    tensors = parse_tensors(content, path, _WHAT, _OPTION)
+    with guarded(path, _WHAT, _OPTION):
+        return PoisonSet.from_parts(record, tensors)
+
+
+def load_record(path: Path) -> dict[str, Any]:
+    """What lies in JSON beside a poison set's arrays.
+
+    Args:
+        path: The ``.safetensors`` file.
+
+    Raises:
+        InputError: If it is missing or no JSON object.
+    """
+    own = path.with_suffix(".json")
     try:
-        content = path.read_bytes()
-        record = json.loads(path.with_suffix(".json").read_text())
-    except OSError as error:
-        raise InputError(f"cannot read the poison set {path}: {error.strerror}: {error.filename} (--data.poisons)") from error
-    except ValueError as error:
-        raise InputError(f"{path.with_suffix('.json')} is not JSON: {error} (--data.poisons)") from error
-    if not isinstance(record, dict) or record.get("sha256") != hashlib.sha256(content).hexdigest():
-        raise InputError(f"{path} is truncated or was changed: its SHA-256 is not the one in its .json (--data.poisons)")
-    try:
-        tensors = load(content)
-    except (SafetensorError, ValueError) as error:
-        raise InputError(f"{path} is not a safetensors file: {error} (--data.poisons)") from error
-    return PoisonSet.from_parts(record, tensors)
+        record: dict[str, Any] = check_fields(read_json(own, _WHAT, _OPTION), {}, own, _WHAT, _OPTION)
+    except FileNotFoundError as error:
+        raise InputError(f"cannot read the poison set {path}: there is no {own.name} beside it ({_OPTION})") from error
+    return record

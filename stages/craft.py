@@ -1,12 +1,13 @@
 """Crafting or importing the poisons of every setup: in fixed batches, shared among ranks, kept one file a setup."""
 
 import time
+from pathlib import Path
 
 from torch import Tensor
 
 from attacks.poison_set import PoisonSet
 from attacks.surrogate import Surrogate
-from datamodules.poison_files import load_poisons, poison_path, save_poisons
+from datamodules.poison_files import load_poisons, load_record, poison_path, save_poisons
 from errors import InputError
 from ranks import Ranks
 from stages.experiment import Experiment
@@ -21,7 +22,7 @@ def keep_imported(experiment: Experiment, found: list[PoisonSet], ranks: Ranks) 
         folder = experiment.folder / "poisons"
         folder.mkdir(parents=True, exist_ok=True)
         for poisons in found:
-            save_poisons(poisons, folder, {"dataset": experiment.data.name})
+            save_poisons(poisons, folder, {"dataset": experiment.data.name, "crafted_with": experiment.crafted_with})
     ranks.barrier("poisons imported")
     return found
 
@@ -30,12 +31,19 @@ def craft_poisons(experiment: Experiment, surrogates: list[Surrogate], ranks: Ra
     """Craft what is missing and read everything back, validated, on every rank.
 
     Setups are grouped by number, not by rank, so that each batch's arithmetic is the same for any number of ranks.
+
+    Raises:
+        InputError: If poisons are there that another experiment made.
     """
     folder = experiment.folder / "poisons"
     setups, size = experiment.chosen_setups, experiment.setups_per_batch
     train, test = experiment.data.split("train"), experiment.data.split("test")
     batches = [setups[i : i + size] for i in range(0, len(setups), size)]
     pending = [b for b in batches if not all(poison_path(folder, s.index).with_suffix(".json").exists() for s in b)]
+    # Before hours are spent on the rest.
+    for batch in batches:
+        for setup in batch if batch not in pending else ():
+            _refuse_others(experiment, poison_path(folder, setup.index))
     ranks.barrier("missing poisons counted")
     folder.mkdir(parents=True, exist_ok=True)
     own = [pending[number] for number in ranks.share(len(pending))]
@@ -68,9 +76,16 @@ def craft_poisons(experiment: Experiment, surrogates: list[Surrogate], ranks: Ra
             seconds = (time.perf_counter() - started) / len(batch)
             starts: list[float | None] = [*first] or [None] * len(crafted)
             for poisons, start in zip(crafted, starts, strict=True):
-                extra = {"dataset": experiment.data.name, "seconds": round(seconds, 3), "objective_start": start}
+                extra = {
+                    "dataset": experiment.data.name,
+                    "crafted_with": experiment.crafted_with,
+                    "seconds": round(seconds, 3),
+                    "objective_start": start,
+                }
                 save_poisons(poisons, folder, extra)
     ranks.barrier("poisons crafted")
+    for setup in setups:
+        _refuse_others(experiment, poison_path(folder, setup.index))
     loaded = [load_poisons(poison_path(folder, setup.index)) for setup in setups]
     for setup, poisons in zip(setups, loaded, strict=True):
         # An attack that selects its bases has its own choice of them, of the same class.
@@ -79,3 +94,13 @@ def craft_poisons(experiment: Experiment, surrogates: list[Surrogate], ranks: Ra
             raise InputError(f"{poison_path(folder, setup.index)} belongs to another setup: remove it (--name)")
         poisons.check_against(train.images, train.labels, test.labels)
     return loaded
+
+
+def _refuse_others(experiment: Experiment, path: Path) -> None:
+    """Refuse poisons that say that something else made them, or do not say what did."""
+    found = load_record(path).get("crafted_with")
+    if found != experiment.crafted_with:
+        raise InputError(
+            f"{path} was crafted with other settings or data ({found or 'unknown'}, not {experiment.crafted_with}): choose "
+            "another folder, or remove this one (--name)"
+        )

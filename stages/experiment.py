@@ -1,6 +1,5 @@
 """One experiment: every choice that its numbers depend on."""
 
-import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +20,20 @@ from lightning_modules.backbones import BackboneName
 from lightning_modules.recipe import Recipe
 from stages.exchange import import_poisons
 from stages.rows import public_split, rows_of
-from storage.hashing import hash_array
+from storage.hashing import checksum_file, hash_array, hash_split
+
+# Settings that say what happens to poisons once they are made.
+_AFTER_CRAFTING = ("victims", "victim_recipe", "head_views", "defenses", "sanitize_batch_size")
+
+
+def _identify(data: ArrayDataModule) -> dict[str, Any]:
+    """What training on a data set depends on."""
+    return {
+        "name": data.name,
+        "train": hash_split(data.split("train")),
+        "num_classes": data.num_classes,
+        "normalization": [list(data.mean), list(data.std)],
+    }
 
 
 @dataclass
@@ -168,23 +180,21 @@ class Experiment:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """All that the numbers depend on, as JSON can hold it; not where they are kept or on how many ranks."""
-        train, test = self.data.split("train"), self.data.split("test")
         chosen = [(*s.target_indices, s.adversarial_label, s.seed, *s.base_indices.tolist()) for s in self.chosen_setups]
-        pretrained = None if self.pretraining is None else hash_array(self.pretraining.split("train").images.numpy())
-        weights = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in self.surrogate_weights or ()]
+        weights = [checksum_file(Path(path)) for path in self.surrogate_weights or ()]
+        trigger = self.attack.build_trigger(self.data.image_shape)
+        needs_public = self.scenario != "from_scratch" and (self.pretraining is None or self.attack.robust_surrogates)
         return {
-            "data": {
-                "name": self.data.name,
-                "train": hash_array(train.images.numpy()),
-                "test": hash_array(test.images.numpy()),
-            },
+            "data": _identify(self.data) | {"test": hash_split(self.data.split("test"))},
+            "public": hash_split(self.public) if needs_public else None,
             "attack": self.attack.arguments(),
+            "trigger": None if trigger is None else hash_array(trigger.pattern.numpy()),
             "scenario": self.scenario,
             "surrogate_backbones": self.attacker_backbones,
             "surrogate_weights": weights,
-            "poisons_from": self.poisons_from,
+            "poisons_from": None if self.imported is None else [hash_array(p.images.numpy()) for p in self.imported],
             "victims": self.victim_backbones,
-            "pretraining": pretrained,
+            "pretraining": None if self.pretraining is None else _identify(self.pretraining),
             "dropout": self.dropout,
             "precision": self.precision,
             "setups": digest(chosen),
@@ -203,6 +213,11 @@ class Experiment:
             "members_per_block": self.members_per_block,
             "threads": self.threads,
         }
+
+    @cached_property
+    def crafted_with(self) -> str:
+        """Digest of what the poisons depend on: they serve any defence and victim, but no other attack, data or surrogate."""
+        return digest({key: value for key, value in self.settings.items() if key not in _AFTER_CRAFTING})
 
     @property
     def run_name(self) -> str:

@@ -14,9 +14,10 @@ from callbacks.ensemble_scores import Score
 from callbacks.wandb_logging import finish, log_images, make_logger
 from defenses.switch import DefenseName
 from errors import InputError
-from files import make_folder, write_bytes, write_json
+from files import create_whole, make_folder, sweep_partials, write_bytes, write_json
 from lightning_modules.backbones import BackboneName
 from ranks import Ranks
+from reading import check_fields, read_json
 from reports.figures import contact_sheet
 from reports.records import Record, provenance, read_results, revision, write_results, write_summary
 from reports.table import print_summary
@@ -51,16 +52,15 @@ def run(experiment: Experiment, launch: Launch, config: str, *, until: str = "re
     check_experiment(experiment)
     folder = experiment.folder
     make_folder(Path(experiment.output_dir), "--output_dir")
+    make_folder(folder, "--output_dir")
     claim(folder, experiment.settings)
     ranks = launch.start()
     if len(experiment.rows) < ranks.world:
         raise InputError(f"{len(experiment.rows)} images cannot be shared by {ranks.world} ranks (--trainer.devices)")
-    if ranks.rank == 0:
-        make_folder(folder, "--output_dir")
-        write_json(folder / "settings.json", experiment.settings)
-        write_bytes(folder / "config.yaml", config.encode())
-    ranks.barrier("folder made")
     results = folder / "results.jsonl"
+    if ranks.rank == 0 and not results.exists():
+        write_bytes(folder / "config.yaml", config.encode())
+    ranks.barrier("configuration kept")
     if until == "report" and results.exists():
         announce(f"{folder} is complete; nothing is done twice", ranks)
         records = read_results(results)
@@ -85,22 +85,32 @@ def run(experiment: Experiment, launch: Launch, config: str, *, until: str = "re
         summary = write_summary(folder / "summary.json", records)
         page = write_report(folder)
         print_summary(summary, f"{experiment.run_name}: {summary[0]['n']} setups, test accuracy is on clean images")
+        # Of processes that were killed here, or beside it where networks and sanitized images are shared.
+        for place in (folder, experiment.models_folder, experiment.stores_folder):
+            sweep_partials(place)
         announce(f"report: {page}   ({time.perf_counter() - started:.0f} s)", ranks)
     ranks.barrier("reported")
     return folder
 
 
 def claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Refuse a folder that holds an experiment with other settings: its files would be trusted wrongly."""
-    path = folder / "settings.json"
-    if not path.exists():
-        return
+    """Write down what a folder's files depend on, before any other process can, or compare it with what is there.
+
+    Raises:
+        InputError: If the folder holds, or is about to hold, an experiment with other settings: its files would be trusted
+            wrongly.
+    """
+    path, what = folder / "settings.json", "no list of settings"
+    text = json.dumps(settings, indent=2) + "\n"
     try:
-        # Not as YAML, which takes the 1e-05 of JSON for a word.
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error} (--name)") from error
-    for key, value in settings.items():
+        if not create_whole(path, text.encode()):
+            found = check_fields(read_json(path, what, "--name"), {}, path, what, "--name")
+        else:
+            return
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror} (--output_dir)") from error
+    # As JSON has it, so that a tuple is a list.
+    for key, value in json.loads(text).items():
         if found.get(key) != value:
             raise InputError(
                 f"{folder} holds an experiment with {key} = {found.get(key)}, now it is {value}: choose another (--name)"

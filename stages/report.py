@@ -178,6 +178,8 @@ def picture_panel(
 ) -> tuple[str, bytes]:
     """Base, poison, noised and denoised images of the first setup, with what the other defences make of them."""
     poisons = poison_sets[0]
+    # The stores hold the poisons of all setups, one after the other.
+    columns = min(columns, len(poisons.images))
     rows = torch.from_numpy(poisons.setup.base_indices[:columns])
     stages = [("base", poisons.bases[:columns]), ("poison", poisons.images[:columns])]
     defense = experiment.built_defenses.get("diffusion")

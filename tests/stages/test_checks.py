@@ -9,7 +9,6 @@ from attacks.trigger import PatchTrigger
 from datamodules import DigitsDataModule
 from datamodules.base import Split
 from errors import InputError
-from files import write_json
 from lightning_modules.backbones import build_backbone
 from stages.checks import check_experiment
 from stages.poison_and_defend import claim
@@ -108,7 +107,7 @@ def test_pretraining_images_of_another_shape_are_refused(experiment) -> None:
 def test_an_experiment_of_its_own_settings_is_claimed_again_and_of_others_is_not(experiment, tmp_path: Path) -> None:
     # 1e-05 is a number in JSON and a word in YAML.
     own = experiment(attack=PoisonFrogs(tolerance=1e-5))
-    write_json(tmp_path / "settings.json", own.settings)
+    claim(tmp_path, own.settings)
     claim(tmp_path, own.settings)
     with pytest.raises(InputError, match=r"holds an experiment with attack.*--name"):
         claim(tmp_path, experiment(attack=PoisonFrogs(tolerance=1e-6)).settings)
