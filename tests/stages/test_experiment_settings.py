@@ -158,7 +158,7 @@ def test_of_two_experiments_begun_together_one_gets_the_folder(tmp_path: Path) -
     ]
     one, two = (job.communicate(timeout=100)[0].split() for job in jobs)
     assert len(one) == 200 and all(int(a) + int(b) == 1 for a, b in zip(one, two, strict=True))
-    assert not [name for turn in range(200) for name in os.listdir(tmp_path / str(turn)) if name != "settings.json"]
+    assert {path.name for turn in range(200) for path in (tmp_path / str(turn)).iterdir()} == {"settings.json"}
 
 
 @pytest.mark.parametrize("count", [1, 5, 9, 12])
