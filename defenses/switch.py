@@ -7,6 +7,7 @@ from torch import Tensor
 
 from defenses.denoiser import Denoiser
 from defenses.jpeg import jpeg
+from defenses.noise_level import check_sigma_is_meant, parse_sigma
 from defenses.row_noise import row_noise
 from errors import InputError
 
@@ -29,7 +30,7 @@ class Defense:
 
     Args:
         name: One of the above.
-        sigma: Noise standard deviation in [0, 1] units; used by ``noise_only`` and ``diffusion``.
+        sigma: Noise standard deviation in [0, 1] units, or a fraction such as ``25/255``; used by ``noise_only`` and ``diffusion``.
         denoiser: Needed by ``denoise_only`` and ``diffusion``.
         seed: Seed of the noise.
         draw: Which independent realisation of the noise.
@@ -43,7 +44,7 @@ class Defense:
         self,
         name: DefenseName,
         *,
-        sigma: float = 0.25,
+        sigma: float | str = 0.25,
         denoiser: Denoiser | None = None,
         seed: int = 0,
         draw: int = 0,
@@ -51,8 +52,7 @@ class Defense:
     ) -> None:
         if name not in DEFENSES:
             raise InputError(f"{name!r} is not a defence: choose from {', '.join(DEFENSES)} (--defenses)")
-        if not 0 <= sigma < float("inf"):
-            raise InputError(f"sigma is {sigma:g}: it must be at least 0 (--sigma)")
+        level = parse_sigma(sigma)
         if not 1 <= jpeg_quality <= 95:
             raise InputError(f"jpeg_quality is {jpeg_quality}: it is 1 to 95 (--jpeg_quality)")
         if not (0 <= seed < 2**63 and 0 <= draw < 2**32):
@@ -60,10 +60,12 @@ class Defense:
         if name in _DENOISED:
             if denoiser is None:
                 raise InputError(f"the defence {name} needs a denoiser (--denoiser)")
-            denoiser.timestep(sigma if name in _NOISED else 0.0)
         self.name = name
-        self.sigma = sigma if name in _NOISED else 0.0
+        self.sigma = level if name in _NOISED else 0.0
         self.denoiser = denoiser if name in _DENOISED else None
+        check_sigma_is_meant(self.sigma, None if self.denoiser is None else self.denoiser.trained)
+        if self.denoiser is not None:
+            self.denoiser.timestep(self.sigma)
         self.seed, self.draw = seed, draw
         self.jpeg_quality = jpeg_quality
 

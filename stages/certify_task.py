@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attacks.budget import Norm
-from attacks.pgd import parse_length
 from certification import FixedSize, Poisson, Sampling, l2_norm, votes_needed
 from certification.confidence import check_alpha
 from certification.sampling import check_k
@@ -18,6 +17,7 @@ from datamodules import ArrayDataModule, Split
 from defenses.denoiser import Denoiser, load_denoiser
 from defenses.switch import Defense
 from errors import InputError
+from lengths import parse_length
 from lightning_modules.backbones import BackboneName
 from lightning_modules.recipe import Recipe
 from stages.voters import MOST_MEMBERS, noise_seed
