@@ -50,13 +50,11 @@ class BatchedDenoiser:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}: it must be at least 1 (batch_size)")
         self.model = copy.deepcopy(denoiser).eval().to(device=device)
-        frequencies = {name: value.clone() for name, value in self.model.unet.state_dict().items() if name.startswith("time_proj.")}
+        exact = copy.deepcopy(self.model.unet.time_proj)
         # Not the model's own `to`, which warns of a change of precision.
         nn.Module.to(self.model.unet, dtype=getattr(torch, precision), memory_format=torch.channels_last)  # type: ignore[call-overload]
-        # Eight bits of a Fourier embedding's frequencies are no frequencies any more.
-        if frequencies and precision != "float32":
-            self.model.unet.time_proj.float()
-            self.model.unet.load_state_dict(frequencies, strict=False)
+        # The frequencies of a Fourier embedding are wrong when they are rounded to eight bits.
+        self.model.unet.time_proj = exact
         if compiled:
             self.model.unet.compile()
         self.sigma, self.batch_size, self.device = sigma, batch_size, device

@@ -58,7 +58,8 @@ class Denoiser(nn.Module):
         self.steps, self.trained = steps, trained
         preserving = isinstance(self.parametrization, VariancePreserving)
         # A family without timesteps has none.
-        self.register_buffer("alphas_cumprod", scheduler.alphas_cumprod.double().clone() if preserving else None, persistent=False)
+        abar = scheduler.alphas_cumprod.double().clone() if preserving else None
+        self.register_buffer("alphas_cumprod", abar, persistent=False)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -81,7 +82,7 @@ class Denoiser(nn.Module):
             raise InputError(f"the denoiser takes images of shape {own}, the data's are {tuple(shape)} (--denoiser)")
 
     def timestep(self, sigma: float) -> float:
-        """The time that :meth:`forward` starts from, a timestep if they are discrete; raises `InputError` beyond the schedule."""
+        """The time that :meth:`forward` starts from, an int where discrete; raises `InputError` beyond the schedule."""
         return self.parametrization.start(sigma)
 
     def forward(self, noisy: Tensor, sigma: float) -> Tensor:

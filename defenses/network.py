@@ -13,8 +13,16 @@ from errors import InputError
 
 _INSTEAD = "use an unconditional UNet2DModel, such as google/ddpm-cifar10-32 (--denoiser)"
 
-# What the shapes of the weights say already, and what is at work in training only. The size of images has a place of its own.
-_SAID = ("in_channels", "out_channels", "block_out_channels", "layers_per_block", "time_embedding_dim", "dropout", "sample_size")
+# What the shapes of the weights say already, what is at work in training only, and what has a place of its own.
+_LEFT_OUT = (
+    "in_channels",
+    "out_channels",
+    "block_out_channels",
+    "layers_per_block",
+    "time_embedding_dim",
+    "dropout",
+    "sample_size",
+)
 
 # As `train-denoiser` builds networks. Written down here, since another release of diffusers may have other defaults.
 _USUAL: dict[str, Any] = {
@@ -78,8 +86,8 @@ def image_size(config: Mapping[str, Any]) -> tuple[int, int]:
     size = config.get("sample_size")
     if size is None:
         raise InputError("the denoiser's configuration names no sample_size (--denoiser)")
-    sides = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, list | tuple) else ()
-    if len(sides) != 2 or not all(isinstance(side, int) and side >= 1 for side in sides):
+    sides = tuple(size) if isinstance(size, list | tuple) else (size, size)
+    if len(sides) != 2 or not all(type(side) is int and side >= 1 for side in sides):
         raise InputError(f"the denoiser's sample_size is {size!r}, which is no height and width (--denoiser)")
     return sides[0], sides[1]
 
@@ -96,12 +104,14 @@ def unusual_settings(unet: nn.Module) -> str:
     found: dict[str, Any] = {}
     for name, value in sorted(config.items()):
         # Names with an underscore say who wrote the file, with what, and where it lies.
-        if name in _SAID or name.startswith("_"):
+        if name in _LEFT_OUT or name.startswith("_"):
+            continue
+        # diffusers keeps, and passes over, what it has never heard of.
+        if name not in usual and name not in defaults:
             continue
         value = list(value) if isinstance(value, tuple) else value
         # What a later diffusers adds does not count before somebody sets it.
-        default = defaults[name].default if name in defaults else None
-        if value != usual.get(name, default):
+        if value != (usual[name] if name in usual else defaults[name].default):
             found[name] = value
     size = image_size(config)
     if size != (32, 32):

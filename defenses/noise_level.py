@@ -10,7 +10,7 @@ from errors import InputError
 from lengths import parse_length
 
 LARGEST = 10.0
-"""Ten times the whole range of pixel values. Nobody who means [0, 1] asks for that, and whoever means 0 to 255 asks for more."""
+"""Ten times the whole range of pixel values: nobody who means [0, 1] asks for more, and whoever means 0 to 255 mostly does."""
 
 _said: set[str] = set()
 
@@ -28,27 +28,32 @@ def parse_sigma(sigma: float | str, option: str = "--sigma") -> float:
     return value
 
 
-def check_sigma_is_meant(sigma: float, trained: float | None, option: str = "--sigma") -> None:
-    """Refuse noise that leaves nothing of an image, and say on one line, once, when there is reason to doubt.
-
-    Args:
-        sigma: Of images in [0, 1], at least 0.
-        trained: The most noise that the denoiser was trained on, as far as is known.
-        option: How sigma is given.
+def refuse_ruinous(sigma: float, option: str = "--sigma") -> None:
+    """Refuse noise that leaves nothing of an image: above :data:`LARGEST`.
 
     Raises:
-        InputError: If it is above :data:`LARGEST`.
+        InputError: Saying what may have been meant.
     """
-    levels = f"{sigma:g}/255"
     if sigma > LARGEST:
         raise InputError(
-            f"sigma is {sigma:g}: for images in [0, 1] it is at most {LARGEST:g}, and {sigma:g} of 255 levels is written {levels} "
-            f"({option})"
+            f"sigma is {sigma:g}: for images in [0, 1] it is at most {LARGEST:g}, and {sigma:g} of 255 levels is written "
+            f"{sigma:g}/255 ({option})"
         )
+
+
+def note_doubtful(sigma: float, trained: float | None, option: str = "--sigma") -> None:
+    """Say on one line, once, that noise is more than images or the denoiser usually see: somebody may mean it.
+
+    Args:
+        sigma: Of images in [0, 1].
+        trained: The most noise that the denoiser was trained on, as far as is known.
+        option: How sigma is given.
+    """
     if trained is not None and sigma > trained:
         _say(f"sigma is {sigma:g}, and this denoiser was trained on noise up to {trained:g} only ({option})")
     elif sigma > 1:
-        _say(f"sigma is {sigma:g}, more than the whole range of pixel values; {sigma:g} of 255 levels is {levels} ({option})")
+        levels = f"{sigma:g} of 255 levels is {sigma:g}/255"
+        _say(f"sigma is {sigma:g}, more than the whole range of pixel values; {levels} ({option})")
 
 
 def _say(text: str) -> None:

@@ -233,7 +233,8 @@ class Preconditioned(_Continuous):
         total = time**2 + self.sigma_data**2
         skip, out = self.sigma_data**2 / total, time * self.sigma_data / total**0.5
         output = network(state / total**0.5, log(time) / 4)
-        return skip * state + (-out if self.negated else out) * output
+        clean: Tensor = skip * state + (-out if self.negated else out) * output
+        return clean
 
 
 @dataclass(frozen=True)

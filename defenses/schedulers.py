@@ -28,9 +28,10 @@ def check_scheduler(name: str | None) -> None:
         InputError: Naming those that are.
     """
     if name not in SCHEDULERS:
+        given = name or "not named (_class_name in scheduler_config.json)"
         raise InputError(
-            f"the denoiser's scheduler is {name or 'not named (_class_name in scheduler_config.json)'}, for whose models one step "
-            f"from noise to image is not known here: choose one with {', '.join(SCHEDULERS)} (--denoiser)"
+            f"the denoiser's scheduler is {given}, for whose models one step from noise to image is not known here: choose one "
+            f"with {', '.join(SCHEDULERS)} (--denoiser)"
         )
 
 

@@ -60,7 +60,7 @@ class SanitizeTask:
         data: The set.
         defense: ``diffusion``, ``noise_only``, ``denoise_only`` or ``jpeg``.
         denoiser: Local diffusers folder, or a Hugging Face id such as ``google/ddpm-cifar10-32``.
-        sigma: Standard deviation of the noise in [0, 1] units.
+        sigma: Standard deviation of the noise in [0, 1] units, or a fraction such as 25/255.
         denoise_steps: Model evaluations per tile; 1 is one-shot.
         noise_seed: Seed of the noise.
         draw: Which independent realisation of the noise.
@@ -80,7 +80,7 @@ class SanitizeTask:
     data: SanitizeInput = field(default_factory=SanitizeInput)
     defense: DefenseName = "diffusion"
     denoiser: str = "pretrained/digits_denoiser"
-    sigma: float = 0.25
+    sigma: float | str = 0.25
     denoise_steps: int = 1
     noise_seed: int = 0
     draw: int = 0
@@ -99,7 +99,7 @@ class SanitizeTask:
             raise InputError(f"the defence {self.defense} changes nothing: choose another (--defense)")
         needed = self.defense in ("diffusion", "denoise_only")
         model = load_denoiser(self.denoiser, steps=self.denoise_steps) if needed else None
-        seeds = {"seed": self.noise_seed, "draw": self.draw, "jpeg_quality": self.jpeg_quality}
+        seeds: dict[str, Any] = {"seed": self.noise_seed, "draw": self.draw, "jpeg_quality": self.jpeg_quality}
         return Defense(self.defense, sigma=self.sigma, denoiser=model, **seeds)
 
 
