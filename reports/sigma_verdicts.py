@@ -103,7 +103,7 @@ def describe_verdict(row: SigmaRow) -> str:
     """A few words for a table."""
     text = {"within": "within", "beyond": "costs more", "unknown": "cannot tell"}[row["verdict"]]
     if row["images_needed"] is not None:
-        text += f": {_about(row['images_needed'])} images would"
+        text += f" ({_rounded(row['images_needed']):,} would)"
     return text + (", not trained on" if row["trained"] is False else "")
 
 
@@ -128,19 +128,24 @@ def describe(rows: Sequence[SigmaRow], max_drop: float, sample: Sample) -> str:
         if found := [f"{row['sigma']:g}" for row in rows if row["verdict"] == verdict]:
             lines.append(f"{text}: {', '.join(found)}")
     if unknown := [row for row in rows if row["verdict"] == "unknown"]:
-        lines.append(f"{sample.tested:,} tested images cannot tell: {', '.join(_unknown(row, sample) for row in unknown)}")
+        lines.append(f"{sample.tested:,} tested images cannot tell: {', '.join(map(_unknown, unknown))}{_how(unknown, sample)}")
     if outside := [f"{row['sigma']:g}" for row in rows if row["trained"] is False]:
         lines.append(f"the denoiser was trained on noise up to {sample.trained:g} only, and not on: {', '.join(outside)}")
     return "\n".join(lines)
 
 
-def _unknown(row: SigmaRow, sample: Sample) -> str:
+def _unknown(row: SigmaRow) -> str:
     needed = row["images_needed"]
-    if needed is None:
-        return f"{row['sigma']:g} (its loss is the bound itself)"
-    drawn = -(-needed * sample.drawn // sample.tested)
-    how = f"--sample {_rounded(drawn)}" if drawn <= sample.available else f"the set has {sample.available:,} in all"
-    return f"{row['sigma']:g} ({_about(needed)} would; {how})"
+    return f"{row['sigma']:g} ({'no number would' if needed is None else f'about {_rounded(needed):,} would'})"
+
+
+def _how(rows: Sequence[SigmaRow], sample: Sample) -> str:
+    """The option for the sample that would tell all of these, or how far the set is from it."""
+    most = max((row["images_needed"] or 0 for row in rows), default=0)
+    drawn = -(-most * sample.drawn // sample.tested)
+    if drawn > sample.available:
+        return f"; the set has {sample.available:,} in all"
+    return f"; --sample {_rounded(drawn)} for all of them" if drawn else ""
 
 
 def _verdict(low: float, high: float, max_drop: float) -> Verdict:
@@ -169,7 +174,3 @@ def _rounded(count: int) -> int:
     """Up to two digits: a forecast is no count."""
     unit = 10 ** max(len(str(count)) - 2, 0)
     return -(-count // unit) * unit
-
-
-def _about(count: int) -> str:
-    return f"about {_rounded(count):,}"

@@ -59,7 +59,7 @@ def test_as_many_images_as_are_said_would_tell_and_one_fewer_would_not(counts: t
 def test_a_loss_of_the_bound_itself_is_never_told() -> None:
     found = row(0.1, 2, 0, 98)
     assert found["verdict"] == "unknown" and found["images_needed"] is None
-    assert describe([found], 0.02, Sample(100, 100, 100, None)).endswith("cannot tell: 0.1 (its loss is the bound itself)")
+    assert describe([found], 0.02, Sample(100, 100, 100, None)).endswith("cannot tell: 0.1 (no number would)")
 
 
 def test_the_recommended_one_stands_on_all_below_it() -> None:
@@ -77,15 +77,20 @@ def test_what_is_said_of_ninety_images() -> None:
         "of no sigma is it known, as of all below it, that it costs at most 2.0% of accuracy\n"
         "by what was measured alone it would be --sigma 0.1\n"
         "cost more than 2.0% of accuracy: 0.25, 0.5\n"
-        "90 tested images cannot tell: 0.05 (about 96 would; --sample 200), 0.1 (about 4,900 would; the set has 5,000 in all)\n"
+        "90 tested images cannot tell: 0.05 (about 96 would), 0.1 (about 4,900 would); the set has 5,000 in all\n"
         "the denoiser was trained on noise up to 0.3 only, and not on: 0.5"
     )
     assert [describe_verdict(found) for found in rows] == [
-        "cannot tell: about 96 images would",
-        "cannot tell: about 4,900 images would",
+        "cannot tell (96 would)",
+        "cannot tell (4,900 would)",
         "costs more",
         "costs more, not trained on",
     ]
+
+
+def test_the_sample_that_would_tell_is_given_as_an_option() -> None:
+    text = describe([row(0.05, 0, 0, 60)], 0.02, Sample(60, 121, 5000, None)).splitlines()[-1]
+    assert text == "60 tested images cannot tell: 0.05 (about 96 would); --sample 200 for all of them"
 
 
 def test_what_is_said_of_many_images() -> None:
