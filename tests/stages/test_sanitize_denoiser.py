@@ -8,8 +8,10 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, UNet2DModel
 
+from datamodules.sanitized import DiffusionSanitizeDataModule
 from defenses.tiled import TiledDefense
 from errors import InputError
+from stages.certify_task import CertifyTask
 from stages.launch import Launch
 from stages.sanitize_alone import sanitize_alone
 from stages.sanitize_task import SanitizeInput, SanitizeTask
@@ -71,3 +73,26 @@ def test_a_network_whose_sides_do_not_divide_sanitizes_tiles(photos, tmp_path) -
     FlowMatchEulerDiscreteScheduler().save_pretrained(tmp_path / "odd")
     run(photos, tmp_path / "odd", tmp_path / "out")
     assert verify(tmp_path / "out", lambda done, total: None)["sanitized"] == 40
+
+
+def test_sigma_is_a_fraction_to_every_command(experiment, digits, denoiser_folder, tmp_path) -> None:
+    told = experiment(sigma="25/255", defenses=["diffusion", "noise_only"], denoiser=denoiser_folder)
+    assert {defense.sigma for defense in told.built_defenses.values()} == {25 / 255}
+    certificate = CertifyTask(data=digits, sigma=["25/255", 0.5, "0.25"], m=30)
+    assert [setting.sigma for setting in certificate.settings] == [25 / 255, 0.5, 0.25]
+    assert [setting.sigma for setting in CertifyTask(data=digits, sigma="25/255", m=30).settings] == [25 / 255]
+    with pytest.raises(InputError, match="each once"):
+        CertifyTask(data=digits, sigma=["51/255", 0.2], m=30).settings
+    module = DiffusionSanitizeDataModule(digits, str(tmp_path / "store"), denoiser=denoiser_folder, sigma="25/255")
+    assert module.defense.sigma == 25 / 255
+    options = {"denoiser": denoiser_folder, "defense": "diffusion"}
+    assert SanitizeTask(out="out", sigma="25/255", **options).build_defense().sigma == 25 / 255
+    for sigma in (25, "25", "50/2"):
+        for task in (
+            lambda given: experiment(sigma=given, defenses=["noise_only"]).built_defenses,
+            lambda given: DiffusionSanitizeDataModule(digits, "store", defense="noise_only", sigma=given),
+            lambda given: SanitizeTask(out="out", sigma=given, **options).build_defense(),
+            lambda given: CertifyTask(data=digits, sigma=given, m=30, defense="noise_only").check(),
+        ):
+            with pytest.raises(InputError, match=r"sigma is 25: .*25/255 \(--sigma\)"):
+                task(sigma)
