@@ -103,11 +103,8 @@ def unusual_settings(unet: nn.Module) -> str:
     defaults = inspect.signature(type(unet).__init__).parameters
     found: dict[str, Any] = {}
     for name, value in sorted(config.items()):
-        # Names with an underscore say who wrote the file, with what, and where it lies.
-        if name in _LEFT_OUT or name.startswith("_"):
-            continue
-        # diffusers keeps, and passes over, what it has never heard of.
-        if name not in usual and name not in defaults:
+        # diffusers keeps, and passes over, what is no argument: who wrote the file, with what release, and what it never heard of.
+        if name in _LEFT_OUT or (name not in usual and name not in defaults):
             continue
         value = list(value) if isinstance(value, tuple) else value
         # What a later diffusers adds does not count before somebody sets it.
