@@ -103,7 +103,7 @@ def unusual_settings(unet: nn.Module) -> str:
     defaults = inspect.signature(type(unet).__init__).parameters
     found: dict[str, Any] = {}
     for name, value in sorted(config.items()):
-        # diffusers keeps, and passes over, what is no argument: who wrote the file, with what release, and what it never heard of.
+        # diffusers keeps what is no argument, such as its own release and options it never heard of, and passes over it.
         if name in _LEFT_OUT or (name not in usual and name not in defaults):
             continue
         value = list(value) if isinstance(value, tuple) else value

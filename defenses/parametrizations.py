@@ -131,8 +131,20 @@ class _Continuous(Parametrization):
         return sigma
 
 
+class _Additive(_Continuous):
+    """Time is the noise's standard deviation."""
+
+    def signal(self, time: float) -> float:
+        """See :class:`Parametrization`."""
+        return 1.0
+
+    def noise(self, time: float) -> float:
+        """See :class:`Parametrization`."""
+        return time
+
+
 @dataclass(frozen=True)
-class VarianceExploding(_Continuous):
+class VarianceExploding(_Additive):
     """``x + s n`` with images in [0, 1]; the network is told s and returns the score (Song et al., ICLR 2021, section 3.4).
 
     Tweedie's formula makes an image of it: E[x | y] = y + s^2 grad log p_s(y). Several steps are spaced evenly in log s, as the
@@ -165,21 +177,13 @@ class VarianceExploding(_Continuous):
         """See :class:`Parametrization`."""
         return list(dict.fromkeys(start * (self.least / start) ** (step / steps) for step in range(steps)))
 
-    def signal(self, time: float) -> float:
-        """See :class:`Parametrization`."""
-        return 1.0
-
-    def noise(self, time: float) -> float:
-        """See :class:`Parametrization`."""
-        return time
-
     def estimate(self, network: Network, state: Tensor, time: float) -> Tensor:
         """See :class:`Parametrization`."""
         return state + time**2 * network(state, time)
 
 
 @dataclass(frozen=True)
-class Preconditioned(_Continuous):
+class Preconditioned(_Additive):
     """EDM: ``x + s n`` with images in [-1, 1], so that s is twice sigma (Karras et al., NeurIPS 2022, equation 7 and table 1).
 
     The estimate is c_skip y + c_out F(c_in y; ln(s) / 4) with c_in = 1 / sqrt(s^2 + d^2), c_skip = d^2 c_in^2, c_out = s d c_in
@@ -219,14 +223,6 @@ class Preconditioned(_Continuous):
         first, last = start ** (1 / self.rho), self.least ** (1 / self.rho)
         # The first as it is, not as its root's power.
         return [start] + [(first + step / steps * (last - first)) ** self.rho for step in range(1, steps) if last < first]
-
-    def signal(self, time: float) -> float:
-        """See :class:`Parametrization`."""
-        return 1.0
-
-    def noise(self, time: float) -> float:
-        """See :class:`Parametrization`."""
-        return time
 
     def estimate(self, network: Network, state: Tensor, time: float) -> Tensor:
         """See :class:`Parametrization`."""
