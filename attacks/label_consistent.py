@@ -12,10 +12,11 @@ from torch.nn import functional
 
 from attacks.base import Attack
 from attacks.budget import Norm
-from attacks.pgd import default_step_size, parse_length, pgd, uniform_in_ball
+from attacks.pgd import default_step_size, pgd, uniform_in_ball
 from attacks.surrogate import CraftBatch, Surrogate
 from attacks.trigger import CornerTrigger, TriggerConfig
 from errors import InputError
+from lengths import parse_length
 
 
 class LabelConsistent(Attack):

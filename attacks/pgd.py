@@ -5,7 +5,6 @@ Madry, Makelov, Schmidt, Tsipras, Vladu, "Towards Deep Learning Models Resistant
 
 import math
 from collections.abc import Callable
-from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -84,14 +83,3 @@ def uniform_in_ball(bases: Tensor, budget: Budget, generator: torch.Generator) -
 def default_step_size(eps: float, steps: int) -> float:
     """2.5 radii over all steps: far enough to reach the border from any start, and to move along it (Madry et al.)."""
     return 2.5 * eps / steps
-
-
-def parse_length(length: float | str) -> float:
-    """A number, or a fraction whose parts may have decimals such as ``1.5/255``; NaN for what is neither."""
-    if not isinstance(length, str):
-        return float(length)
-    try:
-        numerator, denominator = map(Fraction, length.split("/")) if "/" in length else (Fraction(length), Fraction(1))
-        return float(numerator / denominator)
-    except (ValueError, ZeroDivisionError, OverflowError):
-        return math.nan

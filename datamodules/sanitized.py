@@ -22,7 +22,7 @@ class DiffusionSanitizeDataModule(WrapperDataModule):
         store: Folder of the sanitized store.
         defense: ``none``, ``noise_only``, ``denoise_only``, ``jpeg`` or ``diffusion``.
         denoiser: Local diffusers folder, or a Hugging Face id such as ``google/ddpm-cifar10-32``.
-        sigma: Standard deviation of the noise in [0, 1] units.
+        sigma: Standard deviation of the noise in [0, 1] units, or a fraction such as ``25/255``.
         denoise_steps: Model evaluations per image; 1 is one-shot.
         noise_seed: Seed of the noise, for reproduction: whoever knows it can craft poisons that survive. By default it is a
             secret, drawn from the operating system and kept in a private file beside the store.
@@ -38,7 +38,7 @@ class DiffusionSanitizeDataModule(WrapperDataModule):
         store: str,
         defense: DefenseName = "diffusion",
         denoiser: str = "pretrained/digits_denoiser",
-        sigma: float = 0.25,
+        sigma: float | str = 0.25,
         denoise_steps: int = 1,
         noise_seed: int | None = None,
         draw: int = 0,

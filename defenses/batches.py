@@ -57,8 +57,11 @@ class BatchedDenoiser:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}: it must be at least 1 (batch_size)")
         self.model = copy.deepcopy(denoiser).eval().to(device=device)
+        exact = copy.deepcopy(self.model.unet.time_proj)
         # Not the model's own `to`, which warns of a change of precision.
         nn.Module.to(self.model.unet, dtype=getattr(torch, precision), memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # The frequencies of a Fourier embedding are wrong when they are rounded to eight bits.
+        self.model.unet.time_proj = exact
         if compiled:
             self.model.unet.compile()
         self.sigma, self.batch_size, self.device = sigma, batch_size, device

@@ -8,7 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from defenses.schedule import timestep_for
+from defenses.network import check_class, check_unconditional, evaluate, image_size, unusual_settings
+from defenses.parametrizations import VariancePreserving
+from defenses.schedulers import check_scheduler, parametrization_of
+from defenses.training_range import read_training_range
 from errors import InputError
 
 # diffusers writes a bare model and its scheduler into one folder, a pipeline into two.
@@ -18,53 +21,59 @@ _LAYOUTS = ((".", "."), ("unet", "scheduler"))
 class Denoiser(nn.Module):
     """One-shot or multi-step denoising with a diffusers ``UNet2DModel`` and its scheduler.
 
-    The noisy image ``x + sigma n`` is scaled to the model's input ``sqrt(abar_t) (2 (x + sigma n) - 1)`` at the first
-    timestep t whose noise covers sigma (:func:`defenses.schedule.timestep_for`). One step returns the model's estimate
-    of x at once (Carlini et al., "(Certified!!) Adversarial Robustness for Free!", ICLR 2023, Algorithm 1); several steps
-    follow the deterministic DDIM path (Song et al., ICLR 2021, equation 12 with no noise) over evenly spaced
-    timesteps from t to 0.
+    The noisy image ``x + sigma n`` is scaled to the model's units at the time whose noise covers sigma. One step returns the
+    model's estimate of x at once (Carlini et al., "(Certified!!) Adversarial Robustness for Free!", ICLR 2023, Algorithm 1);
+    several steps follow the deterministic DDIM path (Song et al., ICLR 2021, equation 12 with no noise), which is Euler's
+    method for the ODE of every family, over times from there to no noise. What the model's output means is its scheduler's
+    business (:mod:`defenses.parametrizations`).
 
     Args:
-        unet: A diffusers ``UNet2DModel``; with twice as many output as input channels the second half is a learned
-            variance and is ignored.
-        scheduler: A diffusers scheduler that holds ``alphas_cumprod`` and ``config.prediction_type``, one of
-            ``epsilon``, ``sample`` and ``v_prediction``.
+        unet: A diffusers ``UNet2DModel`` without conditions; with twice as many output as input channels the second half is a
+            learned variance and is ignored.
+        scheduler: A diffusers scheduler, one of :data:`defenses.schedulers.SCHEDULERS`.
         steps: Number of model evaluations.
+        trained: The most noise that it was trained on, as a standard deviation for images in [0, 1]; None where nobody says,
+            and the schedule's range counts.
 
     Raises:
-        InputError: If the prediction type is another, or the channels do not fit.
+        InputError: If scheduler, prediction type, conditions or channels do not fit.
     """
 
-    alphas_cumprod: Tensor
+    alphas_cumprod: Tensor | None
     unet: Any
 
-    def __init__(self, unet: nn.Module, scheduler: Any, *, steps: int = 1) -> None:
+    def __init__(self, unet: nn.Module, scheduler: Any, *, steps: int = 1, trained: float | None = None) -> None:
         super().__init__()
         config: Any = unet.config
+        check_unconditional(config)
         self.channels, self.out_channels = int(config.in_channels), int(config.out_channels)
-        size = config.sample_size
-        if size is None:
-            raise InputError("the denoiser's configuration names no sample_size (--denoiser)")
-        self.size = (size, size) if isinstance(size, int) else tuple(size)
-        self.prediction = str(scheduler.config.prediction_type)
-        if self.prediction not in ("epsilon", "sample", "v_prediction"):
-            raise InputError(f"prediction type {self.prediction!r} is not epsilon, sample or v_prediction (--denoiser)")
+        self.size = image_size(config)
+        self.parametrization = parametrization_of(scheduler)
+        self.prediction = str(scheduler.config.get("prediction_type", ""))
         if self.out_channels not in (self.channels, 2 * self.channels):
             raise InputError(f"the denoiser maps {self.channels} channels to {self.out_channels} (--denoiser)")
         if steps < 1:
             raise InputError(f"denoise_steps is {steps}: at least 1 is needed (--denoise_steps)")
         self.unet = unet
-        self.steps = steps
-        self.register_buffer("alphas_cumprod", scheduler.alphas_cumprod.double().clone(), persistent=False)
+        self.steps, self.trained = steps, trained
+        preserving = isinstance(self.parametrization, VariancePreserving)
+        # A family without timesteps has none.
+        abar = scheduler.alphas_cumprod.double().clone() if preserving else None
+        self.register_buffer("alphas_cumprod", abar, persistent=False)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of weights, schedule and prediction type: what the output depends on, wherever the files lie."""
-        digest = hashlib.sha256(f"{self.prediction} {tuple(self.alphas_cumprod.tolist())}".encode())
+        """Hash of weights, network, scheduler and size: what the output depends on, wherever the files lie."""
+        digest = hashlib.sha256((self.parametrization.description + unusual_settings(self.unet)).encode())
         for name, tensor in sorted(self.unet.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's weights are."""
+        return next(self.unet.parameters()).device  # type: ignore[no-any-return]
 
     def check_images(self, shape: tuple[int, ...]) -> None:
         """Refuse images ``(C, H, W)`` of another shape than the model's."""
@@ -72,9 +81,9 @@ class Denoiser(nn.Module):
         if tuple(shape) != own:
             raise InputError(f"the denoiser takes images of shape {own}, the data's are {tuple(shape)} (--denoiser)")
 
-    def timestep(self, sigma: float) -> int:
-        """The timestep that :meth:`forward` starts from; raises `InputError` beyond the schedule."""
-        return timestep_for(sigma, self.alphas_cumprod)
+    def timestep(self, sigma: float) -> float:
+        """The time that :meth:`forward` starts from, an int where discrete; raises `InputError` beyond the schedule."""
+        return self.parametrization.start(sigma)
 
     def forward(self, noisy: Tensor, sigma: float) -> Tensor:
         """Denoise.
@@ -86,34 +95,22 @@ class Denoiser(nn.Module):
         Returns:
             ``(N, C, H, W)`` float in [0, 1].
         """
-        start = self.timestep(sigma)
-        path = torch.linspace(start, 0, self.steps + 1).round().long().tolist()[:-1]
-        path = list(dict.fromkeys(path))
-        state = self._signal(start) * (2 * noisy - 1)
+        family = self.parametrization
+        path = family.path(family.start(sigma), self.steps)
+        state = family.signal(path[0]) * family.to_model(noisy)
         clean = state
-        for index, time in enumerate(path):
-            clean = self._estimate(state, time).clamp(-1, 1)
-            if index + 1 < len(path):
-                direction = (state - self._signal(time) * clean) / self._noise(time)
-                later = path[index + 1]
-                state = self._signal(later) * clean + self._noise(later) * direction
-        return (clean + 1) / 2
+        for time, later in zip(path, [*path[1:], None], strict=True):
+            clean = family.estimate(self._network, state, time).clamp(*family.span)
+            if later is not None:
+                direction = (state - family.signal(time) * clean) / family.noise(time)
+                state = family.signal(later) * clean + family.noise(later) * direction
+        return family.to_images(clean)
 
-    def _signal(self, time: int) -> float:
-        return float(self.alphas_cumprod[time].sqrt())
-
-    def _noise(self, time: int) -> float:
-        return float((1 - self.alphas_cumprod[time]).sqrt())
-
-    def _estimate(self, state: Tensor, time: int) -> Tensor:
-        """The model's estimate of the clean image in [-1, 1] from the state at ``time``."""
+    def _network(self, state: Tensor, time: float) -> Tensor:
+        # The network would cut off what a float that is no tensor has behind its point.
+        moment = time if isinstance(time, int) else torch.tensor(time, device=state.device, dtype=state.dtype)
         # The state stays in single precision, whatever the model computes in.
-        output: Tensor = self.unet(state.to(self.unet.dtype), time).sample[:, : self.channels].to(state.dtype)
-        if self.prediction == "sample":
-            return output
-        if self.prediction == "v_prediction":
-            return self._signal(time) * state - self._noise(time) * output
-        return (state - self._noise(time) * output) / self._signal(time)
+        return evaluate(self.unet, state.to(self.unet.dtype), moment)[:, : self.channels].to(state.dtype)
 
 
 def load_denoiser(source: str, *, steps: int = 1) -> Denoiser:
@@ -122,11 +119,9 @@ def load_denoiser(source: str, *, steps: int = 1) -> Denoiser:
     Only safetensors are read. Nothing is downloaded for a local folder.
 
     Raises:
-        InputError: If neither exists, or a file is missing, truncated or foreign.
+        InputError: If neither exists, if a file is missing, truncated or foreign, or if the model is of a kind that cannot
+            denoise images in one step.
     """
-    # diffusers takes seconds to import, which an experiment without a denoiser should not pay.
-    from diffusers import DDPMScheduler, UNet2DModel
-
     folder = Path(source)
     if not folder.is_dir() and (folder.is_absolute() or source.count("/") != 1 or source.startswith(".")):
         raise InputError(f"there is no denoiser folder {source} (--denoiser)")
@@ -134,28 +129,56 @@ def load_denoiser(source: str, *, steps: int = 1) -> Denoiser:
     for unet_folder, scheduler_folder in _LAYOUTS:
         if folder.is_dir() and not (folder / unet_folder / "config.json").is_file():
             continue
-        options: dict[str, Any] = {} if unet_folder == "." else {"subfolder": unet_folder}
-        scheduler_options: dict[str, Any] = {} if scheduler_folder == "." else {"subfolder": scheduler_folder}
         try:
-            unet, report = UNet2DModel.from_pretrained(
-                source,
-                use_safetensors=True,
-                torch_dtype=torch.float32,
-                low_cpu_mem_usage=False,
-                output_loading_info=True,
-                **options,
-            )
-            scheduler = DDPMScheduler.from_pretrained(source, **scheduler_options)
+            unet, scheduler, wrong = _load(source, _options(unet_folder), _options(scheduler_folder))
+            # diffusers fills what is missing with random weights and only warns.
+            if wrong:
+                errors.append(f"its weights do not fit its configuration ({len(wrong)} differ, first {wrong[0]})")
+                continue
+            return Denoiser(unet, scheduler, steps=steps, trained=read_training_range(folder))
+        except InputError:
+            raise
         # diffusers and safetensors raise a dozen kinds for a missing, truncated or foreign file.
         except Exception as error:
             errors.append(" ".join(str(error).split())[:200])
-            continue
-        # diffusers fills what is missing with random weights and only warns.
-        wrong = [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"], *report["error_msgs"]]
-        if wrong:
-            errors.append(f"its weights do not fit its configuration ({len(wrong)} differ, first {wrong[0]})")
-            continue
-        unet.eval().requires_grad_(False)
-        return Denoiser(unet, scheduler, steps=steps)
     reason = errors[0] if errors else "it holds no config.json of a UNet2DModel"
     raise InputError(f"cannot load a denoiser from {source}: {reason} (--denoiser)")
+
+
+def _options(folder: str) -> dict[str, Any]:
+    return {} if folder == "." else {"subfolder": folder}
+
+
+def _load(source: str, options: dict[str, Any], scheduler_options: dict[str, Any]) -> tuple[nn.Module, Any, list[Any]]:
+    """Network, scheduler, and which weights do not fit."""
+    # diffusers takes seconds to import, which an experiment without a denoiser should not pay.
+    import diffusers
+
+    # Kinds first: a network of another class may load, and do anything.
+    check_class(diffusers.UNet2DModel.load_config(source, **options).get("_class_name"))
+    if options:
+        _check_pixels(source)
+    name = diffusers.DDPMScheduler.load_config(source, **scheduler_options).get("_class_name")
+    check_scheduler(name)
+    unet, report = diffusers.UNet2DModel.from_pretrained(
+        source, use_safetensors=True, torch_dtype=torch.float32, low_cpu_mem_usage=False, output_loading_info=True, **options
+    )
+    scheduler = getattr(diffusers, name).from_pretrained(source, **scheduler_options)
+    wrong = [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"], *report["error_msgs"]]
+    return unet.eval().requires_grad_(False), scheduler, wrong
+
+
+def _check_pixels(source: str) -> None:
+    """Refuse a pipeline whose network sees what an autoencoder makes of images."""
+    import diffusers
+
+    try:
+        parts = diffusers.DiffusionPipeline.load_config(source)
+    # A network and a scheduler alone need no index.
+    except OSError:
+        return
+    if coder := {"vae", "vqvae", "vqgan"} & set(parts):
+        raise InputError(
+            f"the denoiser works on the codes of an autoencoder ({coder.pop()}), not on images: use a model of pixels, such as "
+            "google/ddpm-cifar10-32 (--denoiser)"
+        )

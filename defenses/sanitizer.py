@@ -47,7 +47,7 @@ class DiffusionSanitizer(v2.Transform):
 
     Args:
         denoiser: Local diffusers folder, Hugging Face id, or a model, which is put in evaluation mode.
-        sigma: Standard deviation of the noise in [0, 1] units.
+        sigma: Standard deviation of the noise in [0, 1] units, or a fraction such as ``25/255``.
         steps: Model evaluations per tile; None for one, or what a ready model was built with.
         overlap: Pixels that neighbouring tiles share, below the model's size; None for 8, or for a quarter of a smaller model.
         seed: Seed of the noise of `rows`, for reproduction: whoever knows it can craft poisons that survive. None for a secret
@@ -66,7 +66,7 @@ class DiffusionSanitizer(v2.Transform):
     def __init__(
         self,
         denoiser: str | Denoiser,
-        sigma: float = 0.25,
+        sigma: float | str = 0.25,
         *,
         steps: int | None = None,
         overlap: int | None = None,
@@ -90,9 +90,9 @@ class DiffusionSanitizer(v2.Transform):
         defense = Defense("diffusion", sigma=sigma, denoiser=model.eval(), seed=seed, draw=draw)
         defense = defense if self.secret is None else defense.with_seed(self.secret.seed)
         # It is no module: a training module that holds this transform neither trains nor saves the denoiser.
-        self.tiled = TiledDefense(defense, batch_size=batch_size, overlap=overlap, device=model.alphas_cumprod.device)
+        self.tiled = TiledDefense(defense, batch_size=batch_size, overlap=overlap, device=model.device)
         self.size, self.channels = self.tiled.size, model.channels
-        self.sigma, self.overlap, self.batch_size = sigma, self.tiled.overlap, batch_size
+        self.sigma, self.overlap, self.batch_size = defense.sigma, self.tiled.overlap, batch_size
 
     @property
     def device(self) -> torch.device:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from defenses.denoiser import Denoiser
 from defenses.jpeg import jpeg
+from defenses.noise_level import note_doubtful, parse_sigma, refuse_ruinous
 from defenses.row_noise import row_noise
 from errors import InputError
 
@@ -33,11 +34,13 @@ class Defense:
 
     Args:
         name: One of the above.
-        sigma: Noise standard deviation in [0, 1] units; used by ``noise_only`` and ``diffusion``.
+        sigma: Noise standard deviation in [0, 1] units, or a fraction such as ``25/255``; for ``noise_only`` and ``diffusion``.
         denoiser: Needed by ``denoise_only`` and ``diffusion``.
         seed: Seed of the noise; None where it is a secret that is not drawn yet (:meth:`with_seed`).
         draw: Which independent realisation of the noise.
         jpeg_quality: 1 to 95.
+        noted: Whether a line says, once, that sigma is above 1 or above what the denoiser was trained on; for callers who
+            say so themselves.
 
     Raises:
         InputError: If the name is unknown, a value is out of range, or the denoiser is missing.
@@ -47,27 +50,30 @@ class Defense:
         self,
         name: DefenseName,
         *,
-        sigma: float = 0.25,
+        sigma: float | str = 0.25,
         denoiser: Denoiser | None = None,
         seed: int | None = 0,
         draw: int = 0,
         jpeg_quality: int = 75,
+        noted: bool = True,
     ) -> None:
         if name not in DEFENSES:
             raise InputError(f"{name!r} is not a defence: choose from {', '.join(DEFENSES)} (--defenses)")
-        if not 0 <= sigma < float("inf"):
-            raise InputError(f"sigma is {sigma:g}: it must be at least 0 (--sigma)")
+        level = parse_sigma(sigma)
         if not 1 <= jpeg_quality <= 95:
             raise InputError(f"jpeg_quality is {jpeg_quality}: it is 1 to 95 (--jpeg_quality)")
         if not (0 <= (seed or 0) < 2**63 and 0 <= draw < 2**32):
             raise InputError(f"seed is {seed} and draw {draw}: they are at least 0 and below 2**63 and 2**32 (--seed, --draw)")
-        if name in _DENOISED:
-            if denoiser is None:
-                raise InputError(f"the defence {name} needs a denoiser (--denoiser)")
-            denoiser.timestep(sigma if name in _NOISED else 0.0)
+        if name in _DENOISED and denoiser is None:
+            raise InputError(f"the defence {name} needs a denoiser (--denoiser)")
         self.name = name
-        self.sigma = sigma if name in _NOISED else 0.0
+        self.sigma = level if name in _NOISED else 0.0
         self.denoiser = denoiser if name in _DENOISED else None
+        refuse_ruinous(self.sigma)
+        if noted:
+            note_doubtful(self.sigma, None if self.denoiser is None else self.denoiser.trained)
+        if self.denoiser is not None:
+            self.denoiser.timestep(self.sigma)
         self.seed, self.draw = seed, draw
         self.jpeg_quality = jpeg_quality
 

@@ -11,6 +11,9 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from defenses.denoiser import Denoiser
+from defenses.network import evaluate
+from defenses.noise_level import note_doubtful, parse_sigma, refuse_ruinous
+from defenses.training_range import write_training_range
 from errors import InputError
 
 
@@ -30,9 +33,9 @@ class DenoiserModule(L.LightningModule):
         learning_rate: Peak of AdamW's rate, after ``warmup`` steps and before a cosine to zero.
         warmup: Steps of linear increase.
         ema_decay: Decay of the average whose weights are saved.
-        max_sigma: Train only on timesteps up to this noise level in [0, 1] pixels; None trains on all. A sanitizer never
-            needs more than its own sigma.
-        val_sigma: Noise level at which validation measures one-shot denoising.
+        max_sigma: Train only on timesteps up to this noise level in [0, 1] pixels, a number or a fraction such as ``25/255``;
+            None trains on all. A sanitizer never needs more than its own sigma.
+        val_sigma: Noise level at which validation measures one-shot denoising, likewise.
         seed: Seeds weights, noise and timesteps.
     """
 
@@ -50,8 +53,8 @@ class DenoiserModule(L.LightningModule):
         learning_rate: float = 1e-3,
         warmup: int = 100,
         ema_decay: float = 0.995,
-        max_sigma: float | None = None,
-        val_sigma: float = 0.25,
+        max_sigma: float | str | None = None,
+        val_sigma: float | str = 0.25,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -81,14 +84,23 @@ class DenoiserModule(L.LightningModule):
         self.average = AveragedModel(self.unet, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
         self.average.requires_grad_(False)
         self.scheduler = DDPMScheduler(num_train_timesteps=timesteps, beta_schedule=schedule, prediction_type=prediction)
-        self.num_timesteps = timesteps if max_sigma is None else timestep_for(max_sigma, self.scheduler.alphas_cumprod) + 1
+        abar = self.scheduler.alphas_cumprod
+        self.max_sigma = None if max_sigma is None else parse_sigma(max_sigma, "--model.max_sigma")
+        if self.max_sigma == 0:
+            raise InputError("max_sigma is 0: without noise there is nothing to learn (--model.max_sigma)")
+        self.val_sigma = parse_sigma(val_sigma, "--model.val_sigma")
+        refuse_ruinous(self.max_sigma or 0.0, "--model.max_sigma")
+        refuse_ruinous(self.val_sigma, "--model.val_sigma")
+        note_doubtful(self.val_sigma, self.max_sigma, "--model.val_sigma")
+        timestep_for(self.val_sigma, abar, "--model.val_sigma")
+        last = timesteps - 1 if self.max_sigma is None else timestep_for(self.max_sigma, abar, "--model.max_sigma")
+        self.num_timesteps = last + 1
         self.learning_rate, self.warmup = learning_rate, warmup
-        self.val_sigma = val_sigma
         self.seed = seed
 
     def denoiser(self, steps: int = 1) -> Denoiser:
         """The averaged model as the defence uses it."""
-        return Denoiser(self.average.module, self.scheduler, steps=steps)
+        return Denoiser(self.average.module, self.scheduler, steps=steps, trained=self.max_sigma)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Mean squared error of the prediction at random timesteps."""
@@ -105,7 +117,7 @@ class DenoiserModule(L.LightningModule):
             goal = clean
         else:
             goal = self.scheduler.get_velocity(clean, noise, times)
-        loss = functional.mse_loss(self.unet(noisy, times).sample, goal)
+        loss = functional.mse_loss(evaluate(self.unet, noisy, times), goal)
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False)
         return loss
 
@@ -137,7 +149,7 @@ class DenoiserModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def export(self, folder: Path, *, half: bool = False) -> None:
-        """Write the averaged model as a diffusers folder: safetensors, its config and the scheduler's.
+        """Write the averaged model as a diffusers folder: safetensors, its config and the scheduler's, and ``max_sigma``.
 
         Args:
             half: Store float16; the loader computes in float32 all the same.
@@ -145,3 +157,4 @@ class DenoiserModule(L.LightningModule):
         model: Any = copy.deepcopy(self.average.module).cpu()
         (model.half() if half else model.float()).save_pretrained(folder, safe_serialization=True)
         self.scheduler.save_pretrained(folder)
+        write_training_range(folder, self.max_sigma)

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from attacks.budget import Budget, Norm
-from attacks.pgd import default_step_size, parse_length
+from attacks.pgd import default_step_size
 from errors import InputError
+from lengths import parse_length
 
 
 @dataclass

@@ -72,26 +72,31 @@ def benchmark_error(hits: int, setups: int) -> float:
 def paired_change(outcomes: Sequence[tuple[bool, bool]]) -> dict[str, float]:
     """Share that is right before and after, of the same images, and the change with its 95 % interval.
 
-    The interval is Wald's with a half added to each of the four counts (Agresti and Min, Statistics in Medicine 24, 2005).
-
     Args:
         outcomes: Of each image, whether it is right before, and after.
     """
     n = len(outcomes)
     before, after = sum(one for one, _ in outcomes), sum(two for _, two in outcomes)
-    lost = sum(one and not two for one, two in outcomes) + 0.5
-    gained = sum(two and not one for one, two in outcomes) + 0.5
+    low, high = paired_interval(n, (after - before) / n, sum(one != two for one, two in outcomes) / n)
+    return {"n": n, "before": before / n, "after": after / n, "change": (after - before) / n, "low": low, "high": high}
+
+
+def paired_interval(n: int, mean: float, mean_square: float) -> tuple[float, float]:
+    """The 95 % interval of a mean of paired differences in [-1, 1], clipped to that.
+
+    Wald's with a half added to each of the four counts (Agresti and Min, Statistics in Medicine 24, 2005), which are one
+    difference of 1, one of -1 with half a weight each, and one of 0: so that a few images without any change do not pass for
+    proof that there is none.
+
+    Args:
+        n: Number of images, at least 1.
+        mean: Of the differences.
+        mean_square: Of their squares.
+    """
     total = n + 2
-    change = (gained - lost) / total
-    margin = 1.959964 * sqrt(max(0.0, (gained + lost) / total - change**2) / total)
-    return {
-        "n": n,
-        "before": before / n,
-        "after": after / n,
-        "change": (after - before) / n,
-        "low": max(-1.0, change - margin),
-        "high": min(1.0, change + margin),
-    }
+    change = n * mean / total
+    margin = 1.959964 * sqrt(max(0.0, (n * mean_square + 1) / total - change**2) / total)
+    return max(-1.0, change - margin), min(1.0, change + margin)
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:

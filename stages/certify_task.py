@@ -9,15 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attacks.budget import Norm
-from attacks.pgd import parse_length
 from certification import FixedSize, Poisson, Sampling, l2_norm, votes_needed
 from certification.confidence import check_alpha
 from certification.sampling import check_k
 from certification.whole_set import check_sigma
 from datamodules import ArrayDataModule, Split
 from defenses.denoiser import Denoiser, load_denoiser
+from defenses.noise_level import parse_sigma
 from defenses.switch import Defense
 from errors import InputError
+from lengths import parse_length
 from lightning_modules.backbones import BackboneName
 from lightning_modules.recipe import Recipe
 from stages.voters import MOST_MEMBERS, noise_seed
@@ -48,7 +49,7 @@ class CertifyTask:
 
     Args:
         data: Its training split is what an attacker may have poisoned; its public part, if it has one, is trusted.
-        sigma: Standard deviation of the noise in [0, 1] pixels, or a list of them.
+        sigma: Standard deviation of the noise in [0, 1] pixels, a number or a fraction such as 25/255, or a list of them.
         m: Images in each model's subsample, or a list; by default the whole set.
         q: Instead of m: the chance of each image to be in a subsample, or a list.
         models: N, how many models vote.
@@ -91,7 +92,7 @@ class CertifyTask:
     """
 
     data: ArrayDataModule
-    sigma: float | list[float] = 0.25
+    sigma: float | str | list[float | str] = 0.25
     m: int | list[int] | None = None
     q: float | list[float] | None = None
     models: int = 1000
@@ -152,7 +153,7 @@ class CertifyTask:
             if self.q is not None
             else [FixedSize(n, m) for m in _listed(n if self.m is None else self.m)]
         )
-        sigmas = _listed(self.sigma)
+        sigmas = [parse_sigma(sigma) for sigma in _listed(self.sigma)]
         for sigma in sigmas:
             check_sigma(sigma)
         settings = [Setting(sigma, sampling) for sigma in sigmas for sampling in samplings]

@@ -66,7 +66,7 @@ class Experiment:
         head_views: Augmented views of every image whose features are cached for linear heads, if the recipe augments.
         precision: Of the surrogates while crafting.
         defenses: What is compared; ``none`` is the undefended run, ``no_attack`` the same with unperturbed bases.
-        sigma: Standard deviation of the noise in [0, 1] pixels.
+        sigma: Standard deviation of the noise in [0, 1] pixels, or a fraction such as 25/255.
         denoiser: Local diffusers folder, or a Hugging Face id such as google/ddpm-cifar10-32.
         denoise_steps: Model evaluations per image; 1 is one-shot.
         draw: Which independent realisation of the noise.
@@ -104,7 +104,7 @@ class Experiment:
     head_views: int = 4
     precision: Literal["float32", "bfloat16"] = "float32"
     defenses: list[DefenseName] = field(default_factory=lambda: list(DEFENSES))
-    sigma: float = 0.25
+    sigma: float | str = 0.25
     denoiser: str = "pretrained/digits_denoiser"
     denoise_steps: int = 1
     draw: int = 0

@@ -13,6 +13,7 @@ from rich.table import Table
 from torch import Tensor
 
 from defenses.denoiser import load_denoiser
+from defenses.noise_level import parse_sigma, refuse_ruinous
 from defenses.switch import Defense
 from defenses.tiled import Group, TiledDefense
 from errors import InputError
@@ -21,8 +22,8 @@ from lightning_modules.backbones import BACKBONES, BackboneName, build_backbone
 from lightning_modules.ensemble import EnsembleData
 from lightning_modules.recipe import Recipe
 from ranks import Ranks
-from reports.intervals import mean_interval
 from reports.records import provenance
+from reports.sigma_verdicts import Sample, by_estimate, describe, describe_verdict, judge, recommended
 from stages.checkpoints import load_classifier
 from stages.models import fit_members
 from storage.arrays import Split, make_split, read_arrays
@@ -44,7 +45,7 @@ class RecommendTask:
     Args:
         root: Folder of images, one sub-folder a class; or an ``.npz`` of ``images`` and ``labels``.
         denoiser: Local diffusers folder, or a Hugging Face id.
-        sigmas: What is tried, in [0, 1] units.
+        sigmas: What is tried, in [0, 1] units, numbers or fractions such as 25/255.
         max_drop: How much accuracy may be lost, as a share: .02 is two points.
         sample: Images, spread evenly over the set.
         size: Height and width that images are scaled to for the classifier; by default the denoiser's.
@@ -59,7 +60,7 @@ class RecommendTask:
 
     root: str
     denoiser: str = "pretrained/digits_denoiser"
-    sigmas: list[float] = field(default_factory=lambda: [0.05, 0.1, 0.15, 0.25, 0.35, 0.5, 0.75, 1.0])
+    sigmas: list[float | str] = field(default_factory=lambda: [0.05, 0.1, 0.15, 0.25, 0.35, 0.5, 0.75, 1.0])
     max_drop: float = 0.02
     sample: int = 1000
     size: int | None = None
@@ -82,27 +83,17 @@ def run_recommend(task: RecommendTask) -> dict[str, Any]:
     table = Table(title=f"{result['tested']} images tested, {result['how']}", title_justify="left")
     for name in ("sigma", "accuracy", "change", "95 % interval"):
         table.add_column(name, justify="right")
-    table.add_row("none", f"{result['accuracy']:.1%}", "", "")
+    table.add_column(f"loses at most {task.max_drop:.1%}")
+    table.add_row("none", f"{result['accuracy']:.1%}", "", "", "")
     for row in result["sigmas"]:
         interval = f"{row['low']:+.1%} to {row['high']:+.1%}"
-        table.add_row(f"{row['sigma']:g}", f"{row['accuracy']:.1%}", f"{row['change']:+.1%}", interval)
+        table.add_row(f"{row['sigma']:g}", f"{row['accuracy']:.1%}", f"{row['change']:+.1%}", interval, describe_verdict(row))
     Console().print(table)
-    print(_sentence(task, result))
+    sample = Sample(result["tested"], result["sample"], result["available"], result["trained_up_to"])
+    print(describe(result["sigmas"], task.max_drop, sample))
     if task.out is not None:
         write_json(Path(task.out), result)
     return result
-
-
-def _sentence(task: RecommendTask, result: dict[str, Any]) -> str:
-    sure, likely = result["recommended"], result["by_estimate"]
-    if likely is None:
-        return f"every sigma costs more than {task.max_drop:.1%} of accuracy: try smaller ones (--sigmas) or another denoiser"
-    if sure == likely:
-        return f"recommended: --sigma {sure:g}, the largest whose loss is below {task.max_drop:.1%}, the interval included"
-    text = f"--sigma {likely:g} is the largest whose measured loss is below {task.max_drop:.1%}; "
-    if sure is None:
-        return text + "the sample is too small to be sure of any (--sample)"
-    return text + f"--sigma {sure:g} is the largest of which the interval says so too, and recommended"
 
 
 def recommend_sigma(task: RecommendTask) -> dict[str, Any]:
@@ -111,8 +102,11 @@ def recommend_sigma(task: RecommendTask) -> dict[str, Any]:
     model = load_denoiser(task.denoiser)
     # Without a classifier that says otherwise, channels are the denoiser's.
     size = task.size or model.size[0]
-    defenses = {sigma: Defense("diffusion", sigma=sigma, denoiser=model, seed=task.seed) for sigma in sorted(task.sigmas)}
-    images, labels = _sample(task, model.channels)
+    # What the denoiser was not trained on is said with the results.
+    options: dict[str, Any] = {"denoiser": model, "seed": task.seed, "noted": False}
+    sigmas = sorted(parse_sigma(sigma) for sigma in task.sigmas)
+    defenses = {sigma: Defense("diffusion", sigma=sigma, **options) for sigma in sigmas}
+    images, labels, available = _sample(task, model.channels)
     variants = {0.0: _scaled(images, size)}
     with StoreProgress("sanitize the sample") as bar:
         for number, (sigma, defense) in enumerate(defenses.items()):
@@ -122,38 +116,30 @@ def recommend_sigma(task: RecommendTask) -> dict[str, Any]:
         right, how = _trained(task, variants, labels)
     else:
         right, how = _read(task, variants, labels)
-    rows = []
-    for sigma in defenses:
-        low, high = mean_interval((right[sigma] - right[0.0]).tolist())
-        change = float((right[sigma] - right[0.0]).mean())
-        rows.append({"sigma": sigma, "accuracy": float(right[sigma].mean()), "change": change, "low": low, "high": high})
+    before = right[0.0].tolist()
+    rows = [judge(sigma, before, right[sigma].tolist(), task.max_drop, model.trained) for sigma in defenses]
     return {
         "root": task.root,
         "denoiser": task.denoiser,
         "how": how,
         "sample": len(labels),
-        "tested": len(right[0.0]),
+        "tested": len(before),
+        "available": available,
+        "trained_up_to": model.trained,
         "max_drop": task.max_drop,
         "accuracy": float(right[0.0].mean()),
         "sigmas": rows,
-        "recommended": _largest(rows, "low", task.max_drop),
-        "by_estimate": _largest(rows, "change", task.max_drop),
+        "recommended": recommended(rows),
+        "by_estimate": by_estimate(rows, task.max_drop),
         **provenance("cpu", 1),
     }
 
 
-def _largest(rows: list[dict[str, Any]], key: str, max_drop: float) -> float | None:
-    """The largest sigma up to which no smaller one loses more: a later one that does well by chance does not count."""
-    best = None
-    for row in rows:
-        if row[key] < -max_drop:
-            break
-        best = row["sigma"]
-    return best
-
-
 def _check(task: RecommendTask) -> None:
-    if not task.sigmas or min(task.sigmas) <= 0 or len(set(task.sigmas)) < len(task.sigmas):
+    sigmas = [parse_sigma(sigma, "--sigmas") for sigma in task.sigmas]
+    for sigma in sigmas:
+        refuse_ruinous(sigma, "--sigmas")
+    if not sigmas or min(sigmas) <= 0 or len(set(sigmas)) < len(sigmas):
         raise InputError(f"sigmas are {task.sigmas}: name at least one, each once and above 0 (--sigmas)")
     if not 0 < task.max_drop < 1:
         raise InputError(f"max_drop is {task.max_drop:g}: it lies between 0 and 1 (--max_drop)")
@@ -167,8 +153,8 @@ def _check(task: RecommendTask) -> None:
         make_folder(Path(task.out).absolute().parent, "--out")
 
 
-def _sample(task: RecommendTask, channels: int) -> tuple[list[np.ndarray], Tensor]:
-    """Images ``(C, H, W)`` of any sizes and ``(n,)`` labels."""
+def _sample(task: RecommendTask, channels: int) -> tuple[list[np.ndarray], Tensor, int]:
+    """Images ``(C, H, W)`` of any sizes and ``(n,)`` labels, and how many there are in the set."""
     root = Path(task.root)
     if root.suffix == ".npz":
         images, given = read_arrays(root)
@@ -176,7 +162,7 @@ def _sample(task: RecommendTask, channels: int) -> tuple[list[np.ndarray], Tenso
         if split.images.shape[1] != channels:
             raise InputError(f"the images have {split.images.shape[1]} channels and the denoiser takes {channels} (--denoiser)")
         chosen = _spread(len(split), task.sample)
-        return list(split.images[chosen].numpy()), split.labels[chosen]
+        return list(split.images[chosen].numpy()), split.labels[chosen], len(split)
     if not root.is_dir():
         raise InputError(f"there is no folder {root} (--root)")
     names = list(iterate_images(root, Rules("--root", task.follow_links)))
@@ -191,7 +177,7 @@ def _sample(task: RecommendTask, channels: int) -> tuple[list[np.ndarray], Tenso
         items = list(pool.map(lambda row: source.read_file(row, names[row]), chosen.tolist()))
     kept = [item for item in items if item.pixels is not None]
     labels = torch.tensor([numbers[tops[item.row]] for item in kept])
-    return [np.ascontiguousarray(item.pixels) for item in kept], labels
+    return [np.ascontiguousarray(item.pixels) for item in kept], labels, len(names)
 
 
 def _spread(count: int, wanted: int) -> Tensor:

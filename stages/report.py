@@ -12,6 +12,7 @@ from torch import Tensor
 
 from attacks.poison_set import PoisonSet
 from datamodules.poison_files import load_poisons
+from defenses.noise_level import parse_sigma
 from defenses.switch import DefenseName, quantize
 from errors import InputError
 from files import make_folder, write_bytes, write_json
@@ -189,5 +190,5 @@ def picture_panel(
     for name, result in sanitized.items():
         if name in ("jpeg", "denoise_only"):
             stages.append((defense_label(name), result.poisons[:columns]))
-    figure = panel(stages, f"setup {poisons.setup.index}, sigma {experiment.sigma:g}")
+    figure = panel(stages, f"setup {poisons.setup.index}, sigma {parse_sigma(experiment.sigma):g}")
     return "base_poison_noised_denoised", to_png(figure)

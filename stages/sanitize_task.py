@@ -62,7 +62,7 @@ class SanitizeTask:
         data: The set.
         defense: ``diffusion``, ``noise_only``, ``denoise_only`` or ``jpeg``.
         denoiser: Local diffusers folder, or a Hugging Face id such as ``google/ddpm-cifar10-32``.
-        sigma: Standard deviation of the noise in [0, 1] units.
+        sigma: Standard deviation of the noise in [0, 1] units, or a fraction such as 25/255.
         denoise_steps: Model evaluations per tile; 1 is one-shot.
         noise_seed: Seed of the noise, for reproduction: whoever knows it can craft poisons that survive. By default it is a
             secret, drawn from the operating system and kept in a private file beside the output.
@@ -83,7 +83,7 @@ class SanitizeTask:
     data: SanitizeInput = field(default_factory=SanitizeInput)
     defense: DefenseName = "diffusion"
     denoiser: str = "pretrained/digits_denoiser"
-    sigma: float = 0.25
+    sigma: float | str = 0.25
     denoise_steps: int = 1
     noise_seed: int | None = None
     draw: int = 0

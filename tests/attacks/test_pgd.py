@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from attacks.budget import Budget
-from attacks.pgd import default_step_size, parse_length, pgd, uniform_in_ball
+from attacks.pgd import default_step_size, pgd, uniform_in_ball
 
 BUDGETS = pytest.mark.parametrize("budget", [Budget("linf", 0.1), Budget("l2", 1.5)], ids=["linf", "l2"])
 SHAPE = (2, 3, 1, 6, 5)
@@ -96,8 +96,3 @@ def test_random_starts_fill_the_ball() -> None:
 def test_a_random_start_follows_its_generator() -> None:
     one, two, other = (uniform_in_ball(bases(), Budget("l2", 1.0), torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
     assert torch.equal(one, two) and not torch.equal(one, other)
-
-
-def test_lengths_are_numbers_or_fractions() -> None:
-    assert [parse_length(text) for text in (0.25, "0.25", "8/255", "1.5/255")] == [0.25, 0.25, 8 / 255, 1.5 / 255]
-    assert all(math.isnan(parse_length(text)) for text in ("much", "1/0", "", "1/2/3", "nan"))

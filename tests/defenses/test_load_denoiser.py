@@ -2,13 +2,16 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
+from diffusers import DDPMScheduler, EDMEulerScheduler, FlowMatchEulerDiscreteScheduler, ScoreSdeVeScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
 
+from defenses.batches import BatchedDenoiser
 from defenses.denoiser import Denoiser, load_denoiser
+from defenses.switch import Defense
 from errors import InputError
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -143,3 +146,125 @@ def test_no_steps_are_refused(folders) -> None:
 def test_the_models_of_this_test_are_small(unet: UNet2DModel, make_scheduler: Callable[..., DDPMScheduler]) -> None:
     assert sum(parameter.numel() for parameter in unet.parameters()) < 50_000
     assert len(make_scheduler().alphas_cumprod) == 1000
+
+
+def change(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+NETWORKS = [
+    ({"_class_name": "UNet2DConditionModel", "cross_attention_dim": 32}, r"UNet2DConditionModel, which needs a text"),
+    ({"_class_name": "AutoencoderKL"}, r"AutoencoderKL, whose inputs"),
+    ({"num_class_embeds": 10}, r"class-conditional \(num_class_embeds is 10\)"),
+    ({"class_embed_type": "timestep"}, r"class-conditional \(class_embed_type is timestep\)"),
+    ({"class_embed_type": "identity"}, r"class-conditional"),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), NETWORKS)
+def test_a_network_with_conditions_is_refused_in_one_sentence(folder: Path, values: dict, message: str) -> None:
+    change(folder / "config.json", **values)
+    if "num_class_embeds" in values or values.get("class_embed_type"):
+        config = json.loads((folder / "config.json").read_text())
+        UNet2DModel.from_config(config).save_pretrained(folder)
+    with pytest.raises(InputError, match=rf"^the denoiser is .*{message}.*: use an unconditional UNet2DModel.*--denoiser\)$"):
+        load_denoiser(str(folder))
+
+
+def test_a_model_of_an_autoencoders_codes_is_refused(unet, make_scheduler, tmp_path: Path) -> None:
+    unet.save_pretrained(tmp_path / "unet")
+    make_scheduler().save_pretrained(tmp_path / "scheduler")
+    parts = {"unet": ["diffusers", "UNet2DModel"], "scheduler": ["diffusers", "DDPMScheduler"]}
+    index = tmp_path / "model_index.json"
+    index.write_text(json.dumps({"_class_name": "DDPMPipeline", **parts}))
+    load_denoiser(str(tmp_path))
+    index.write_text(json.dumps({"_class_name": "LDMPipeline", "vqvae": ["diffusers", "VQModel"], **parts}))
+    with pytest.raises(InputError, match=r"codes of an autoencoder \(vqvae\).*--denoiser"):
+        load_denoiser(str(tmp_path))
+
+
+@pytest.mark.parametrize("scheduler", [FlowMatchEulerDiscreteScheduler(), ScoreSdeVeScheduler(), EDMEulerScheduler()])
+def test_the_schedulers_class_is_read(folder: Path, unet, noisy, scheduler: Any) -> None:
+    scheduler.save_pretrained(folder)
+    loaded = load_denoiser(str(folder))
+    assert torch.equal(loaded(noisy, 0.25), Denoiser(unet, scheduler)(noisy, 0.25))
+    assert loaded.alphas_cumprod is None
+    BatchedDenoiser(loaded, 0.25, batch_size=2, device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", ["CMStochasticIterativeScheduler", "ScoreSdeVpScheduler", "Mine", None, 3])
+def test_a_scheduler_that_is_not_known_is_refused_by_name(folder: Path, name: Any) -> None:
+    change(folder / "scheduler_config.json", _class_name=name)
+    with pytest.raises(InputError, match=rf"scheduler is {name or 'not named'}.*DDPMScheduler.*FlowMatch.*--denoiser"):
+        load_denoiser(str(folder))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"act_fn": "relu"},
+        {"norm_eps": 1e-3},
+        {"freq_shift": 1},
+        {"flip_sin_to_cos": False},
+        {"center_input_sample": True},
+        {"norm_num_groups": 2},
+        {"mid_block_scale_factor": 2},
+        {"attention_head_dim": 8},
+        {"sample_size": 16},
+    ],
+)
+def test_what_weights_do_not_tell_is_in_the_fingerprint(folder: Path, values: dict) -> None:
+    before = load_denoiser(str(folder))
+    change(folder / "config.json", **values)
+    after = load_denoiser(str(folder))
+    assert after.fingerprint != before.fingerprint
+    defenses = [Defense("diffusion", denoiser=model) for model in (before, after)]
+    assert defenses[0].settings() != defenses[1].settings()
+
+
+def test_what_cannot_change_the_output_is_not_in_the_fingerprint(folder: Path) -> None:
+    before = load_denoiser(str(folder)).fingerprint
+    change(folder / "config.json", _diffusers_version="9.9", _name_or_path="elsewhere", dropout=0.5, unheard_of=1)
+    change(folder / "scheduler_config.json", _diffusers_version="9.9", clip_sample=False, variance_type="fixed_large")
+    assert load_denoiser(str(folder)).fingerprint == before
+
+
+def test_the_scheduler_of_other_families_is_in_the_fingerprint(folder: Path) -> None:
+    prints = []
+    for scheduler in (
+        ScoreSdeVeScheduler(),
+        ScoreSdeVeScheduler(sigma_min=0.02),
+        EDMEulerScheduler(),
+        EDMEulerScheduler(sigma_data=1.0),
+        EDMEulerScheduler(prediction_type="v_prediction"),
+        FlowMatchEulerDiscreteScheduler(),
+        FlowMatchEulerDiscreteScheduler(num_train_timesteps=500),
+    ):
+        scheduler.save_pretrained(folder)
+        prints.append(load_denoiser(str(folder)).fingerprint)
+    assert len(set(prints)) == len(prints)
+
+
+@pytest.mark.parametrize(("name", "known"), [("digits", "91807a73ff675212"), ("cifar10", "f69e724c7a8d9dc5")])
+def test_the_denoisers_of_the_records_are_still_these(name: str, known: str) -> None:
+    """``docs/records/*/settings.json``."""
+    assert load_denoiser(f"pretrained/{name}_denoiser").fingerprint == known
+
+
+def test_fourier_frequencies_stay_exact_in_bfloat16(folder: Path) -> None:
+    change(folder / "config.json", time_embedding_type="fourier")
+    UNet2DModel.from_config(json.loads((folder / "config.json").read_text())).save_pretrained(folder)
+    ScoreSdeVeScheduler().save_pretrained(folder)
+    loaded = load_denoiser(str(folder))
+    batched = BatchedDenoiser(loaded, 0.25, batch_size=2, device=torch.device("cpu"), precision="bfloat16")
+    assert torch.equal(batched.model.unet.time_proj.weight, loaded.unet.time_proj.weight)
+    assert batched.model.unet.conv_in.weight.dtype == torch.bfloat16 and batched.model.unet.dtype == torch.bfloat16
+    images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert (batched.submit(images)() - loaded(images, 0.25)).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("size", [[8], "8", 0, [8, -8], 8.5, [8, 8, 8], True])
+def test_a_size_that_is_none_is_refused(folder: Path, size: Any) -> None:
+    change(folder / "config.json", sample_size=size)
+    with pytest.raises(InputError, match=r"sample_size is .*--denoiser"):
+        load_denoiser(str(folder))

@@ -30,6 +30,37 @@ def test_training_learns_to_denoise(tmp_path, prediction):
     assert after < 0.7 * before
 
 
+class Smaller(DigitsDataModule):
+    """Digits of 28 x 28."""
+
+    image_shape = (1, 28, 28)
+
+
+def test_sides_that_the_levels_do_not_divide_are_trained_on_and_used(tmp_path):
+    torch.manual_seed(0)
+    options = {"groups": 4, "warmup": 10, "ema_decay": 0.9, "learning_rate": 3e-3}
+    module = DenoiserModule(size=28, channels=[8, 8, 16, 16], max_sigma=0.5, **options)
+    out = train_denoiser(module, PublicDataModule(Smaller(), batch_size=32), trainer(60), str(tmp_path / "model"), half=True)
+    denoiser = load_denoiser(str(out))
+    assert denoiser.size == (28, 28)
+    clean = Smaller().split("test").images[:64].float() / 255
+    noisy = clean + 0.25 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        left = (denoiser(noisy, 0.25) - clean).square().mean((0, 1))
+    before = (noisy.clamp(0, 1) - clean).square().mean()
+    # The border, beside which the network sees a mirror, is no worse than the rest.
+    assert left.mean() < 0.7 * before and left[[0, -1]].mean() < 0.7 * before and left[:, [0, -1]].mean() < 0.7 * before
+
+
+def test_the_noise_that_a_model_was_trained_on_goes_with_it(tmp_path):
+    module = small(max_sigma="25/255", val_sigma="12.75/255")
+    assert module.val_sigma == 0.05 and module.denoiser().trained == 25 / 255
+    module.export(tmp_path / "some")
+    assert load_denoiser(str(tmp_path / "some")).trained == 25 / 255
+    small().export(tmp_path / "all")
+    assert load_denoiser(str(tmp_path / "all")).trained is None
+
+
 def test_the_same_seed_gives_the_same_weights(tmp_path):
     states = []
     for number in range(2):
@@ -54,8 +85,12 @@ def test_bad_requests_are_refused_before_training(tmp_path):
         train_denoiser(small(), data, trainer(1), str(tmp_path), half=False)
     with pytest.raises(InputError, match="takes images of shape"):
         train_denoiser(small(in_channels=3), data, trainer(1), str(tmp_path / "new"), half=False)
-    with pytest.raises(InputError, match="sigma is 1000"):
-        small(max_sigma=1000.0)
+    for bad in (1000.0, 25, "much", -1, 0, "0/255"):
+        with pytest.raises(InputError, match=r"sigma is .*--model\.max_sigma"):
+            small(max_sigma=bad)
+    for bad in (25, "much", -1):
+        with pytest.raises(InputError, match=r"sigma is .*--model\.val_sigma"):
+            small(val_sigma=bad)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -241,7 +241,7 @@ def test_votes_are_counted_per_image_and_class() -> None:
         ({"q": 0.1}, r"m and q both say"),
         ({"sigma": 0.0}, r"sigma is 0: without noise nothing is certified.*\(--sigma\)"),
         ({"sigma": [0.2, 0.2]}, r"each once \(--sigma"),
-        ({"sigma": 500.0, "defense": "diffusion"}, r"sigma is 500: this denoiser's schedule covers"),
+        ({"sigma": 500.0, "defense": "diffusion"}, r"sigma is 500: for images in \[0, 1\] it is at most 10"),
         ({"k": [1, 599]}, r"k is 599: there are 0 to 598 poisons"),
         ({"eps": ["-1/255"]}, r"eps is '-1/255': write a number of at least 0"),
         ({"eps": ["much"]}, r"eps is 'much'"),

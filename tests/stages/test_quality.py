@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from PIL import Image
 
 from datamodules import DigitsDataModule
+from defenses.training_range import write_training_range
 from errors import InputError
 from lightning_modules import ClassifierModule
 from lightning_modules.recipe import Recipe
@@ -124,9 +126,25 @@ def test_the_recommended_sigma_is_the_largest_that_a_trained_network_bears(tmp_p
 
 def test_a_given_classifier_reads_the_sample(digits, checkpoint) -> None:
     result = recommend_sigma(RecommendTask(str(digits), DIGITS, [0.1, 0.3], sample=60, classifier=str(checkpoint)))
-    # This one answers 3 whatever it sees, so that no noise costs it anything.
-    assert result["tested"] == 60 and result["recommended"] == 0.3
+    # This one answers 3 whatever it sees, so that no noise costs it anything; but sixty images are no proof of two percent.
+    assert result["tested"] == 60 and result["by_estimate"] == 0.3 and result["recommended"] is None
     assert [row["change"] for row in result["sigmas"]] == [0.0, 0.0]
+    assert [(row["verdict"], row["images_needed"]) for row in result["sigmas"]] == [("unknown", 96)] * 2
+
+
+def test_fractions_and_what_the_denoiser_was_not_trained_on(digits, checkpoint, tmp_path, capsys) -> None:
+    own = Path(shutil.copytree(DIGITS, tmp_path / "own"))
+    write_training_range(own, 0.2)
+    options = {"sigmas": ["0.3", "25/255"], "sample": 60, "classifier": str(checkpoint), "max_drop": 0.1}
+    result = run_recommend(RecommendTask(str(digits), str(own), **options, out=str(tmp_path / "r.json")))
+    assert [(row["sigma"], row["trained"], row["verdict"]) for row in result["sigmas"]] == [
+        (25 / 255, True, "within"),
+        (0.3, False, "within"),
+    ]
+    assert json.loads((tmp_path / "r.json").read_text())["sigmas"] == result["sigmas"]
+    printed = capsys.readouterr()
+    assert "within, not trained on" in printed.out and "trained on noise up to 0.2 only, and not on: 0.3" in printed.out
+    assert "note:" not in printed.err
 
 
 @pytest.mark.parametrize(
@@ -137,7 +155,9 @@ def test_a_given_classifier_reads_the_sample(digits, checkpoint) -> None:
         ({"max_drop": 0}, "--max_drop"),
         ({"sample": 5}, "--sample"),
         ({"root": "/nowhere"}, "there is no folder /nowhere"),
-        ({"sigmas": [1e9]}, "sigma"),
+        ({"sigmas": [1e9]}, r"sigma is 1e\+09: .*--sigmas"),
+        ({"sigmas": [0.1, "much"]}, r"sigma is 'much': .*--sigmas"),
+        ({"sigmas": [0.1, "0/255"]}, "above 0 .*--sigmas"),
     ],
 )
 def test_bad_requests_are_refused(digits, options, text: str) -> None:

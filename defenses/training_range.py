@@ -1,0 +1,37 @@
+"""How much noise a denoiser was trained on, kept beside its weights."""
+
+import json
+import math
+from pathlib import Path
+
+from errors import InputError
+from files import write_json
+
+_NAME = "denoiser.json"
+# Ours holds one number.
+_MOST_BYTES = 4096
+
+
+def write_training_range(folder: Path, max_sigma: float | None) -> None:
+    """Write the most noise that a model was trained on, for images in [0, 1]; nothing where it is its whole schedule."""
+    if max_sigma is not None:
+        write_json(folder / _NAME, {"max_sigma": max_sigma})
+
+
+def read_training_range(folder: Path) -> float | None:
+    """What :func:`write_training_range` wrote; None where there is no such file, as with everybody else's models.
+
+    Raises:
+        InputError: If the file cannot be used.
+    """
+    path = folder / _NAME
+    if not path.is_file():
+        return None
+    try:
+        with path.open("rb") as file:
+            found = json.loads(file.read(_MOST_BYTES))["max_sigma"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        found = None
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found < math.inf:
+        raise InputError(f"{path} does not say how much noise the denoiser was trained on (--denoiser)")
+    return float(found)
