@@ -62,7 +62,24 @@ def hindsight_note(result: Record) -> str:
 
 def assumptions(result: Record) -> list[str]:
     """One line for each ingredient: where it came from."""
-    return [f"{i['name']}: {i['origin']}, {i['detail']}" for i in result["ingredients"]]
+    lines = [f"{i['name']}: {i['origin']}, {i['detail']}" for i in result["ingredients"]]
+    if result.get("randomness", {}).get("noise_seed") == "secret":
+        lines.append(
+            "subsamples, noise and training seeds: secret, drawn from the operating system once the set was there; commitment "
+            f"{result['randomness']['commitment']}"
+        )
+    return lines
+
+
+def seed_note(result: Record) -> str:
+    """A warning where the voters' randomness was no secret; "" otherwise, and for records that do not say."""
+    seed = result.get("randomness", {}).get("noise_seed")
+    if seed in (None, "secret"):
+        return ""
+    return (
+        f"The seed {seed} of subsamples, noise and training was given, for reproduction (--noise_seed). Everything here holds "
+        "against an attacker who did not know it when the poisons were made, and against no other."
+    )
 
 
 def trusted_note(result: Record) -> str:
@@ -92,5 +109,5 @@ def challenge_note(result: Record) -> str:
 
 def notes(result: Record) -> list[str]:
     """All notes that apply, in order."""
-    makers = (promise, hindsight_note, looks_note, trusted_note, challenge_note)
+    makers = (promise, seed_note, hindsight_note, looks_note, trusted_note, challenge_note)
     return [text for text in (maker(result) for maker in makers) if text]

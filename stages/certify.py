@@ -14,7 +14,7 @@ import yaml
 from callbacks.wandb_logging import finish, make_logger
 from certification import void_reasons
 from errors import InputError
-from files import make_folder, save_arrays, write_bytes, write_json
+from files import make_folder, save_arrays, sweep_partials, write_bytes, write_json
 from ranks import Ranks
 from reports.certificate_table import print_certificate
 from reports.records import provenance
@@ -22,6 +22,7 @@ from stages.certify_ingredients import Provenance, check_public
 from stages.certify_models import CertifyModels
 from stages.certify_report import log_certificate, write_certificate_report
 from stages.certify_results import best_of, evaluate, forecast
+from stages.certify_secret import settle_secret
 from stages.certify_task import CertifyTask, Setting
 from stages.challenge import challenge
 from stages.launch import Launch
@@ -61,6 +62,7 @@ def run_certify(task: CertifyTask, launch: Launch, config: str) -> Path:
         make_folder(task.folder, "--output_dir")
         write_bytes(task.folder / "config.yaml", config.encode())
     ranks.barrier("folder made")
+    settle_secret(task, ranks)
     models = CertifyModels(task, ranks)
     forecasts: list[dict[str, Any]] = []
     settings = task.settings
@@ -93,6 +95,7 @@ def run_certify(task: CertifyTask, launch: Launch, config: str) -> Path:
             "learner": task.learner,
             "warm_start": task.warm_start,
             "defense": task.defense,
+            "randomness": task.randomness,
             "ingredients": [vars(i) for i in ingredients],
             "settings": records,
             "best": best_of(records),
@@ -102,6 +105,9 @@ def run_certify(task: CertifyTask, launch: Launch, config: str) -> Path:
             "provenance": provenance(str(ranks.device), ranks.world),
         }
         _keep(task, result, arrays, config)
+        for place in (task.folder, task.models_folder, Path(task.output_dir) / "stores"):
+            # Of processes that were killed here, or where networks and sanitized images are shared.
+            sweep_partials(place)
         announce(f"report: {task.folder / 'report.html'}   ({time.perf_counter() - started:.0f} s)", ranks)
     ranks.barrier("certified")
     return task.folder

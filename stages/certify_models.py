@@ -17,7 +17,7 @@ from lightning_modules.ensemble import EnsembleData
 from ranks import Ranks
 from stages.certify_task import CertifyTask, Setting
 from stages.models import ModelSpec, extract_features, fit_members, frozen, trained_models
-from stages.voters import Voters, member_seed
+from stages.voters import Voters, member_seed, noise_seed
 from storage.hashing import hash_array
 from storage.progress import StoreProgress
 from storage.sanitize import sanitize
@@ -37,7 +37,8 @@ class CertifyModels:
     def voters(self, setting: Setting) -> tuple[Voters, dict[str, Any]]:
         """Voters of one setting, and all that their votes depend on."""
         task, data = self.task, self.task.data
-        split, defense = data.split("train"), task.built_defense(setting.sigma)
+        split = data.split("train")
+        defense = task.built_defense(setting.sigma).with_seed(noise_seed(task.voting_seed))
         if defense.denoiser is not None:
             defense.denoiser.to(self.ranks.device)
         extractor = self.extractor(setting.sigma) if task.learner == "head" else None
@@ -53,7 +54,7 @@ class CertifyModels:
             defense=defense,
             build=self._builder(extractor, start),
             recipe=task.recipe,
-            seed=task.seed,
+            seed=task.voting_seed,
             tested=task.tested.images if extractor is None else features(task.tested.images),
             features=None if extractor is None else features,
             batch_size=task.sanitize_batch_size,
@@ -138,7 +139,7 @@ class CertifyModels:
             return trained_models([self._spec(raw, 1)], task.models_folder, self.ranks, "warm start, raw")[0].cpu()
         features = extract_features(extractor, raw.images, self.ranks.device)
         everything = EnsembleData(features, raw.labels, torch.arange(len(raw))[None])
-        seeds, build = [member_seed(task.seed, 1)], self._builder(extractor, None)
+        seeds, build = [member_seed(task.voting_seed, 1)], self._builder(extractor, None)
         # Every rank trains the same small head: nothing has to be sent.
         own = Ranks(device=self.ranks.device)
         states = fit_members(build, seeds, everything, task.recipe, own, per_block=1, threads=1, text="")

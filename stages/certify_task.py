@@ -16,11 +16,12 @@ from certification.whole_set import check_sigma
 from datamodules import ArrayDataModule, Split
 from defenses.denoiser import Denoiser, load_denoiser
 from defenses.noise_level import parse_sigma
-from defenses.switch import Defense
+from defenses.switch import SECRET, Defense
 from errors import InputError
 from lengths import parse_length
 from lightning_modules.backbones import BackboneName
 from lightning_modules.recipe import Recipe
+from noise_secret import NoiseSecret
 from stages.voters import MOST_MEMBERS, noise_seed
 
 
@@ -84,7 +85,10 @@ class CertifyTask:
         uncertified: Go on although something voids the certificate; every result then says so.
         name: Folder of the results under output_dir; by default made of the data's name and the seed.
         output_dir: Where results are kept, and under ``models/`` the extractors.
-        seed: Seeds subsamples, noise and training.
+        noise_seed: Seeds subsamples, noise and training of the voters, for reproduction: the certificate then holds against
+            whoever does not know it. By default they come from a secret that is drawn from the operating system when the
+            folder is begun, and kept in a private file beside it.
+        seed: Seeds what trusted images alone decide, features and warm starts.
         members_per_block: Models trained together, and the most that a kill can cost.
         sanitize_batch_size: Images denoised together.
         threads: CPU threads of a rank while it trains.
@@ -122,11 +126,31 @@ class CertifyTask:
     uncertified: bool = False
     name: str | None = None
     output_dir: str = "runs"
+    noise_seed: int | None = None
     seed: int = 0
     members_per_block: int = 100
     sanitize_batch_size: int = 128
     threads: int = 2
     wandb_project: str | None = "poison-and-defend"
+
+    secret: NoiseSecret | None = field(default=None, init=False)
+    """See :func:`stages.certify_secret.settle_secret`."""
+
+    @property
+    def voting_seed(self) -> int:
+        """Seeds everything random about the voters."""
+        if self.noise_seed is not None:
+            return self.noise_seed
+        if self.secret is None:
+            raise RuntimeError("the secret was not drawn yet")
+        return self.secret.seed
+
+    @property
+    def randomness(self) -> dict[str, Any]:
+        """What may be told of :attr:`voting_seed`."""
+        if self.secret is None:
+            return {"noise_seed": self.noise_seed}
+        return {"noise_seed": SECRET, "commitment": self.secret.commitment}
 
     @property
     def folder(self) -> Path:
@@ -203,7 +227,7 @@ class CertifyTask:
         return model
 
     def built_defense(self, sigma: float, draw: int = 0) -> Defense:
-        """What happens to the images that a voter drew."""
+        """What happens to trusted images; with :meth:`Defense.with_seed`, to those that a voter drew."""
         return Defense(self.defense, sigma=sigma, denoiser=self.loaded_denoiser, seed=noise_seed(self.seed), draw=draw)
 
     def check(self) -> None:
@@ -216,8 +240,8 @@ class CertifyTask:
         for option in ("models", "members_per_block", "sanitize_batch_size", "threads"):
             if getattr(self, option) < 1:
                 raise InputError(f"{option} is {getattr(self, option)}: it must be at least 1 (--{option})")
-        for option in ("selection", "pilot", "seed", "feature_draws", "challenge"):
-            if getattr(self, option) < 0:
+        for option in ("selection", "pilot", "seed", "noise_seed", "feature_draws", "challenge"):
+            if (getattr(self, option) or 0) < 0:
                 raise InputError(f"{option} is {getattr(self, option)}: it must be at least 0 (--{option})")
         # Pilots are counted from the other end of the same numbers.
         if self.models + self.selection + self.pilot > MOST_MEMBERS:
@@ -253,6 +277,7 @@ class CertifyTask:
             "warm_start": self.warm_start,
             "stop_on": self.stop_on,
             "seed": self.seed,
+            **self.randomness,
             "members_per_block": self.members_per_block,
             "sanitize_batch_size": self.sanitize_batch_size,
             "threads": self.threads,

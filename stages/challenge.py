@@ -48,7 +48,7 @@ def challenge(task: CertifyTask, setting: Setting, models: CertifyModels, votes:
         return {"targets": 0, "k": task.goal_k, "eps": str(task.goal_eps)}
     counts = count_votes(own, task.data.num_classes)[targets]
     poison_sets = _craft(task, setting, models, targets, counts, ranks)
-    rows = [set(member_rows(setting.sampling, task.seed, task.selection + m).tolist()) for m in range(len(own))]
+    rows = [set(member_rows(setting.sampling, task.voting_seed, task.selection + m).tolist()) for m in range(len(own))]
     voters, _ = models.voters(setting)
     train = task.data.split("train")
     before, after, flips, retrained = [], [], 0, 0

@@ -27,6 +27,7 @@ OPTIONS = [
     "--challenge_steps=5",
     "--goal_k=2",
     "--name=one",
+    "--noise_seed=0",
     "--trainer.accelerator=cpu",
     "--trainer.devices=1",
 ]

@@ -39,6 +39,7 @@ def task(folder: Path, **changes: Any) -> CertifyTask:
         "output_dir": str(folder),
         "name": "small",
         "wandb_project": None,
+        "noise_seed": 0,
     }
     return CertifyTask(**options | changes)
 
