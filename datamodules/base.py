@@ -103,6 +103,8 @@ class ArrayDataModule(L.LightningDataModule, ABC):
     def _test_loader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         dataset = _ArrayDataset(self.split("test"))
         rank, world = self._ranks()
+        if len(dataset) < world:
+            raise InputError(f"{len(dataset)} test images cannot be shared by {world} ranks (--trainer.devices)")
         # Lightning's default pads to a multiple of the world size and so counts some images twice.
         sampler = UnrepeatedDistributedSampler(dataset, world, rank, shuffle=False)
         return DataLoader(dataset, 512, sampler=sampler, collate_fn=_as_is)
@@ -112,5 +114,9 @@ class ArrayDataModule(L.LightningDataModule, ABC):
         return self._test_loader()
 
     def test_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        """The test split in order, each row exactly once over all ranks."""
+        return self._test_loader()
+
+    def predict_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         """The test split in order, each row exactly once over all ranks."""
         return self._test_loader()
