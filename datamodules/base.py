@@ -107,7 +107,8 @@ class ArrayDataModule(L.LightningDataModule, ABC):
             raise InputError(f"{len(dataset)} test images cannot be shared by {world} ranks (--trainer.devices)")
         # Lightning's default pads to a multiple of the world size and so counts some images twice.
         sampler = UnrepeatedDistributedSampler(dataset, world, rank, shuffle=False)
-        return DataLoader(dataset, 512, sampler=sampler, collate_fn=_as_is)
+        # By name, since Lightning builds the loader anew for `predict`.
+        return DataLoader(dataset, batch_size=512, sampler=sampler, collate_fn=_as_is)
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         """The test split in order: what is watched during training. Nothing is selected by it."""

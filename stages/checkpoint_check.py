@@ -57,8 +57,8 @@ def _hyper_parameters(path: str) -> Any:
     # Files that are no checkpoints make torch raise many kinds.
     except Exception as error:
         raise InputError(f"{unreadable(path, error)} (--ckpt_path)") from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise InputError(f"{path} holds no state_dict: it is no checkpoint of a fit (--ckpt_path)")
+    if not isinstance(checkpoint, dict) or not {"state_dict", "pytorch-lightning_version"} <= checkpoint.keys():
+        raise InputError(f"the file {path} is no checkpoint of a fit: those of a Trainer name its version (--ckpt_path)")
     return checkpoint.get("hyper_parameters")
 
 

@@ -153,6 +153,10 @@ def _run_refusals() -> Iterator[None]:
         raise InputError(f"the trainer refuses: {_first_sentence(error)} (--trainer)") from error
     except pickle.UnpicklingError as error:
         raise InputError(f"{unreadable('to continue from', error)} (--ckpt_path)") from error
+    except KeyError as error:
+        if "contains only the model" not in str(error):
+            raise
+        raise InputError("the checkpoint holds a model alone, from which no fit can continue (--ckpt_path)") from error
     except RuntimeError as error:
         if "loading state_dict" not in str(error):
             raise
