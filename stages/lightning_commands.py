@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from jsonargparse import set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -21,7 +20,7 @@ from callbacks.predictions import PredictionFile
 from callbacks.wandb_logging import SaveFullConfig
 from errors import InputError
 from files import make_folder
-from stages.checkpoint_check import check_checkpoint, refuse_addresses, unreadable
+from stages.checkpoint_check import check_checkpoint, unreadable
 from stages.interrupts import saying
 from stages.parsing import OneSentence, check_environment, readable_configs
 from stages.requeue import refuse_foreign_checkpoint
@@ -58,7 +57,6 @@ class _CLI(LightningCLI):
         command = self.config.subcommand
         config = self.config[command]
         check_environment(config)
-        refuse_addresses(config)
         if command == "predict":
             _check_output(config.out)
         # Last, since a large checkpoint takes a while to read.
@@ -94,8 +92,6 @@ def run_lightning(arguments: list[str], commands: dict[str, str]) -> None:
         InputError: If an option, a checkpoint or this machine does not allow it.
         KeyboardInterrupt: If the user stopped it; says how to go on.
     """
-    # Lightning lets the parser fetch configurations from addresses.
-    set_parsing_settings(config_read_mode_fsspec_enabled=False)
     made: list[L.Trainer] = []
 
     class CLI(_CLI):

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from errors import InputError
+from stages.checkpoint_check import refuse_addresses
 from stages.machine import check_machine
 from stages.presets import expand_presets
 from stages.sentences import sentence
@@ -34,7 +35,9 @@ class CommandParser(OneSentence, ArgumentParser):
 
 @contextmanager
 def readable_configs() -> Iterator[None]:
-    """What reading a configuration raises besides, as one sentence."""
+    """Read configurations from this machine alone, and say what that raises besides in one sentence."""
+    # Lightning, once imported, has the parser fetch them from addresses.
+    set_parsing_settings(config_read_mode_fsspec_enabled=False)
     try:
         yield
     except UnicodeDecodeError as error:
@@ -55,10 +58,14 @@ def check_environment(config: Namespace) -> None:
     """Refuse what this machine or its environment cannot do, before anything is built.
 
     Raises:
-        InputError: See :func:`stages.machine.check_machine` and :func:`callbacks.wandb_mode.wanted_mode`.
+        InputError: See :func:`stages.machine.check_machine`, :func:`stages.checkpoint_check.refuse_addresses` and
+            :func:`callbacks.wandb_mode.wanted_mode`.
     """
     if "trainer" in config:
         check_machine(*(config.trainer.get(name) for name in ("accelerator", "devices", "num_nodes", "strategy")))
+        # Only a whole Trainer of Lightning's writes and reads checkpoints.
+        if "default_root_dir" in config.trainer:
+            refuse_addresses(config)
     if config.get("wandb_project") or "Wandb" in str(config.get("trainer.logger")):
         from callbacks.wandb_mode import wanted_mode
 
