@@ -6,6 +6,7 @@ import sys
 import warnings
 
 from errors import InputError
+from stages.interrupts import Interrupts, end_interrupted, is_interrupt
 from stopping import STOPPED_STATUS, Stopped
 
 
@@ -27,17 +28,28 @@ def main(args: list[str] | None = None) -> int:
     if "SLURM_JOB_ID" not in os.environ:
         # That srun exists is no news to whoever is on a login node.
         warnings.filterwarnings("ignore", ".*`srun` command is available.*")
-    from stages.command import dispatch
+    # A notebook's, which need not be installed beside us, would fail in every import of matplotlib; files need none.
+    os.environ["MPLBACKEND"] = "agg"
+    with Interrupts() as interrupts:
+        return _run(arguments, interrupts)
 
+
+def _run(arguments: list[str], interrupts: Interrupts) -> int:
     try:
+        # Here, so that an interrupt is answered while it is imported, too.
+        from stages.command import dispatch
+
         dispatch(arguments)
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         return STOPPED_STATUS
-    except KeyboardInterrupt:
-        print("stopped; the same command continues where it was", file=sys.stderr)
-        return 130
+    except (KeyboardInterrupt, SystemExit) as stopped:
+        if not (interrupts.came or is_interrupt(stopped)):
+            raise
+        return end_interrupted(stopped)
     except Exception as error:
+        if interrupts.came:
+            return end_interrupted(error)
         cause: BaseException | None = error
         # The argument parser wraps what a constructor raises in errors of its own.
         while cause is not None and not isinstance(cause, InputError):

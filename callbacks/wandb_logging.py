@@ -12,15 +12,16 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer import Trainer
 from PIL.Image import Image
 
+from callbacks.wandb_mode import wanted_mode
 from files import write_bytes
 
 
 def online() -> bool:
     """Whether runs can be sent: the user logged in and did not say otherwise. Nothing is asked."""
+    if wanted_mode() not in ("online", "shared"):
+        return False
     import wandb
 
-    if os.environ.get("WANDB_MODE", "online") != "online":
-        return False
     try:
         return bool(wandb.login(prompt=False))
     # A key that the server refuses, or no way to reach it: the run is kept on disk and can be synced later.
@@ -30,6 +31,8 @@ def online() -> bool:
 
 class QuietWandbLogger(WandbLogger):
     """Lightning's `WandbLogger`, online when the user is logged in and otherwise offline, without a question.
+
+    ``WANDB_MODE`` decides otherwise: with ``disabled`` nothing is written at all.
 
     Args:
         project: W&B project.
@@ -49,18 +52,19 @@ class QuietWandbLogger(WandbLogger):
     ) -> None:
         os.environ.setdefault("WANDB_SILENT", "true")
         logging.getLogger("wandb").setLevel(logging.ERROR)
-        mode = "online" if online() else "offline"
+        wanted = wanted_mode()
+        mode = wanted if wanted == "disabled" or online() else "offline"
         super().__init__(project=project, name=name, group=group, job_type=job_type, save_dir=save_dir, mode=mode)
 
 
 def make_logger(
     project: str | None, group: str, job_type: str, folder: Path, config: dict[str, Any]
 ) -> QuietWandbLogger | None:
-    """A run for one stage of an experiment with the full resolved configuration; None without a project.
+    """A run for one stage of an experiment with the full resolved configuration; None without a project, or if W&B is disabled.
 
     Create it on rank 0 only.
     """
-    if project is None:
+    if project is None or wanted_mode() == "disabled":
         return None
     logger = QuietWandbLogger(project, group, job_type, str(folder), f"{group}-{job_type}")
     logger.experiment.config.update(config, allow_val_change=True)
@@ -97,7 +101,8 @@ class SaveFullConfig(SaveConfigCallback):
             folder = logger.log_dir
             if isinstance(logger, WandbLogger):
                 logger.experiment.config.update(yaml.safe_load(text), allow_val_change=True)
-                folder = logger.experiment.dir
+                # One that is disabled names a folder, but writes nothing.
+                folder = None if logger.experiment.disabled else logger.experiment.dir
             if folder is not None:
                 Path(folder).mkdir(parents=True, exist_ok=True)
                 write_bytes(Path(folder) / "config.yaml", text.encode())

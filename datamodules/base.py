@@ -103,14 +103,21 @@ class ArrayDataModule(L.LightningDataModule, ABC):
     def _test_loader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         dataset = _ArrayDataset(self.split("test"))
         rank, world = self._ranks()
+        if len(dataset) < world:
+            raise InputError(f"{len(dataset)} test images cannot be shared by {world} ranks (--trainer.devices)")
         # Lightning's default pads to a multiple of the world size and so counts some images twice.
         sampler = UnrepeatedDistributedSampler(dataset, world, rank, shuffle=False)
-        return DataLoader(dataset, 512, sampler=sampler, collate_fn=_as_is)
+        # By name, since Lightning builds the loader anew for `predict`.
+        return DataLoader(dataset, batch_size=512, sampler=sampler, collate_fn=_as_is)
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         """The test split in order: what is watched during training. Nothing is selected by it."""
         return self._test_loader()
 
     def test_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        """The test split in order, each row exactly once over all ranks."""
+        return self._test_loader()
+
+    def predict_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         """The test split in order, each row exactly once over all ranks."""
         return self._test_loader()

@@ -1,6 +1,7 @@
 """The model that a user trains for real: one classifier, from scratch or a fresh head on frozen features."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,16 @@ class ClassifierModule(L.LightningModule):
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
 
+    @property
+    def learning_rate(self) -> float:
+        """The recipe's, where Lightning's `LearningRateFinder` looks for it and puts what it found."""
+        return self.recipe.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        # A recipe may be shared with other models.
+        self.recipe = replace(self.recipe, learning_rate=rate)
+
     def train(self, mode: bool = True) -> "ClassifierModule":
         """Training mode, but for a frozen body: its batch statistics are part of the features."""
         super().train(mode)
@@ -105,6 +116,11 @@ class ClassifierModule(L.LightningModule):
         images, labels = batch
         self.test_accuracy(self(images), labels)
         self.log("test/accuracy", self.test_accuracy)
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Logits ``(B, num_classes)`` of a batch of images and labels."""
+        logits: Tensor = self(batch[0])
+        return logits
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimiser and schedule over what is trained."""

@@ -56,20 +56,35 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, value, bound in (("epochs", self.epochs, 1), ("batch_size", self.batch_size, 1)):
             if value < bound:
-                raise InputError(f"{name} of a recipe is {value}: it must be at least {bound}")
+                raise InputError(f"{name} of a recipe is {value}: it must be at least {bound} (--*recipe.{name} {bound})")
         if not self.learning_rate > 0:
-            raise InputError(f"learning_rate of a recipe is {self.learning_rate:g}: it must be above 0")
+            raise InputError(
+                f"learning_rate of a recipe is {self.learning_rate:g}: it must be above 0 (--*recipe.learning_rate 0.05)"
+            )
         if self.adversarial_norm not in ("linf", "l2"):
-            raise InputError(f"adversarial_norm of a recipe is {self.adversarial_norm!r}: it is linf or l2")
+            raise InputError(
+                f"adversarial_norm of a recipe is {self.adversarial_norm!r}: it is linf or l2 (--*recipe.adversarial_norm)"
+            )
         if self.adversarial_steps < 1:
-            raise InputError(f"adversarial_steps of a recipe is {self.adversarial_steps}: it must be at least 1")
+            raise InputError(
+                f"adversarial_steps of a recipe is {self.adversarial_steps}: it must be at least 1 "
+                "(--*recipe.adversarial_steps)"
+            )
         eps, size = _radius("adversarial_eps", self.adversarial_eps), self.adversarial_step_size
         if eps != 0 and eps * 255 < 1 - 1e-6:
-            raise InputError(f"adversarial_eps of a recipe is {eps:g}: it is 0, for none, or at least 1/255")
+            raise InputError(
+                f"adversarial_eps of a recipe is {eps:g}: it is 0, for none, or at least 1/255 (--*recipe.adversarial_eps)"
+            )
         if self.adversarial_norm == "linf" and eps > 1:
-            raise InputError(f"adversarial_eps of a recipe is {eps:g}: for linf it is at most 1, the whole pixel range")
+            raise InputError(
+                f"adversarial_eps of a recipe is {eps:g}: for linf it is at most 1, the whole pixel range "
+                "(--*recipe.adversarial_eps)"
+            )
         if size is not None and _radius("adversarial_step_size", size) == 0:
-            raise InputError("adversarial_step_size of a recipe is 0: it must be above 0, or null for 2.5 eps / steps")
+            raise InputError(
+                "adversarial_step_size of a recipe is 0: it must be above 0, or null for 2.5 eps / steps "
+                "(--*recipe.adversarial_step_size)"
+            )
 
     @property
     def adversarial_budget(self) -> Budget | None:
@@ -112,7 +127,9 @@ class Recipe:
 def _radius(name: str, value: float | str) -> float:
     radius = parse_length(value)
     if not (math.isfinite(radius) and radius >= 0):
-        raise InputError(f"{name} of a recipe is {value!r}: it is a number or a fraction such as 8/255, not below 0")
+        raise InputError(
+            f"{name} of a recipe is {value!r}: it is a number or a fraction such as 8/255, not below 0 (--*recipe.{name})"
+        )
     return radius
 
 

@@ -1,34 +1,26 @@
 """Command-line parsing: which stage, with which configuration."""
 
-import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
-
 from errors import InputError
-from stages.parsing import parse
+from stages.allocation import leave_idle_allocation
+from stages.parsing import CommandParser, OneSentence, parse
 from stages.presets import TRANSFER_ATTACKS
 from stages.sanitize_commands import quality, recommend_sigma, sanitize
+from stages.sentences import suggestion
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DEFAULTS = _ROOT / "configs" / "digits.yaml"
 _CERTIFY_DEFAULTS = _ROOT / "configs" / "certify" / "digits.yaml"
-_LIGHTNING = {
+LIGHTNING = {
     "fit": "train a model on a data set, sanitizing it first if the data set says so",
     "validate": "run one validation epoch",
     "test": "measure a trained model",
-    "predict": "run a trained model",
+    "predict": "write a trained model's classes of the test images to a file",
 }
-
-_FROM_DATA: dict[str, Callable[[Any], Any]] = {
-    "num_classes": lambda data: data.num_classes,
-    "in_channels": lambda data: data.image_shape[0],
-    "mean": lambda data: list(data.mean),
-    "std": lambda data: list(data.std),
-}
+"""Lightning's own commands, and what they do."""
 
 
 def dispatch(arguments: list[str]) -> None:
@@ -37,67 +29,39 @@ def dispatch(arguments: list[str]) -> None:
     Raises:
         InputError: If there is no such command, or its input is bad.
     """
+    leave_idle_allocation()
     command = arguments[0] if arguments else "--help"
     if command in ("-h", "--help"):
         print(_overview())
-    elif command in _LIGHTNING:
-        _lightning(arguments)
+    elif command in LIGHTNING:
+        # Lightning takes seconds to import, which most commands need not pay.
+        from stages.lightning_commands import run_lightning
+
+        run_lightning(arguments, LIGHTNING)
     elif command in _STAGES:
         _STAGES[command][0](arguments[1:])
     else:
-        known = ", ".join([*_STAGES, *_LIGHTNING])
-        raise InputError(f"there is no command {command!r}: choose from {known}")
+        known = [*_STAGES, *LIGHTNING]
+        told = suggestion(command, known) or f": choose from {', '.join(known)}"
+        raise InputError(f"there is no command {command!r}{told}")
 
 
 def _overview() -> str:
     lines = ["usage: python cli.py COMMAND [--config FILE] [--OPTION VALUE ...]", "", "stages:"]
     lines += [f"  {name:18} {text}" for name, (_, text) in _STAGES.items()]
-    lines += ["", "Lightning:", *(f"  {name:18} {text}" for name, text in _LIGHTNING.items())]
+    lines += ["", "Lightning:", *(f"  {name:18} {text}" for name, text in LIGHTNING.items())]
     lines += ["", "python cli.py COMMAND --help lists the options of a command; --print_config writes them as YAML."]
     return "\n".join(lines)
 
 
-def _lightning(arguments: list[str]) -> None:
-    import lightning as L
-    from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-
-    import datamodules
-    import lightning_modules  # noqa: F401
-    from callbacks import TargetMisclassification
-    from callbacks.wandb_logging import SaveFullConfig
-    from stages.requeue import refuse_foreign_checkpoint
-
-    class CLI(LightningCLI):
-        def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-            # What the images decide is not asked twice; a model that has no such argument is left alone.
-            for argument, of_data in _FROM_DATA.items():
-                parser.link_arguments("data", f"model.init_args.{argument}", compute_fn=of_data, apply_on="instantiate")
-
-        def before_fit(self) -> None:
-            refuse_foreign_checkpoint(self.trainer, f"fit {type(self.model).__name__}")
-
-    CLI(
-        L.LightningModule,
-        datamodules.ArrayDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        seed_everything_default=0,
-        save_config_callback=SaveFullConfig,
-        trainer_defaults={"callbacks": [TargetMisclassification()]},
-        args=arguments if arguments != sys.argv[1:] else None,
-    )
-
-
-def _experiment_parser(command: str) -> ArgumentParser:
+def _experiment_parser(command: str) -> CommandParser:
     # Importing the rooms lets options name their classes without a path.
     import attacks  # noqa: F401
     import datamodules  # noqa: F401
     from stages.experiment import Experiment
     from stages.launch import Launch
 
-    parser = ArgumentParser(
-        prog=f"cli.py {command}", description=_STAGES[command][1], default_config_files=[str(_DEFAULTS)], exit_on_error=True
-    )
+    parser = CommandParser(prog=f"cli.py {command}", description=_STAGES[command][1], default_config_files=[str(_DEFAULTS)])
     parser.add_argument("--config", action="config", help="YAML file; may be repeated, later ones win")
     parser.add_class_arguments(Experiment, None)
     parser.add_class_arguments(Launch, "trainer")
@@ -129,9 +93,7 @@ def _experiment(command: str, until: str) -> Callable[[list[str]], None]:
 def _benchmark(arguments: list[str]) -> None:
     from stages.benchmark import Entry, run_all
 
-    own = argparse.ArgumentParser(
-        prog="cli.py benchmark", description=_STAGES["benchmark"][1], add_help=False, allow_abbrev=False
-    )
+    own = OneSentence(prog="cli.py benchmark", description=_STAGES["benchmark"][1], add_help=False, allow_abbrev=False)
     own.add_argument("--attacks", default=TRANSFER_ATTACKS, help="presets, separated by commas")
     own.add_argument("--name", help="folder of the results under output_dir")
     own.add_argument("-h", "--help", action="store_true")
@@ -158,27 +120,32 @@ def _train_denoiser(arguments: list[str]) -> None:
 
     import datamodules  # noqa: F401
     from lightning_modules.denoiser import DenoiserModule
+    from stages.interrupts import saying
     from stages.launch import quiet_lightning
+    from stages.lightning_commands import trainer_refusals
     from stages.train_denoiser import PublicDataModule, train_denoiser
 
     quiet_lightning()
 
-    parser = ArgumentParser(prog="cli.py train-denoiser", description=_STAGES["train-denoiser"][1])
+    parser = CommandParser(prog="cli.py train-denoiser", description=_STAGES["train-denoiser"][1])
     parser.add_argument("--config", action="config", help="YAML file; may be repeated, later ones win")
     parser.add_class_arguments(DenoiserModule, "model")
     parser.add_class_arguments(PublicDataModule, "data")
     parser.add_class_arguments(L.Trainer, "trainer")
     parser.add_argument("--out", type=str, required=True, help="folder to write; must not exist")
     parser.add_argument("--half", type=bool, default=False, help="store float16 weights")
-    _, built = parse(parser, arguments)
-    target = train_denoiser(built.model, built.data, built.trainer, built.out, half=built.half)
+    with trainer_refusals():
+        _, built = parse(parser, arguments)
+    again = f"stopped; {built.out} is not written, and the same command trains again from the start"
+    with saying(lambda: again):
+        target = train_denoiser(built.model, built.data, built.trainer, built.out, half=built.half)
     print(f"denoiser: {target}")
 
 
 def _export(arguments: list[str]) -> None:
     from stages.exchange import export_poisons
 
-    parser = ArgumentParser(prog="cli.py export-poisons", description=_STAGES["export-poisons"][1])
+    parser = CommandParser(prog="cli.py export-poisons", description=_STAGES["export-poisons"][1])
     parser.add_argument("--run", type=str, required=True, help="folder of an experiment whose poisons are crafted")
     parser.add_argument("--out", type=str, required=True, help="folder to write")
     parser.add_argument("--format", type=str, default="pickle", help="pickle (the benchmark's three files a setup) or npz")
@@ -192,7 +159,7 @@ def _certify(arguments: list[str]) -> None:
     from stages.certify_task import CertifyTask
     from stages.launch import Launch
 
-    parser = ArgumentParser(
+    parser = CommandParser(
         prog="cli.py certify", description=_STAGES["certify"][1], default_config_files=[str(_CERTIFY_DEFAULTS)]
     )
     parser.add_argument("--config", action="config", help="YAML file; may be repeated, later ones win")
@@ -209,7 +176,7 @@ def _report(arguments: list[str]) -> None:
     from stages.certify_report import write_certificate_report
     from stages.report import write_report
 
-    parser = ArgumentParser(prog="cli.py report", description=_STAGES["report"][1])
+    parser = CommandParser(prog="cli.py report", description=_STAGES["report"][1])
     parser.add_argument("--run", type=str, required=True, help="folder of a finished experiment or certificate")
     folder = Path(parser.parse_args(arguments).run)
     write = write_certificate_report if (folder / "certificate.json").exists() else write_report

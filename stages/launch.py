@@ -7,7 +7,10 @@ from functools import cache
 
 import torch
 
+from errors import InputError
 from ranks import Ranks
+from stages.interrupts import remember_ranks
+from stages.machine import check_machine
 
 # What launchers tell the processes that they start.
 _LAUNCHED = (
@@ -30,12 +33,20 @@ class Launch:
         devices: Processes per node.
         num_nodes: Nodes, under srun.
         strategy: ``auto`` or ``ddp``.
+
+    Raises:
+        InputError: If this machine has no such accelerator or not as many devices, or the strategy is another.
     """
 
     accelerator: str = "auto"
     devices: int | str = "auto"
     num_nodes: int = 1
     strategy: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_machine(self.accelerator, self.devices, self.num_nodes, self.strategy)
+        if self.strategy not in ("auto", "ddp"):
+            raise InputError(f"strategy is {self.strategy!r}: a stage takes auto or ddp (--trainer.strategy ddp)")
 
     def start(self) -> Ranks:
         """Start the other ranks, or join those that srun started; code after this runs on every rank.
@@ -65,7 +76,9 @@ def _start(launch: Launch) -> Ranks:
         accelerator=launch.accelerator, devices=launch.devices, num_nodes=launch.num_nodes, strategy=launch.strategy
     )
     fabric.launch()
-    return Ranks.of(fabric)
+    ranks = Ranks.of(fabric)
+    remember_ranks(ranks.children)
+    return ranks
 
 
 def quiet_lightning() -> None:

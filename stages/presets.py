@@ -40,6 +40,11 @@ def _preset(name: str) -> Path:
     known = {str(path.relative_to(folder).with_suffix("")): path for path in sorted(folder.rglob("*.yaml"))}
     if name.endswith(".yaml") and Path(name).is_file():
         return Path(name)
+    if name not in known and not known:
+        raise InputError(
+            f"the attack {name!r} is a preset, and there are no presets in {folder}: give a YAML file by its path, or a class "
+            "and its options, for example --attack BullseyePolytope --attack.eps 8/255 (--attack)"
+        )
     if name not in known:
         raise InputError(f"{name!r} is not an attack: choose from {', '.join(known)} (--attack)")
     return known[name]

@@ -1,11 +1,8 @@
 """The commands around a sanitized set; what they need is imported when one is given."""
 
-import argparse
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
-
-from stages.parsing import parse_task
+from stages.parsing import CommandParser, OneSentence, parse_task
 
 
 def sanitize(arguments: list[str]) -> None:
@@ -14,7 +11,7 @@ def sanitize(arguments: list[str]) -> None:
     from stages.sanitize_alone import sanitize_alone
     from stages.sanitize_task import SanitizeTask
 
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own = OneSentence(add_help=False, allow_abbrev=False)
     own.add_argument("--verify")
     asked, _ = own.parse_known_args(arguments)
     if asked.verify is not None:
@@ -37,7 +34,7 @@ def _verify(arguments: list[str]) -> None:
     from storage.targets import digest_set
     from storage.verify import verify
 
-    parser = ArgumentParser(prog="cli.py sanitize", description="prove that a sanitized set is complete and unchanged")
+    parser = CommandParser(prog="cli.py sanitize", description="prove that a sanitized set is complete and unchanged")
     parser.add_argument("--verify", type=str, required=True, help="folder or .npz that sanitize wrote")
     parser.add_argument("--data.root", type=str, default=None, help="folder the images came from, to be compared too")
     parser.add_argument("--expect", type=str, default=None, help="digest that was printed when the set was made")

@@ -196,3 +196,27 @@ def test_two_ranks_test_every_image_exactly_once(srun, cli, finished, tmp_path) 
         accuracies.append(line.split()[-2])
     # 399 images: a rank that tested one of them twice would show.
     assert accuracies[0] == accuracies[1] and 0.3 < float(accuracies[0]) < 1
+
+
+@pytest.mark.parametrize("command", ["fit", "craft"])
+def test_one_process_in_the_shell_of_an_allocation_for_several_works_as_it_was_asked_to(slurm, command, tmp_path) -> None:
+    options = {
+        "fit": [
+            *("--model=ClassifierModule", "--data=DigitsDataModule", "--trainer.logger=false", "--trainer.max_epochs=1"),
+            f"--trainer.default_root_dir={tmp_path}",
+        ],
+        "craft": [*SMALL, f"--output_dir={tmp_path}", "--name=a", "--wandb_project=null"],
+    }[command]
+    alone = ["--trainer.accelerator=cpu", "--trainer.devices=1"]
+    # Lightning knows the shells that are called bash; this one has another name.
+    allocation = ["salloc", "--nodes=2", "--ntasks=2", "--job-name=mine"]
+    result = subprocess.run(
+        [*allocation, sys.executable, "cli.py", command, *options, *alone],
+        cwd=ROOT,
+        env=slurm,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    assert list(tmp_path.rglob("*.ckpt" if command == "fit" else "setup_*.safetensors"))

@@ -7,7 +7,9 @@ from datamodules import DigitsDataModule
 from errors import InputError
 from lightning_modules.backbones import build_backbone
 from lightning_modules.classifier import ClassifierModule
+from lightning_modules.denoiser import DenoiserModule
 from lightning_modules.recipe import Recipe
+from tests.lightning_modules.fitting import quiet_trainer
 
 
 def test_a_classifier_learns_digits():
@@ -61,3 +63,31 @@ def test_the_schedule_falls_at_its_milestones():
         scheduler.step()
     falls = [epoch for epoch in range(1, 40) if rates[epoch] < rates[epoch - 1]]
     assert falls == [14, 24, 35] and rates[-1] == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize("kind", [ClassifierModule, DenoiserModule])
+def test_lightning_finds_the_learning_rate_and_sets_it(kind, tmp_path):
+    from lightning.pytorch.callbacks import LearningRateFinder
+
+    model = kind(num_classes=10, in_channels=1) if kind is ClassifierModule else kind(channels=[8, 16])
+    shared = model.recipe if kind is ClassifierModule else None
+    finder = LearningRateFinder(num_training_steps=40, early_stop_threshold=None)
+    quiet_trainer(max_epochs=1, limit_val_batches=0, default_root_dir=tmp_path, callbacks=[finder]).fit(
+        model, DigitsDataModule(batch_size=16)
+    )
+    suggested = finder.optimal_lr.suggestion()
+    assert suggested and model.learning_rate == suggested
+    if shared is not None:
+        assert model.recipe.learning_rate == suggested and shared.learning_rate == Recipe().learning_rate
+        assert model.configure_optimizers()["optimizer"].defaults["lr"] == suggested
+    assert not list(tmp_path.glob(".lr_find*"))
+
+
+def test_lightning_finds_a_batch_size(tmp_path):
+    from lightning.pytorch.callbacks import BatchSizeFinder
+
+    data = DigitsDataModule(batch_size=16)
+    finder = BatchSizeFinder(init_val=16, max_trials=2, steps_per_trial=1)
+    trainer = quiet_trainer(max_epochs=1, limit_val_batches=0, default_root_dir=tmp_path, callbacks=[finder])
+    trainer.fit(ClassifierModule(num_classes=10, in_channels=1), data)
+    assert data.batch_size == finder.optimal_batch_size > 16

@@ -16,7 +16,6 @@ from tests.end_to_end.conftest import ROOT
         (Launch(accelerator="cpu", devices=2), False),
         (Launch(accelerator="cpu", num_nodes=2), False),
         (Launch(accelerator="cpu", strategy="ddp"), False),
-        (Launch(accelerator="gpu"), False),
     ],
 )
 def test_one_process_on_a_cpu_needs_no_launcher(launch: Launch, alone: bool, monkeypatch) -> None:
