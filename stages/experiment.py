@@ -13,6 +13,7 @@ from attacks.poison_set import PoisonSet
 from attacks.setups import Setup, check_num_poisons, draw_setups, load_setups
 from datamodules import ArrayDataModule, Split
 from defenses.denoiser import Denoiser, load_denoiser
+from defenses.noise_level import parse_sigma
 from defenses.switch import DEFENSES, Defense, DefenseName
 from errors import InputError
 from files import digest
@@ -166,6 +167,8 @@ class Experiment:
     @cached_property
     def built_defenses(self) -> dict[DefenseName, Defense]:
         """Each defence of the comparison, ready to use."""
+        # Before the denoiser is read, or looked for elsewhere.
+        parse_sigma(self.sigma)
         model: Denoiser | None = None
         if {"diffusion", "denoise_only"} & set(self.defenses):
             model = load_denoiser(self.denoiser, steps=self.denoise_steps)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from defenses.denoiser import load_denoiser
+from defenses.noise_level import parse_sigma
 from defenses.switch import Defense, DefenseName
 from errors import InputError
 from storage.arrays import Split, make_split, read_arrays
@@ -100,6 +101,8 @@ class SanitizeTask:
         """The defence; raises `InputError` if its settings or the denoiser cannot be used."""
         if self.defense in ("none", "no_attack"):
             raise InputError(f"the defence {self.defense} changes nothing: choose another (--defense)")
+        # Before the denoiser is read, or looked for elsewhere.
+        parse_sigma(self.sigma)
         needed = self.defense in ("diffusion", "denoise_only")
         model = load_denoiser(self.denoiser, steps=self.denoise_steps) if needed else None
         seeds: dict[str, Any] = {"seed": self.noise_seed, "draw": self.draw, "jpeg_quality": self.jpeg_quality}

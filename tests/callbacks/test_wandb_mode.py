@@ -1,4 +1,5 @@
 import os
+import tempfile
 
 import pytest
 
@@ -65,6 +66,8 @@ def test_a_disabled_logger_of_a_fit_keeps_no_configuration_either(monkeypatch, t
 
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.chdir(tmp_path)
+    # Where a disabled run says that its files are.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     dispatch(
         ["validate", "--model=ClassifierModule", "--data=DigitsDataModule", "--trainer.logger=QuietWandbLogger",
          "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]

