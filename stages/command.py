@@ -6,6 +6,7 @@ from typing import Any
 
 from errors import InputError
 from stages.allocation import leave_idle_allocation
+from stages.full_disk import refuse_full_disk
 from stages.parsing import CommandParser, OneSentence, parse
 from stages.presets import TRANSFER_ATTACKS
 from stages.sanitize_commands import quality, recommend_sigma, sanitize
@@ -27,10 +28,18 @@ def dispatch(arguments: list[str]) -> None:
     """Run the command that the first argument names.
 
     Raises:
-        InputError: If there is no such command, or its input is bad.
+        InputError: If there is no such command, its input is bad, or the disk is full.
     """
     leave_idle_allocation()
     command = arguments[0] if arguments else "--help"
+    try:
+        _dispatch(command, arguments)
+    except Exception as error:
+        refuse_full_disk(command, error)
+        raise
+
+
+def _dispatch(command: str, arguments: list[str]) -> None:
     if command in ("-h", "--help"):
         print(_overview())
     elif command in LIGHTNING:

@@ -45,3 +45,15 @@ def finished(cli, tmp_path_factory) -> Path:
     result = cli("poison-and-defend", *SMALL, f"--output_dir={folder}", "--name=one")
     assert result.returncode == 0, result.stderr
     return folder / "one"
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of four megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only root may mount a small disk")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)

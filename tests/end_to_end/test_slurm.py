@@ -99,7 +99,18 @@ def test_a_whole_experiment_on_two_nodes_has_the_results_of_one_process(srun, fi
 
 def test_a_job_on_two_nodes_that_is_stopped_by_sigusr1_goes_back_to_the_queue_and_continues(slurm, cli, tmp_path) -> None:
     photos = write_photos(tmp_path / "in", 240)
-    options = ["--data.root", photos, "--denoiser", "pretrained/cifar10_denoiser", "--sigma", "0.1", "--batch_size", "8"]
+    options = [
+        "--data.root",
+        photos,
+        "--denoiser",
+        "pretrained/cifar10_denoiser",
+        "--sigma",
+        "0.1",
+        "--batch_size",
+        "8",
+        "--noise_seed",
+        "0",
+    ]
     alone = cli("sanitize", *options, "--out", tmp_path / "alone", "--trainer.accelerator=cpu", "--trainer.devices=1")
     assert alone.returncode == 0, alone.stderr
     out = tmp_path / "out"
@@ -153,7 +164,7 @@ def test_sigusr1_while_a_fit_sanitizes_does_not_leak_into_its_training(slurm, cl
     (tmp_path / "fit.sbatch").write_text(FIT_JOB)
     # Many evaluations an image, so that there is time to be stopped in.
     slow = [*ARGUMENTS, f"--data.source.poisons={finished / 'poisons' / 'setup_001.safetensors'}", "--data.denoise_steps=12"]
-    slow += ["--data.sanitize_batch_size=16", "--trainer.logger=false"]
+    slow += ["--data.sanitize_batch_size=16", "--trainer.logger=false", "--data.noise_seed=0"]
 
     def options(name: str) -> list[str]:
         return [*slow, f"--data.store={tmp_path / name / 'store'}", f"--trainer.default_root_dir={tmp_path / name}"]

@@ -73,7 +73,7 @@ CASES = {
     "sanitize --verify": "--verify needs a value",
     "sanitize --verify=x --foo=1": "there is no option --foo",
     "quality": "--sanitized and --root must be given",
-    "recommend-sigma --root=x --sigmas=[a]": "sigma is 'a': write a number of at least 0, or a fraction such as 25/255 \\(--sigmas\\)",
+    "recommend-sigma --root=x --sigmas=[a]": r"sigma is 'a': write a number of at least 0, or a fraction such as .*--sigmas",
     DENOISER + " --model.channels=x": "--model.channels is 'x': it takes a list of whole numbers or null",
     DENOISER + " --trainer.max_epoch=1": "did you mean --trainer.max_epochs",
     DENOISER + " --trainer.logger=Foo": "--trainer.logger is 'Foo'.*CSVLogger",
