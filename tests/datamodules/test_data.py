@@ -53,6 +53,9 @@ def test_arrays_are_read_in_every_layout(tmp_path, layout):
         (np.zeros((2, 8), np.uint8), np.array([0, 1]), "have shape"),
         (np.zeros((2, 8, 8, 3), np.uint8), np.array([0.0, 1.0]), "integer labels"),
         (np.zeros((2, 8, 8, 3), np.uint8), np.array([0, 1, 2]), "integer labels"),
+        (np.zeros((2, 8, 8, 3), np.uint8), np.array([[0], [1]]), r"a column of shape \(2, 1\), .* flatten them"),
+        (np.zeros((2, 8, 8, 3), np.uint8), np.array(["a", "b"]), "labels are of dtype <U1, which are no plain numbers"),
+        (np.zeros((2, 8, 8, 3), [("a", "u1")]), np.array([0, 1]), r"images are of dtype .* no plain numbers"),
         (np.zeros((0, 8, 8, 3), np.uint8), np.zeros(0, np.int64), "is empty"),
     ],
 )

@@ -66,6 +66,7 @@ def test_numbers_pictures_and_the_images_that_changed_most(colour_denoiser_folde
     values = [row["psnr"] for row in quality["changed_most"]]
     assert values == sorted(values) and len(values) == 7
     page = (folder / "quality.html").read_text()
+    assert "which was given for reproduction" in page
     assert page.count("data:image/png;base64,") == 2 and "class1/0007.png" in page and "http" not in page.split("</style>")[1]
     assert "7 images: PSNR" in capsys.readouterr().out
 
