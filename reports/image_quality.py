@@ -101,8 +101,8 @@ def quality_page(quality: dict[str, Any], sheets: Sequence[tuple[str, Figure]]) 
     body = f"<p>{quality['measured']} of {quality['sanitized']} sanitized images were compared ({', '.join(how)}).</p>"
     if settings.get("seed") not in (None, "secret"):
         body += (
-            f"<p>The noise has the seed {settings['seed']}, which was given for reproduction (--noise_seed): an attacker who knew it "
-            "when the poisons were made could craft them to survive.</p>"
+            f"<p>The noise has the seed {settings['seed']}, which was given for reproduction (--noise_seed): an attacker who "
+            "knew it when the poisons were made could craft them to survive.</p>"
         )
     if quality["accuracy"] is not None:
         accuracy = quality["accuracy"]
