@@ -66,6 +66,12 @@ def plain(text: str | Path) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
+def brief(value: Any) -> str:
+    """What a file says, for a sentence: on one line of at most 80 characters."""
+    text = plain(str(value))
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def open_regular(path: str | Path, *, follow: bool = True) -> int:
     """A descriptor of a regular file, at once: a FIFO would wait for a writer, and a device has no end.
 
@@ -115,6 +121,22 @@ def read_bytes(path: Path, option: str, limit: int = MAX_TEXT) -> bytes:
     """
     with guarded(path, "no file", option):
         return read_regular(path, limit)
+
+
+def read_text(path: Path, what: str, option: str, limit: int = MAX_TEXT) -> str:
+    """The whole of a text file in UTF-8.
+
+    Args:
+        path: The file.
+        what: What it should be, as in "is damaged or ...": ``no list of results``.
+        option: What the user should change if it cannot be read.
+        limit: Bytes that it may have.
+
+    Raises:
+        InputError: If it cannot be read, is too large or no text.
+    """
+    with guarded(path, what, option):
+        return read_regular(path, limit).decode()
 
 
 def read_json(path: Path, what: str, option: str, limit: int = MAX_TEXT) -> Any:

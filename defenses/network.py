@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from defenses.tiles import TileLayout
 from errors import InputError
+from reading import brief
 
+_MOST_SIDE = 8192  # Larger images come in tiles of a denoiser's size, and smaller ones are padded to it.
 _INSTEAD = "use an unconditional UNet2DModel, such as google/ddpm-cifar10-32 (--denoiser)"
 
 # What the shapes of the weights say already, what is at work in training only, and what has a place of its own.
@@ -87,8 +89,10 @@ def image_size(config: Mapping[str, Any]) -> tuple[int, int]:
     if size is None:
         raise InputError("the denoiser's configuration names no sample_size (--denoiser)")
     sides = tuple(size) if isinstance(size, list | tuple) else (size, size)
-    if len(sides) != 2 or not all(type(side) is int and side >= 1 for side in sides):
-        raise InputError(f"the denoiser's sample_size is {size!r}, which is no height and width (--denoiser)")
+    if len(sides) != 2 or not all(type(side) is int and 1 <= side <= _MOST_SIDE for side in sides):
+        raise InputError(
+            f"the denoiser's sample_size is {brief(size)}, which is no height and width of 1 to {_MOST_SIDE} (--denoiser)"
+        )
     return sides[0], sides[1]
 
 

@@ -69,7 +69,11 @@ def _preserving(name: str, scheduler: Any) -> Parametrization:
         raise InputError(f"prediction type {prediction!r}{of} is not epsilon, sample or v_prediction (--denoiser)")
     if config.get("timestep_type", "discrete") != "discrete":
         raise InputError(f"{name} with timestep_type {config.timestep_type!r} is not supported, but discrete is (--denoiser)")
-    return VariancePreserving(scheduler.alphas_cumprod.double().cpu().clone(), prediction)
+    abar = scheduler.alphas_cumprod.double().cpu().clone()
+    # Not a number compares as false.
+    if not (((abar >= 0) & (abar <= 1)).all() and (abar.diff() <= 0).all() and abar[0] > 0):
+        raise InputError(f"{name} has betas that do not turn images into noise little by little (--denoiser)")
+    return VariancePreserving(abar, prediction)
 
 
 def _preconditioned(config: Any) -> Parametrization:

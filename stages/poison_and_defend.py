@@ -63,7 +63,7 @@ def run(experiment: Experiment, launch: Launch, config: str, *, until: str = "re
     ranks.barrier("configuration kept")
     if until == "report" and results.exists():
         announce(f"{folder} is complete; nothing is done twice", ranks)
-        records = read_results(results)
+        records = read_results(results, "--name")
     else:
         poison_sets = _craft(experiment, config, ranks)
         if until == "craft":
