@@ -59,7 +59,7 @@ class CIFAR10DataModule(ArrayDataModule):
             data = self.reader(self.root, train=name == "train", download=False)
         except (RuntimeError, OSError) as error:
             raise InputError(
-                f"{self.title}, with its files as they were published, is not under {self.root}: name its folder (--data.root) "
+                f"{self.title} is not under {self.root} with its files as they were published: name its folder (--data.root) "
                 "or fetch it (--data.download true)"
             ) from error
         return make_split(data.data, np.asarray(data.targets), self.num_classes, f"{self.title} {name}")

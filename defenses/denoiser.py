@@ -138,8 +138,8 @@ def load_denoiser(source: str, *, steps: int = 1) -> Denoiser:
                 errors.append(f"its weights do not fit its configuration ({len(wrong)} differ, first {wrong[0]})")
                 continue
             return Denoiser(unet, scheduler, steps=steps, trained=read_training_range(folder))
-        except InputError as error:
-            raise InputError(f"cannot load a denoiser from {source}: {error}") from error
+        except InputError:
+            raise
         # diffusers and safetensors raise a dozen kinds for a missing, truncated or foreign file.
         except Exception as error:
             errors.append(" ".join(str(error).split())[:200])

@@ -5,6 +5,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from defenses.network import evaluate, image_size
 from errors import InputError
 from reading import brief, check_fields, guarded, read_json
 from reading_arrays import tensor_sizes
@@ -82,6 +83,13 @@ def check_weights(folder: Path, config: Mapping[str, Any]) -> None:
             f"the denoiser's weights do not fit its configuration, which asks for {asked} numbers, and there are {found} "
             f"({_OPTION})"
         )
+    # Some configurations can be built but not computed.
+    height, width = image_size(config)
+    with torch.device("meta"), guarded(folder, "no denoiser that can be computed", _OPTION):
+        state = torch.empty(1, config["in_channels"], height, width)
+        output = evaluate(network, state, 1)
+        if output.shape != (1, config["out_channels"], height, width):
+            raise ValueError(f"it maps {tuple(state.shape)} to {tuple(output.shape)}")
 
 
 def _weight_files(folder: Path) -> list[Path]:

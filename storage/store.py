@@ -233,7 +233,9 @@ class BlockStore:
         try:
             text = read_regular(self._record(block), MAX_TEXT).decode()
             records = list(parse_records(io.StringIO(HEADER + text, newline=""), str(self._record(block))))
-        except (UnicodeDecodeError, InputError):
+        except FileNotFoundError:
+            raise
+        except (OSError, UnicodeDecodeError, InputError):
             return None
         return records if [record.row for record in records] == list(self.rows(block)) else None
 
