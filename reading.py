@@ -7,6 +7,7 @@ import lzma
 import os
 import stat
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -35,17 +36,19 @@ _MALFORMED = (
     zlib.error,
     lzma.LZMAError,
     struct.error,
+    tokenize.TokenError,  # of numpy, which takes a damaged header for one of Python 2
 )
 
 
 @contextlib.contextmanager
-def guarded(name: str | Path, what: str, option: str) -> Iterator[None]:
+def guarded(name: str | Path, what: str, option: str, *, absent: bool = False) -> Iterator[None]:
     """Turn whatever a damaged file makes its parser raise into one sentence.
 
     Args:
         name: The file's name, for the sentence.
         what: What it should be, as in "is damaged or ... ": ``no certificate``.
         option: What the user should change, such as ``--run``.
+        absent: Whether a file that is not there is no damage: `FileNotFoundError` then passes as it is.
 
     Raises:
         InputError: For anything that reading or parsing raises; one that is raised within passes as it is.
@@ -54,6 +57,10 @@ def guarded(name: str | Path, what: str, option: str) -> Iterator[None]:
         yield
     except InputError:
         raise
+    except FileNotFoundError as error:
+        if absent:
+            raise
+        raise InputError(f"cannot read {plain(name)}: {error.strerror or plain(str(error))} ({option})") from error
     except OSError as error:
         raise InputError(f"cannot read {plain(name)}: {error.strerror or plain(str(error))} ({option})") from error
     except _MALFORMED as error:
@@ -66,10 +73,10 @@ def plain(text: str | Path) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
-def brief(value: Any) -> str:
-    """What a file says, for a sentence: on one line of at most 80 characters."""
+def brief(value: Any, most: int = 80) -> str:
+    """What a file says, for a sentence: on one line of at most so many characters."""
     text = plain(str(value))
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def open_regular(path: str | Path, *, follow: bool = True) -> int:

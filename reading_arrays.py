@@ -52,7 +52,9 @@ def read_header(file: IO[bytes], size: int, limit: int = MAX_BYTES) -> tuple[tup
     return shape, dtype, fortran
 
 
-def read_array(path: Path, what: str, option: str, *, dtype: Any = None, shape: Shape | None = None) -> NDArray[Any]:
+def read_array(
+    path: Path, what: str, option: str, *, dtype: Any = None, shape: Shape | None = None, absent: bool = False
+) -> NDArray[Any]:
     """An ``.npy`` file, memory-mapped and copied only where written to.
 
     Args:
@@ -61,11 +63,12 @@ def read_array(path: Path, what: str, option: str, *, dtype: Any = None, shape: 
         option: What the user should change if it cannot be read.
         dtype: That it must have; None for any but objects.
         shape: That it must have.
+        absent: Whether `FileNotFoundError` passes as it is.
 
     Raises:
         InputError: If the file cannot be read or is none, or its header does not fit its length or what was expected.
     """
-    with guarded(path, what, option):
+    with guarded(path, what, option, absent=absent):
         with open(open_regular(path), "rb") as file:
             found, kind, _ = read_header(file, path.stat().st_size)
         _check(found, kind, dtype, shape)

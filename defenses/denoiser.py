@@ -180,7 +180,8 @@ def _load(source: str, unet_folder: str, scheduler_folder: str) -> tuple[nn.Modu
     )
     scheduler = getattr(diffusers, name).from_pretrained(source, **scheduler_options)
     wrong = [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"], *report["error_msgs"]]
-    return unet.eval().requires_grad_(False), scheduler, wrong
+    # diffusers leaves what a file of several types has in another.
+    return unet.float().eval().requires_grad_(False), scheduler, wrong
 
 
 def _check_pixels(source: str) -> None:

@@ -1,5 +1,6 @@
 """The files of a denoiser's folder, looked at before diffusers reads them: it opens whatever is there, of any size."""
 
+import re
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
@@ -12,6 +13,7 @@ from reading_arrays import tensor_sizes
 
 CONFIG, SCHEDULER, INDEX = "config.json", "scheduler_config.json", "model_index.json"
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
+_SHARD = re.compile(r"[\w.-]{1,200}\.safetensors", re.ASCII)
 _OPTION = "--denoiser"
 _MOST_BYTES = 1 << 22  # Of a configuration; the betas of a schedule may be written out.
 
@@ -101,6 +103,6 @@ def _weight_files(folder: Path) -> list[Path]:
     with guarded(index, what, _OPTION):
         if not isinstance(names, dict) or not names:
             raise ValueError("it has no weight_map")
-        if not all(isinstance(name, str) and "/" not in name and name.endswith(".safetensors") for name in names.values()):
+        if not all(isinstance(name, str) and _SHARD.fullmatch(name) for name in names.values()):
             raise ValueError("its weight_map names other files")
         return [folder / name for name in dict.fromkeys(names.values())]

@@ -60,9 +60,9 @@ def check_class(name: str | None) -> None:
         return
     if "Condition" in str(name):
         raise InputError(
-            f"the denoiser is a {name}, which needs a text or another condition for each image, and there is none: {_INSTEAD}"
+            f"the denoiser is a {brief(name)}, which needs a text or another condition for each image, and there is none: {_INSTEAD}"
         )
-    raise InputError(f"the denoiser is a {name}, whose inputs and outputs are not known here: {_INSTEAD}")
+    raise InputError(f"the denoiser is a {brief(name)}, whose inputs and outputs are not known here: {_INSTEAD}")
 
 
 def check_unconditional(config: Mapping[str, Any]) -> None:
@@ -74,7 +74,7 @@ def check_unconditional(config: Mapping[str, Any]) -> None:
     for option in ("num_class_embeds", "class_embed_type"):
         if config.get(option) is not None:
             raise InputError(
-                f"the denoiser is class-conditional ({option} is {config[option]}) and needs a class for each image, which "
+                f"the denoiser is class-conditional ({option} is {brief(config[option])}) and needs a class for each image, which "
                 f"sanitizing does not tell it: {_INSTEAD}"
             )
 

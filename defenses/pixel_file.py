@@ -38,7 +38,7 @@ class PixelFile:
             ``(size,)`` uint8, read-only.
 
         Raises:
-            InputError: If there is no room for it on the disk.
+            InputError: If there is no room for it on the disk, or something else is in its place.
         """
         if not self._is_whole(size):
             self._make(size, fill)
@@ -74,7 +74,7 @@ class PixelFile:
             os.replace(partial, self.path)
         except OSError as error:
             if error.errno not in NO_ROOM:
-                raise
+                raise InputError(f"cannot write {self.path}: {error.strerror} ({_OPTION})") from error
             raise InputError(
                 f"there is no room left on the disk for {self.path}, which needs {size / 2**20:.0f} MiB ({_OPTION})"
             ) from error

@@ -4,6 +4,7 @@ from typing import Any
 
 from defenses.parametrizations import FlowMatching, Parametrization, Preconditioned, VarianceExploding, VariancePreserving
 from errors import InputError
+from reading import brief
 
 # All of them compute abar from num_train_timesteps, the betas and rescale_betas_zero_snr. What else they hold, such as Karras
 # sigmas, spacing and offsets, says where a sampler stops on its way, of which there is none here.
@@ -28,7 +29,7 @@ def check_scheduler(name: str | None) -> None:
         InputError: Naming those that are.
     """
     if name not in SCHEDULERS:
-        given = name or "not named (_class_name in scheduler_config.json)"
+        given = brief(name) if name else "not named (_class_name in scheduler_config.json)"
         raise InputError(
             f"the denoiser's scheduler is {given}, for whose models one step from noise to image is not known here: choose one "
             f"with {', '.join(SCHEDULERS)} (--denoiser)"

@@ -8,7 +8,7 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from errors import InputError
 from files import write_bytes
-from reading import read_regular
+from reading import brief, read_regular
 
 NO_CHECKPOINTS = str(Path(os.devnull) / "checkpoints")
 """A ``default_root_dir`` in which there is nothing and nothing can be put."""
@@ -41,7 +41,7 @@ def refuse_foreign_checkpoint(trainer: L.Trainer, what: str) -> None:
             other = "unknown"
         if other != owner:
             raise InputError(
-                f"{found[-1]} was left by another job or training (job {other}, this is {owner}) and would be "
+                f"{found[-1]} was left by another job or training (job {brief(other)}, this is {owner}) and would be "
                 "continued: remove it or choose another folder (--trainer.default_root_dir)"
             )
     elif trainer.is_global_zero:

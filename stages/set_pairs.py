@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from errors import InputError
-from reading import guarded, read_regular
+from reading import brief, guarded, read_regular
 from storage.arrays import make_split, read_arrays
 from storage.listing import Rules
 from storage.npz_target import read_npz_manifest, read_npz_records
@@ -61,6 +61,8 @@ class SetPairs:
             if settings["large"] not in ("tiles", "resize") or settings["channels"] not in (1, 3):
                 raise ValueError("its settings say another size or number of channels")
             check_bits(settings.get("bits", 16), "--sanitized")
+            if not isinstance(settings.get("defense"), str) or not isinstance(settings.get("sigma", 0), float | int):
+                raise ValueError("its settings do not say what was done")
         listed = list(read_npz_records(sanitized) if sanitized.suffix == ".npz" else read_records(sanitized / ROWS))
         self.records = [record for record in listed if record.status == "sanitized"]
         self._folders = sorted({_top(record.file) for record in listed})
@@ -114,9 +116,9 @@ class SetPairs:
         else:
             item = self.source.read(record.row)
         if item.pixels is None:
-            raise InputError(f"cannot read {self.root / record.file}: {item.note} (--data.root)")
+            raise InputError(f"cannot read {brief(self.root / record.file, 300)}: {item.note} (--data.root)")
         if item.source != record.source:
-            raise InputError(f"{self.root / record.file} is not the image that was sanitized (--data.root)")
+            raise InputError(f"{brief(self.root / record.file, 300)} is not the image that was sanitized (--data.root)")
         group = _top(record.file) if self.labels is None else str(int(self.labels[record.row]))
         after = self._after(record)
         if after.shape != item.pixels.shape or after.dtype != np.uint8:
@@ -134,7 +136,7 @@ class SetPairs:
             content = read_regular(path, MAX_FILE_BYTES)
             return np.ascontiguousarray(to_array(open_image(content, self.manifest["settings"]["channels"])[0]))
         except (OSError, UnreadableImageError) as error:
-            raise InputError(f"cannot read {path}: {error} (--sanitized)") from error
+            raise InputError(f"cannot read {brief(path, 300)}: {error} (--sanitized)") from error
 
     def _read_manifest(self) -> dict[str, Any]:
         is_file = self.sanitized.suffix == ".npz"

@@ -53,10 +53,10 @@ class ArrayTarget:
     def open(self) -> None:
         """See :class:`~storage.targets.Target`."""
         path = self.working / IMAGES
-        size = path.stat().st_size
-        with guarded(path, "not the array that was begun; remove the set in the making and begin again", self.option):
+        what = "not the array that was begun; remove the set in the making and begin again"
+        with guarded(path, what, self.option, absent=True):
             with open(open_regular(path), "rb") as file:
-                shape, dtype, fortran = read_header(file, size)
+                shape, dtype, fortran = read_header(file, path.stat().st_size)
                 self._start = file.tell()
             if dtype != np.uint8 or fortran or len(shape) != 4:
                 raise ValueError(f"it holds {dtype} of shape {shape}")

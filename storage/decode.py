@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from errors import InputError
 from files import create_mapped, digest, partial_path
-from reading import read_regular
+from reading import plain, read_regular
 from reading_arrays import read_array
 from storage.pictures import MAX_FILE_BYTES, UnreadableImageError, fit_square, open_image, to_array
 from storage.progress import StoreProgress
@@ -128,7 +128,7 @@ def _fingerprint(folder: Path, paths: Sequence[Path], shape: tuple[int, ...], op
         try:
             found = path.stat()
         except OSError as error:
-            raise InputError(f"cannot read the image {path}: {error.strerror} ({option})") from error
+            raise InputError(f"cannot read the image {plain(path)}: {error.strerror} ({option})") from error
         files.append([path.relative_to(folder).as_posix(), found.st_size, found.st_mtime_ns])
     # Another Pillow may bring another JPEG decoder, whose rounding differs.
     return digest([_VERSION, PIL.__version__, shape, files])

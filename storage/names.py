@@ -39,10 +39,9 @@ class Names:
 
     def __init__(self, folder: Path, name: str) -> None:
         self._path = folder / f"{name}.txt"
-        size, ends = self._path.stat().st_size, folder / f"{name}.npy"
-        ends.stat()
-        self._ends = read_array(ends, _WHAT, _OPTION, dtype=np.int64, shape=(None,))
-        with guarded(self._path, _WHAT, _OPTION), open(open_regular(self._path), "rb"):
+        self._ends = read_array(folder / f"{name}.npy", _WHAT, _OPTION, dtype=np.int64, shape=(None,), absent=True)
+        with guarded(self._path, _WHAT, _OPTION, absent=True), open(open_regular(self._path), "rb"):
+            size = self._path.stat().st_size
             if not len(self._ends) or self._ends[0] != 0 or self._ends[-1] != size or (np.diff(self._ends) < 1).any():
                 raise ValueError("where its names end is not where they are said to")
             self._text = np.memmap(self._path, np.uint8, "r") if size else np.zeros(0, np.uint8)

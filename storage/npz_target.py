@@ -60,9 +60,10 @@ class NpzTarget(ArrayTarget):
         """Copy what was not skipped into the file, piece by piece."""
         what = "not the array that was begun; remove the set in the making and begin again"
         kept = np.array([record.status == "sanitized" for record in read_records(rows)], bool)
-        labels = read_array(self.working / LABELS, what, self.option, dtype=np.int64, shape=kept.shape)
-        shape = (len(kept), None, None, None)
-        images: NDArray[np.uint8] = read_array(self.working / IMAGES, what, self.option, dtype=np.uint8, shape=shape)
+        # What is absent was moved by another process that was faster.
+        labels = read_array(self.working / LABELS, what, self.option, dtype=np.int64, shape=kept.shape, absent=True)
+        shape, place = (len(kept), None, None, None), self.working / IMAGES
+        images: NDArray[np.uint8] = read_array(place, what, self.option, dtype=np.uint8, shape=shape, absent=True)
         manifest["labels"] = checksum(labels[kept].tobytes())
         manifest["lost_classes"] = self._names_of(np.setdiff1d(labels, labels[kept]), labels)
         # In the working folder, with which it goes if this process is killed; several kills must not leave several.

@@ -28,7 +28,7 @@ from attacks.setups import Setup, draw_setups, load_setups
 from attacks.trigger import PatchTrigger
 from datamodules import ArraysDataModule, CIFAR10DataModule, DigitsDataModule, ImageFolderDataModule, MNISTDataModule
 from datamodules.benchmark_files import read_benchmark, read_npz, write_benchmark, write_npz
-from datamodules.poison_files import load_poisons, save_poisons
+from datamodules.poison_files import save_poisons
 from datamodules.poisoned import PoisonedDataModule
 from datamodules.row_digests import read_training_rows, write_training_rows
 from datamodules.tiny_imagenet import TinyImageNetDataModule
@@ -245,7 +245,14 @@ def _claim(folder: Path) -> None:
 
 def _certificate(folder: Path) -> CertifyTask:
     recipe = Recipe(epochs=1, batch_size=256)
-    sizes: dict[str, Any] = {"m": [5], "models": 10, "alpha": 0.05, "test_images": 6, "members_per_block": 5, "feature_draws": 0}
+    sizes: dict[str, Any] = {
+        "m": [5],
+        "models": 10,
+        "alpha": 0.05,
+        "test_images": 6,
+        "members_per_block": 5,
+        "feature_draws": 0,
+    }
     names: dict[str, Any] = {"output_dir": str(folder), "name": "one", "wandb_project": None, "threads": 1}
     return CertifyTask(digits(), [0.2], defense="noise_only", recipe=recipe, feature_recipe=recipe, **sizes, **names)
 
