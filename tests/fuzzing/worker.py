@@ -1,5 +1,6 @@
 """A process that reads changed files one after the other, and says of each what came of it."""
 
+import contextlib
 import faulthandler
 import json
 import os
@@ -7,7 +8,6 @@ import random
 import resource
 import shutil
 import signal
-import stat
 import sys
 import traceback
 import warnings
@@ -76,8 +76,8 @@ def run_case(made: Path, scratch: Path, artefacts: list[Artefact], seed: int, ca
                 signal.setitimer(signal.ITIMER_REAL, 0)
     except InputError as error:
         outcome, text = "refused", str(error)
-        if "\n" in text or not text.isprintable() or len(text) > 3000:
-            failure = f"no sentence: {text[:3000]!r}"
+        if "\n" in text or not text.isprintable() or len(text) > 3100 or not text.endswith(")"):
+            failure = f"no sentence: {text!r}"
     except BaseException:
         outcome, text, failure = "failed", "", traceback.format_exc()
     used = _peak() - before
@@ -105,10 +105,8 @@ def put(path: Path, name: str, content: bytes | None) -> None:
 
 
 def _reset_peak() -> int:
-    try:
+    with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass
     return _peak()
 
 
@@ -121,13 +119,6 @@ def _peak() -> int:
 
 def _hang(signum: int, frame: FrameType | None) -> None:
     raise Hang
-
-
-def _remove(folder: Path) -> None:
-    for place, folders, _ in os.walk(folder):
-        for name in folders:
-            os.chmod(Path(place, name), stat.S_IRWXU)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def main(made: Path, scratch: Path, seed: int, cases: list[int], each: bool, out: IO[str]) -> None:
@@ -145,7 +136,7 @@ def main(made: Path, scratch: Path, seed: int, cases: list[int], each: bool, out
         found = run_case(made, scratch, artefacts, seed, case, each)
         faulthandler.cancel_dump_traceback_later()
         print(json.dumps(asdict(found)), file=out, flush=True)
-    _remove(scratch)
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 if __name__ == "__main__":
