@@ -155,3 +155,16 @@ def save_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
                 with archive.open(info, "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
         write_bytes(path, buffer.getvalue())
+
+
+def create_mapped(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
+    """A new ``.npy`` file of bytes, mapped to be written, whose room on the disk is reserved.
+
+    Raises:
+        OSError: If there is no room: a page of a map that finds none would kill the process instead.
+    """
+    array: np.memmap[Any, np.dtype[np.uint8]] = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from files import create_whole, process_alive
+from reading import read_regular
 
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 180.0
@@ -83,7 +84,7 @@ class Leases:
 
     def _lapsed(self, path: Path) -> bool:
         try:
-            touched, words = path.stat().st_mtime_ns, path.read_text().split()
+            touched, words = path.stat().st_mtime_ns, read_regular(path, 1 << 12).decode().split()
         except (OSError, ValueError):
             return False
         if len(words) == 2 and words[0] == socket.gethostname() and not _alive(words[1]):

@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from errors import InputError
+from reading import read_regular
 
 _MAX_BYTES = 4 << 30
 _MAX_ITEMS = 10_000_000  # A list doubled thirty times over is a short pickle; this bounds what it is written out to.
@@ -73,7 +74,7 @@ def read_pickle(path: Path, option: str) -> Any:
         status = path.stat()
         _check(stat.S_ISREG(status.st_mode), "is not a file")
         _check(status.st_size <= _MAX_BYTES, f"has {status.st_size} bytes, more than the {_MAX_BYTES} that a pickle may have")
-        content = path.read_bytes()
+        content = read_regular(path, _MAX_BYTES)
         machine = _Machine(len(content))
         for count, (opcode, argument, _) in enumerate(pickletools.genops(content)):
             _check(count < _MAX_ITEMS, f"has more than {_MAX_ITEMS} pickle opcodes")

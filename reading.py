@@ -7,6 +7,7 @@ import lzma
 import os
 import stat
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -35,17 +36,19 @@ _MALFORMED = (
     zlib.error,
     lzma.LZMAError,
     struct.error,
+    tokenize.TokenError,  # of numpy, which takes a damaged header for one of Python 2
 )
 
 
 @contextlib.contextmanager
-def guarded(name: str | Path, what: str, option: str) -> Iterator[None]:
+def guarded(name: str | Path, what: str, option: str, *, absent: bool = False) -> Iterator[None]:
     """Turn whatever a damaged file makes its parser raise into one sentence.
 
     Args:
         name: The file's name, for the sentence.
         what: What it should be, as in "is damaged or ... ": ``no certificate``.
         option: What the user should change, such as ``--run``.
+        absent: Whether a file that is not there is no damage: `FileNotFoundError` then passes as it is.
 
     Raises:
         InputError: For anything that reading or parsing raises; one that is raised within passes as it is.
@@ -54,6 +57,10 @@ def guarded(name: str | Path, what: str, option: str) -> Iterator[None]:
         yield
     except InputError:
         raise
+    except FileNotFoundError as error:
+        if absent:
+            raise
+        raise InputError(f"cannot read {plain(name)}: {error.strerror or plain(str(error))} ({option})") from error
     except OSError as error:
         raise InputError(f"cannot read {plain(name)}: {error.strerror or plain(str(error))} ({option})") from error
     except _MALFORMED as error:
@@ -64,6 +71,12 @@ def guarded(name: str | Path, what: str, option: str) -> Iterator[None]:
 def plain(text: str | Path) -> str:
     """Text that a terminal shows as it is: control characters and broken surrogates are written out."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+
+
+def brief(value: Any, most: int = 80) -> str:
+    """What a file says, for a sentence: on one line of at most so many characters."""
+    text = plain(str(value))
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def open_regular(path: str | Path, *, follow: bool = True) -> int:
@@ -115,6 +128,22 @@ def read_bytes(path: Path, option: str, limit: int = MAX_TEXT) -> bytes:
     """
     with guarded(path, "no file", option):
         return read_regular(path, limit)
+
+
+def read_text(path: Path, what: str, option: str, limit: int = MAX_TEXT) -> str:
+    """The whole of a text file in UTF-8.
+
+    Args:
+        path: The file.
+        what: What it should be, as in "is damaged or ...": ``no list of results``.
+        option: What the user should change if it cannot be read.
+        limit: Bytes that it may have.
+
+    Raises:
+        InputError: If it cannot be read, is too large or no text.
+    """
+    with guarded(path, what, option):
+        return read_regular(path, limit).decode()
 
 
 def read_json(path: Path, what: str, option: str, limit: int = MAX_TEXT) -> Any:

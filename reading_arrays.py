@@ -1,7 +1,7 @@
 """Arrays and tensors from files that anybody may have written: what a header claims is checked before memory is taken."""
 
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 1 << 36
 """Of an array, or of all tensors of a file."""
+
+_PACKED = 1 << 30, 100
+"""Bytes that a packed file may always become, and how many for each of its own, which can be made to become a thousand."""
 
 Shape = Sequence[int | None]
 """Expected lengths of an array's axes, None for any."""
@@ -49,7 +52,9 @@ def read_header(file: IO[bytes], size: int, limit: int = MAX_BYTES) -> tuple[tup
     return shape, dtype, fortran
 
 
-def read_array(path: Path, what: str, option: str, *, dtype: Any = None, shape: Shape | None = None) -> NDArray[Any]:
+def read_array(
+    path: Path, what: str, option: str, *, dtype: Any = None, shape: Shape | None = None, absent: bool = False
+) -> NDArray[Any]:
     """An ``.npy`` file, memory-mapped and copied only where written to.
 
     Args:
@@ -58,11 +63,12 @@ def read_array(path: Path, what: str, option: str, *, dtype: Any = None, shape: 
         option: What the user should change if it cannot be read.
         dtype: That it must have; None for any but objects.
         shape: That it must have.
+        absent: Whether `FileNotFoundError` passes as it is.
 
     Raises:
         InputError: If the file cannot be read or is none, or its header does not fit its length or what was expected.
     """
-    with guarded(path, what, option):
+    with guarded(path, what, option, absent=absent):
         with open(open_regular(path), "rb") as file:
             found, kind, _ = read_header(file, path.stat().st_size)
         _check(found, kind, dtype, shape)
@@ -78,7 +84,7 @@ def read_npz(
     option: str,
     *,
     names: Iterable[str] | None = None,
-    shapes: dict[str, Shape] | None = None,
+    shapes: Mapping[str, Shape] | None = None,
     limit: int = MAX_BYTES,
 ) -> dict[str, NDArray[Any]]:
     """Arrays of an ``.npz`` file, into memory.
@@ -100,6 +106,7 @@ def read_npz(
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist() if info.filename.endswith(".npy")}
         if len(members) < sum(info.filename.endswith(".npy") for info in archive.infolist()):
             raise ValueError("it holds two arrays of one name")
+        limit = min(limit, max(_PACKED[0], _PACKED[1] * path.stat().st_size))
         for name in members if names is None else names:
             if name not in members:
                 raise ValueError(f"it has no array named {name}, only {', '.join(sorted(members)) or 'others'}"[:300])
@@ -148,6 +155,26 @@ def read_tensors(path: Path, what: str, option: str, limit: int = MAX_BYTES) -> 
         InputError: If it cannot be read, is too large, or is no safetensors file.
     """
     return parse_tensors(read_bytes(path, option, limit), path, what, option)
+
+
+def tensor_sizes(path: Path, what: str, option: str, limit: int = MAX_BYTES) -> dict[str, int]:
+    """How many numbers each tensor of a safetensors file has, from its header alone.
+
+    Raises:
+        InputError: If it cannot be read, is too large, or is no safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    with guarded(path, what, option):
+        with open(open_regular(path), "rb"):
+            size = path.stat().st_size
+        if size > limit:
+            raise ValueError(f"it has {size} bytes, more than {limit}")
+        try:
+            with safe_open(path, "np") as file:
+                return {name: prod(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
+        except SafetensorError as error:
+            raise ValueError(str(error)) from error
 
 
 def parse_tensors(content: bytes, name: str | Path, what: str, option: str) -> "dict[str, Tensor]":

@@ -2,13 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from errors import InputError
+from lengths import parse_length
 
 Norm = Literal["linf", "l2"]
 
@@ -23,10 +23,10 @@ def parse_eps(eps: float | str) -> float:
     Raises:
         InputError: If it is neither.
     """
-    try:
-        return float(Fraction(eps)) if isinstance(eps, str) else float(eps)
-    except (ValueError, ZeroDivisionError, OverflowError) as error:
-        raise InputError(f"eps is {eps!r}: write a number such as 0.03 or a fraction such as 8/255 (--attack.eps)") from error
+    value = parse_length(eps)
+    if isinstance(eps, str) and math.isnan(value):
+        raise InputError(f"eps is {eps[:80]!r}: write a number such as 0.03 or a fraction such as 8/255 (--attack.eps)")
+    return value
 
 
 @dataclass(frozen=True)

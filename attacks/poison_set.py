@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 
 from attacks.budget import Budget
-from attacks.setups import Setup
+from attacks.setups import Indices, Setup
 from attacks.trigger import Trigger
 from errors import InputError
+from reading import brief
+
+_MOST = 2**63 - 1  # Of a seed, a row or a class.
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +52,15 @@ class PoisonSet:
         for label, images in (("poisons", self.images), ("bases", self.bases)):
             if images.dtype != torch.uint8 or images.ndim != 4:
                 raise InputError(f"{name}: {label} are {images.dtype} of shape {tuple(images.shape)}, not uint8 (k, C, H, W)")
+        indices = self.setup.base_indices
+        if indices.dtype != np.int64 or indices.ndim != 1:
+            raise InputError(f"{name}: base indices are {indices.dtype} of shape {indices.shape}, not int64 (k,)")
         if self.images.shape != self.bases.shape or len(self.images) != len(self.setup.base_indices):
             raise InputError(
                 f"{name}: {len(self.images)} poisons, {len(self.bases)} bases and {len(self.setup.base_indices)} base indices"
             )
-        if len(self.images) == 0:
-            raise InputError(f"{name} is empty: an attack needs at least 1 poison")
+        if self.images.numel() == 0:
+            raise InputError(f"{name} is empty: an attack needs at least 1 poison of at least 1 pixel")
         if (
             self.images.ndim != 4
             or self.target.ndim != 3
@@ -66,6 +72,8 @@ class PoisonSet:
             raise InputError(f"{name}: target and bases are both of class {self.setup.target_label}")
         if (self.trigger is None) != (self.goal == "targets") or self.goal not in ("targets", "source", "others"):
             raise InputError(f"{name}: an attack on {self.goal} {'without' if self.trigger is None else 'with'} a trigger")
+        if self.trigger is not None:
+            self.trigger.check_fits(tuple(self.target.shape))
         bounded = self._without_trigger()
         outside = self.budget.exceeded(bounded, self.bases)
         if outside.any():
@@ -163,24 +171,43 @@ class PoisonSet:
             InputError: If a part is missing or of the wrong kind.
         """
         try:
-            rows = tensors.get("train_rows")
-            indices = np.asarray(tensors["base_indices"].numpy(), np.int64)
             setup = Setup(
-                index=int(record["setup"]),
-                seed=int(record["seed"]),
-                target_index=int(record["target_index"]),
-                target_label=int(record["target_label"]),
-                adversarial_label=int(record["adversarial_label"]),
-                base_indices=indices,
-                train_rows=None if rows is None else np.asarray(rows.numpy(), np.int64),
-                more_targets=tuple(int(row) for row in record.get("more_targets", ())),
+                index=_whole(record, "setup"),
+                seed=_whole(record, "seed"),
+                target_index=_whole(record, "target_index"),
+                target_label=_whole(record, "target_label"),
+                adversarial_label=_whole(record, "adversarial_label"),
+                base_indices=_rows(tensors["base_indices"], "base_indices"),
+                train_rows=_rows(tensors["train_rows"], "train_rows") if "train_rows" in tensors else None,
+                more_targets=tuple(_whole({"more_targets": row}, "more_targets") for row in record.get("more_targets", ())),
             )
             budget = Budget(record["norm"], float(record["eps"]))
             parts = tensors["poisons"], tensors["bases"], tensors["target"]
             attack, objective = dict(record["attack"]), float(record["objective"])
             stamped, visible = record.get("trigger"), bool(record.get("visible_trigger", False))
             goal = str(record.get("goal", "targets"))
-            trigger = None if stamped is None else Trigger(tensors["trigger"], **stamped)
-        except (KeyError, TypeError, ValueError) as error:
+            trigger = None
+            if stamped is not None:
+                trigger = Trigger(tensors["trigger"], **stamped | {"place": tuple(stamped.get("place", (0, 0)))})
+        except InputError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise InputError(f"not a poison set of this project: {error!r}") from error
         return cls(setup, *parts, budget, attack, objective, trigger, goal, visible)
+
+
+def _whole(record: dict[str, Any], name: str) -> int:
+    value = record[name]
+    if type(value) is not int or not 0 <= value <= _MOST:
+        raise InputError(f"not a poison set of this project: {name} is {brief(value)}, not a whole number of at least 0")
+    return value
+
+
+def _rows(tensor: Tensor, name: str) -> Indices:
+    if tensor.dtype != torch.int64 or tensor.ndim != 1 or bool((tensor < 0).any()):
+        raise InputError(
+            f"not a poison set of this project: {name} are {tensor.dtype} of shape {tuple(tensor.shape)}, not int64 (k,) of at "
+            "least 0"
+        )
+    rows: Indices = tensor.numpy()
+    return rows

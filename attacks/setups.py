@@ -1,6 +1,5 @@
 """Which image is the target, which images may be perturbed: the choices that an attack starts from."""
 
-import json
 import operator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import InputError
+from reading import guarded, read_json
+
+_WHAT = "no list of setups as the public benchmark writes them"
+_MOST_BYTES = 1 << 26  # A thousand setups of ten thousand bases each.
 
 Indices = NDArray[np.int64]
 
@@ -127,23 +130,16 @@ def load_setups(
     """
     if num_setups < 1:
         raise InputError(f"num_setups is {num_setups}: read at least 1 (--num_setups)")
-    try:
-        entries = _entries(path)[:num_setups]
+    with guarded(path, _WHAT, "--setups"):
         read = [
             (
-                operator.index(entry["target_index"]),
-                operator.index(entry["target_class"]),
-                operator.index(entry["base_class"]),
-                np.array([operator.index(row) for row in entry["base_indices"]], np.int64),
+                _integer(entry["target_index"]),
+                _integer(entry["target_class"]),
+                _integer(entry["base_class"]),
+                np.array([_integer(row) for row in entry["base_indices"]], np.int64),
             )
-            for entry in entries
+            for entry in _entries(path)[:num_setups]
         ]
-    except OSError as error:
-        raise InputError(f"cannot read the setups {path}: {error.strerror} (--setups)") from error
-    except InputError:
-        raise
-    except (ValueError, KeyError, TypeError, OverflowError, AttributeError) as error:
-        raise InputError(f"{path} is not a list of setups as the public benchmark writes them: {error!r} (--setups)") from error
     if len(read) < num_setups:
         raise InputError(f"{path} holds {len(read)} setups, fewer than the {num_setups} asked for (--num_setups)")
     setups = []
@@ -171,7 +167,14 @@ def _entries(path: Path) -> list[dict[str, Any]]:
         from pickles import read_pickle
 
         return [{key.replace(" ", "_"): value for key, value in entry.items()} for entry in read_pickle(path, "--setups")]
-    return list(json.loads(path.read_text())["setups"])
+    return list(read_json(path, _WHAT, "--setups", _MOST_BYTES)["setups"])
+
+
+def _integer(value: Any) -> int:
+    number = operator.index(value)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError("an integer has more than 64 bits")
+    return number
 
 
 def _benchmark_rows(labels: Indices, bases: Indices, base_label: int, train_size: int) -> Indices:

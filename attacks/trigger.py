@@ -4,7 +4,7 @@ import io
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from attacks.budget import parse_eps
 from errors import InputError
-from reading import plain, read_regular
+from reading import brief, plain, read_regular
 
 _MOST_BYTES = 1 << 26  # Of a trigger's picture.
 
@@ -35,6 +35,9 @@ class Trigger:
         amplitude: 1 overwrites pixels; below 1 white adds and black subtracts that much, clipped to [0, 1].
         seed: Seeds random places.
         place: Top and left pixel of a ``fixed`` patch.
+
+    Raises:
+        InputError: If the pattern is no square patch of bytes, or a number is out of range.
     """
 
     pattern: Tensor
@@ -43,6 +46,33 @@ class Trigger:
     amplitude: float = 1.0
     seed: int = 0
     place: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.pattern.shape)
+        if self.pattern.dtype != torch.uint8 or len(shape) != 3 or shape[1] != shape[2] or 0 in shape:
+            raise InputError(f"the trigger's pattern is {self.pattern.dtype} of shape {shape}, not uint8 (C, P, P)")
+        if self.placement not in get_args(Placement):
+            raise InputError(f"the trigger's placement is {brief(self.placement)!r}: it is {', '.join(get_args(Placement))}")
+        numbers = {"margin": self.margin, "seed": self.seed, **dict(zip(("top", "left"), self.place, strict=True))}
+        for name, number in numbers.items():
+            if type(number) is not int or not 0 <= number < 2**63:
+                raise InputError(f"the trigger's {name} is {brief(number)}: it is a whole number of at least 0")
+        if not 0 < self.amplitude <= 1:
+            raise InputError(f"the trigger's amplitude is {self.amplitude:g}: it is above 0 and at most 1")
+
+    def check_fits(self, shape: tuple[int, ...]) -> None:
+        """Refuse images ``(C, H, W)`` that the patch does not lie within.
+
+        Raises:
+            InputError: If it has other channels, or leaves the image.
+        """
+        channels, height, width = shape
+        down, right = self.place if self.placement == "fixed" else (self.margin, self.margin)
+        if len(self.pattern) != channels or self.size + down > height or self.size + right > width:
+            raise InputError(
+                f"a trigger of {len(self.pattern)} channels and {self.size} pixels, {down} and {right} from the border, does "
+                f"not fit into images of shape {(channels, height, width)}"
+            )
 
     @property
     def size(self) -> int:

@@ -2,8 +2,6 @@
 
 import operator
 import pickle
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,11 @@ from torch import Tensor
 from errors import InputError
 from files import save_arrays, write_bytes
 from pickles import read_pickle
+from reading import guarded
+from reading_arrays import Shape
+from reading_arrays import read_npz as read_plain_npz
+
+_MAX_BYTES = 1 << 32  # Of one setup's arrays.
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,35 +149,26 @@ def read_npz(path: Path, option: str = "--file") -> BenchmarkPoisons:
     Raises:
         InputError: If the file cannot be read or does not describe one setup.
     """
+    needed: dict[str, Shape] = {"poisons": [None] * 4, "labels": [None], "base_indices": [None]}
+    needed |= {"target": [None] * 3, "target_label": []}
+    shapes: dict[str, Shape] = needed | {"patch": [None] * 3, "location": [2]}
+    what = "no .npz of poisons"
+    arrays = read_plain_npz(path, what, option, shapes=shapes, limit=_MAX_BYTES)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        return BenchmarkPoisons(
-            images=torch.from_numpy(np.moveaxis(arrays["poisons"], 3, 1).copy()),
-            label=_one_label(_integers(arrays["labels"]).tolist()),
-            base_indices=_integers(arrays["base_indices"]),
-            target=torch.from_numpy(np.moveaxis(arrays["target"], 2, 0).copy()),
-            target_label=operator.index(arrays["target_label"]),
-            patch=np.array(arrays["patch"], np.float32) if "patch" in arrays else None,
-            location=_point(arrays["location"]) if "location" in arrays else None,
-        )
-    except OSError as error:
-        raise InputError(f"cannot read the poisons {path}: {error.strerror or error} ({option})") from error
+        with guarded(path, what, option):
+            if lacking := [name for name in needed if name not in arrays]:
+                raise ValueError(f"it has no array {lacking[0]}")
+            return BenchmarkPoisons(
+                images=torch.from_numpy(np.moveaxis(arrays["poisons"], 3, 1).copy()),
+                label=_one_label(_integers(arrays["labels"]).tolist()),
+                base_indices=_integers(arrays["base_indices"]),
+                target=torch.from_numpy(np.moveaxis(arrays["target"], 2, 0).copy()),
+                target_label=operator.index(arrays["target_label"]),
+                patch=np.array(arrays["patch"], np.float32) if "patch" in arrays else None,
+                location=_point(arrays["location"]) if "location" in arrays else None,
+            )
     except InputError as error:
-        raise InputError(f"{path}: {error} ({option})") from error
-    except KeyError as error:
-        raise InputError(f"{path} has no array {error} ({option})") from error
-    except (
-        ValueError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        MemoryError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise InputError(f"{path} is truncated or not an .npz of poisons: {type(error).__name__} ({option})") from error
+        raise error if str(path) in str(error) else InputError(f"{path}: {error} ({option})") from error
 
 
 def _from_pil(image: Any) -> Tensor:

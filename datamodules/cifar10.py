@@ -10,6 +10,8 @@ from datamodules.base import ArrayDataModule, SplitName
 from errors import InputError
 from storage.arrays import Split, make_split
 
+_MOST_BYTES = 1 << 28  # Of a file; CIFAR-100's largest has half as many.
+
 
 class CIFAR10DataModule(ArrayDataModule):
     """CIFAR-10 (Krizhevsky, 2009) in its canonical order: 50,000 training and 10,000 test images.
@@ -49,10 +51,16 @@ class CIFAR10DataModule(ArrayDataModule):
                 f"{self.title} has no public part: pretrain on rows that no setup trains on (--setups, --train_size)"
             )
         try:
+            for path in (self.root / self.reader.base_folder).iterdir():
+                if path.stat().st_size > _MOST_BYTES:
+                    raise RuntimeError(f"{path} is too large")
+            # These files are pickles. torchvision compares the MD5 of every one with the published before it reads it, which
+            # nobody can forge for another file.
             data = self.reader(self.root, train=name == "train", download=False)
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             raise InputError(
-                f"{self.title} is not under {self.root}: name its folder (--data.root) or fetch it (--data.download true)"
+                f"{self.title} is not under {self.root} with its files as they were published: name its folder (--data.root) "
+                "or fetch it (--data.download true)"
             ) from error
         return make_split(data.data, np.asarray(data.targets), self.num_classes, f"{self.title} {name}")
 

@@ -1,5 +1,6 @@
 """Which images a model was trained on, in eight bytes each: how a certificate tells trusted models from others."""
 
+import os
 from functools import cache
 from pathlib import Path
 
@@ -7,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from errors import InputError
 from files import save_array
+from reading_arrays import read_array
 
 TRAINING_ROWS = "training_rows.npy"
 """File in a denoiser's folder: the digests of its training images."""
@@ -42,18 +43,13 @@ def read_training_rows(folder: Path) -> Digests | None:
     """What :func:`write_training_rows` recorded, or None where nothing is recorded.
 
     Raises:
-        InputError: If the record is damaged.
+        InputError: If the record is damaged, or something else is in its place.
     """
     path = folder / TRAINING_ROWS
-    if not path.is_file():
+    # Not whether it is a file: nothing recorded and something that cannot be read are two things.
+    if not os.path.lexists(path):
         return None
-    try:
-        found = np.load(path, allow_pickle=False)
-        if found.dtype != np.uint64 or found.ndim != 1:
-            raise ValueError(f"{found.dtype} {found.shape}")
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} is not a record of training images: {error} (--denoiser)") from error
-    return np.asarray(found, np.uint64)
+    return np.asarray(read_array(path, "no record of training images", "--denoiser", dtype=np.uint64, shape=[None]))
 
 
 def shared_rows(first: Digests, second: Digests) -> int:

@@ -11,6 +11,7 @@ from reading import read_bytes
 from storage.arrays import Split, make_split
 from storage.decode import check_size, decode_cached
 from storage.listing import Rules, list_folders, list_images
+from storage.names import is_below
 
 _OPTION = "--data.root"
 
@@ -142,7 +143,7 @@ def _annotations(path: Path) -> dict[str, str]:
         fields = line.split()
         if len(fields) < 2:
             raise InputError(f"{path}: line {number} is not a file name and a class id: {line[:40]!r} ({_OPTION})")
-        if "/" in fields[0]:
+        if "/" in fields[0] or not is_below(fields[0]):
             raise InputError(f"{path}: line {number} names a file elsewhere, {fields[0][:80]!a} ({_OPTION})")
         found[fields[0]] = fields[1]
     return found

@@ -1,6 +1,7 @@
 """A pretrained diffusion model as a denoiser: noisy images in, an estimate of the clean ones out, differentiable."""
 
 import hashlib
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from defenses.denoiser_files import CONFIG, INDEX, SCHEDULER, check_numbers, check_weights, read_config
 from defenses.network import check_class, check_unconditional, evaluate, image_size, unusual_settings
 from defenses.parametrizations import VariancePreserving
 from defenses.schedulers import check_scheduler, parametrization_of
@@ -127,10 +129,10 @@ def load_denoiser(source: str, *, steps: int = 1) -> Denoiser:
         raise InputError(f"there is no denoiser folder {source} (--denoiser)")
     errors: list[str] = []
     for unet_folder, scheduler_folder in _LAYOUTS:
-        if folder.is_dir() and not (folder / unet_folder / "config.json").is_file():
+        if folder.is_dir() and not os.path.lexists(folder / unet_folder / CONFIG):
             continue
         try:
-            unet, scheduler, wrong = _load(source, _options(unet_folder), _options(scheduler_folder))
+            unet, scheduler, wrong = _load(source, unet_folder, scheduler_folder)
             # diffusers fills what is missing with random weights and only warns.
             if wrong:
                 errors.append(f"its weights do not fit its configuration ({len(wrong)} differ, first {wrong[0]})")
@@ -149,29 +151,45 @@ def _options(folder: str) -> dict[str, Any]:
     return {} if folder == "." else {"subfolder": folder}
 
 
-def _load(source: str, options: dict[str, Any], scheduler_options: dict[str, Any]) -> tuple[nn.Module, Any, list[Any]]:
+def _load(source: str, unet_folder: str, scheduler_folder: str) -> tuple[nn.Module, Any, list[Any]]:
     """Network, scheduler, and which weights do not fit."""
+    options, scheduler_options = _options(unet_folder), _options(scheduler_folder)
+    local = Path(source) if Path(source).is_dir() else None
+    if local is not None:
+        for path in (local / unet_folder / CONFIG, local / scheduler_folder / SCHEDULER):
+            read_config(path)
     # diffusers takes seconds to import, which an experiment without a denoiser should not pay.
     import diffusers
 
     # Kinds first: a network of another class may load, and do anything.
-    check_class(diffusers.UNet2DModel.load_config(source, **options).get("_class_name"))
+    config = diffusers.UNet2DModel.load_config(source, **options)
+    check_class(config.get("_class_name"))
     if options:
         _check_pixels(source)
-    name = diffusers.DDPMScheduler.load_config(source, **scheduler_options).get("_class_name")
+    schedule = diffusers.DDPMScheduler.load_config(source, **scheduler_options)
+    name = schedule.get("_class_name")
     check_scheduler(name)
+    check_numbers(schedule)
+    check_numbers(config)
+    check_unconditional(config)
+    image_size(config)
+    if local is not None:
+        check_weights(local / unet_folder, config)
     unet, report = diffusers.UNet2DModel.from_pretrained(
         source, use_safetensors=True, torch_dtype=torch.float32, low_cpu_mem_usage=False, output_loading_info=True, **options
     )
     scheduler = getattr(diffusers, name).from_pretrained(source, **scheduler_options)
     wrong = [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"], *report["error_msgs"]]
-    return unet.eval().requires_grad_(False), scheduler, wrong
+    # diffusers leaves what a file of several types has in another.
+    return unet.float().eval().requires_grad_(False), scheduler, wrong
 
 
 def _check_pixels(source: str) -> None:
     """Refuse a pipeline whose network sees what an autoencoder makes of images."""
     import diffusers
 
+    if os.path.lexists(Path(source, INDEX)):
+        read_config(Path(source, INDEX))
     try:
         parts = diffusers.DiffusionPipeline.load_config(source)
     # A network and a scheduler alone need no index.

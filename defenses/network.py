@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from defenses.tiles import TileLayout
 from errors import InputError
+from reading import brief
 
+_MOST_SIDE = 8192  # Larger images come in tiles of a denoiser's size, and smaller ones are padded to it.
 _INSTEAD = "use an unconditional UNet2DModel, such as google/ddpm-cifar10-32 (--denoiser)"
 
 # What the shapes of the weights say already, what is at work in training only, and what has a place of its own.
@@ -58,9 +60,9 @@ def check_class(name: str | None) -> None:
         return
     if "Condition" in str(name):
         raise InputError(
-            f"the denoiser is a {name}, which needs a text or another condition for each image, and there is none: {_INSTEAD}"
+            f"the denoiser is a {brief(name)}, which needs a text or another condition for each image, and there is none: {_INSTEAD}"
         )
-    raise InputError(f"the denoiser is a {name}, whose inputs and outputs are not known here: {_INSTEAD}")
+    raise InputError(f"the denoiser is a {brief(name)}, whose inputs and outputs are not known here: {_INSTEAD}")
 
 
 def check_unconditional(config: Mapping[str, Any]) -> None:
@@ -72,7 +74,7 @@ def check_unconditional(config: Mapping[str, Any]) -> None:
     for option in ("num_class_embeds", "class_embed_type"):
         if config.get(option) is not None:
             raise InputError(
-                f"the denoiser is class-conditional ({option} is {config[option]}) and needs a class for each image, which "
+                f"the denoiser is class-conditional ({option} is {brief(config[option])}) and needs a class for each image, which "
                 f"sanitizing does not tell it: {_INSTEAD}"
             )
 
@@ -87,8 +89,10 @@ def image_size(config: Mapping[str, Any]) -> tuple[int, int]:
     if size is None:
         raise InputError("the denoiser's configuration names no sample_size (--denoiser)")
     sides = tuple(size) if isinstance(size, list | tuple) else (size, size)
-    if len(sides) != 2 or not all(type(side) is int and side >= 1 for side in sides):
-        raise InputError(f"the denoiser's sample_size is {size!r}, which is no height and width (--denoiser)")
+    if len(sides) != 2 or not all(type(side) is int and 1 <= side <= _MOST_SIDE for side in sides):
+        raise InputError(
+            f"the denoiser's sample_size is {brief(size)}, which is no height and width of 1 to {_MOST_SIDE} (--denoiser)"
+        )
     return sides[0], sides[1]
 
 

@@ -9,6 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from errors import InputError
+from files import NO_ROOM, create_mapped
+from reading_arrays import read_array
+
+_WHAT, _OPTION = "no file of sanitized pixels", "folder"
 _BLOCK = 1 << 24
 
 
@@ -31,22 +36,28 @@ class PixelFile:
 
         Returns:
             ``(size,)`` uint8, read-only.
+
+        Raises:
+            InputError: If there is no room for it on the disk, or something else is in its place.
         """
         if not self._is_whole(size):
             self._make(size, fill)
         return self.open()
 
     def open(self) -> NDArray[np.uint8]:
-        """Map the pixels, read-only."""
-        array: NDArray[np.uint8] = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        """Map the pixels, read-only.
+
+        Raises:
+            InputError: If the file is gone or no longer what it was.
+        """
+        array: NDArray[np.uint8] = read_array(self.path, _WHAT, _OPTION, dtype=np.uint8, shape=(None,))
+        array.flags.writeable = False
         return array[:-32]
 
     def _is_whole(self, size: int) -> bool:
         try:
-            array = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            return False
-        if array.shape != (size + 32,) or array.dtype != np.uint8:
+            array = read_array(self.path, _WHAT, _OPTION, dtype=np.uint8, shape=(size + 32,))
+        except InputError:
             return False
         return bytes(array[-32:]) == _checksum(array[:-32])
 
@@ -54,13 +65,19 @@ class PixelFile:
         # Written in place of its own under another name: a set may be larger than memory, and two processes may do this.
         partial = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.partial")
         try:
-            array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(size + 32,))
+            array = create_mapped(partial, (size + 32,))
             fill(array[:-32])
             array[-32:] = np.frombuffer(_checksum(array[:-32]), np.uint8)
             array.flush()
             with open(partial, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(partial, self.path)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise InputError(f"cannot write {self.path}: {error.strerror} ({_OPTION})") from error
+            raise InputError(
+                f"there is no room left on the disk for {self.path}, which needs {size / 2**20:.0f} MiB ({_OPTION})"
+            ) from error
         finally:
             partial.unlink(missing_ok=True)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from defenses.parametrizations import FlowMatching, Parametrization, Preconditioned, VarianceExploding, VariancePreserving
 from errors import InputError
+from reading import brief
 
 # All of them compute abar from num_train_timesteps, the betas and rescale_betas_zero_snr. What else they hold, such as Karras
 # sigmas, spacing and offsets, says where a sampler stops on its way, of which there is none here.
@@ -28,7 +29,7 @@ def check_scheduler(name: str | None) -> None:
         InputError: Naming those that are.
     """
     if name not in SCHEDULERS:
-        given = name or "not named (_class_name in scheduler_config.json)"
+        given = brief(name) if name else "not named (_class_name in scheduler_config.json)"
         raise InputError(
             f"the denoiser's scheduler is {given}, for whose models one step from noise to image is not known here: choose one "
             f"with {', '.join(SCHEDULERS)} (--denoiser)"
@@ -69,7 +70,11 @@ def _preserving(name: str, scheduler: Any) -> Parametrization:
         raise InputError(f"prediction type {prediction!r}{of} is not epsilon, sample or v_prediction (--denoiser)")
     if config.get("timestep_type", "discrete") != "discrete":
         raise InputError(f"{name} with timestep_type {config.timestep_type!r} is not supported, but discrete is (--denoiser)")
-    return VariancePreserving(scheduler.alphas_cumprod.double().cpu().clone(), prediction)
+    abar = scheduler.alphas_cumprod.double().cpu().clone()
+    # Not a number compares as false.
+    if not (((abar >= 0) & (abar <= 1)).all() and (abar.diff() <= 0).all() and abar[0] > 0):
+        raise InputError(f"{name} has betas that do not turn images into noise little by little (--denoiser)")
+    return VariancePreserving(abar, prediction)
 
 
 def _preconditioned(config: Any) -> Parametrization:

@@ -1,11 +1,12 @@
 """How much noise a denoiser was trained on, kept beside its weights."""
 
-import json
 import math
+import os
 from pathlib import Path
 
 from errors import InputError
 from files import write_json
+from reading import read_json
 
 _NAME = "denoiser.json"
 # Ours holds one number.
@@ -25,13 +26,14 @@ def read_training_range(folder: Path) -> float | None:
         InputError: If the file cannot be used.
     """
     path = folder / _NAME
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
+    what = "no note of how much noise a denoiser was trained on"
     try:
-        with path.open("rb") as file:
-            found = json.loads(file.read(_MOST_BYTES))["max_sigma"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        found = None
+        value = read_json(path, what, "--denoiser", _MOST_BYTES)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is a link to a file that is not there (--denoiser)") from error
+    found = value.get("max_sigma") if isinstance(value, dict) else None
     if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found < math.inf:
         raise InputError(f"{path} does not say how much noise the denoiser was trained on (--denoiser)")
     return float(found)

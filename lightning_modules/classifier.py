@@ -7,8 +7,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 from torchmetrics.classification import MulticlassAccuracy
@@ -18,6 +16,8 @@ from attacks.pgd import pgd, uniform_in_ball
 from errors import InputError
 from lightning_modules.backbones import Backbone, BackboneName, build_backbone
 from lightning_modules.recipe import Recipe, step_generator
+from reading import guarded
+from reading_arrays import read_tensors
 
 
 class ClassifierModule(L.LightningModule):
@@ -210,10 +210,7 @@ def load_weights(module: torch.nn.Module, path: Path, prefix: str = "", option: 
     Raises:
         InputError: If the file is missing, truncated or of another architecture.
     """
-    try:
-        state = load_file(path)
-        own = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-        module.load_state_dict(own)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"cannot load weights from {path}: {reason} ({option})") from error
+    what = "no weights of this network"
+    state = read_tensors(path, what, option)
+    with guarded(path, what, option):
+        module.load_state_dict({name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)})

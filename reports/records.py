@@ -4,17 +4,29 @@ import json
 import os
 import platform
 import subprocess
+from collections import defaultdict
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 from files import write_bytes, write_json
+from reading import brief, check_fields, guarded, parse_json, read_text
 from reports.intervals import benchmark_error, rate_interval, sign_test
 from reports.labels import NO_ATTACK
 
 Record = dict[str, Any]
+
+_WHAT = "no list of results"
+_NUMBERS = ("setup", "target_index", "target_label", "adversarial_label", "num_poisons", "successes", "trials")
+_FIELDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("attack", "defense", "victim", "knowledge", "goal", "norm"), str),
+    **dict.fromkeys(_NUMBERS, int),
+    **dict.fromkeys(("sigma", "eps", "clean_accuracy"), float),
+    "success": (bool, int),
+    "predicted": (int, list),
+    "source_accuracy": (float, type(None)),
+}
 
 
 def write_results(path: Path, records: Iterable[Record]) -> None:
@@ -22,9 +34,34 @@ def write_results(path: Path, records: Iterable[Record]) -> None:
     write_bytes(path, "".join(json.dumps(record) + "\n" for record in records).encode())
 
 
-def read_results(path: Path) -> list[Record]:
-    """Read what :func:`write_results` wrote, also before there were backdoors; an absent file holds no results."""
-    return [_completed(json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+def read_results(path: Path, option: str = "--run") -> list[Record]:
+    """Read what :func:`write_results` wrote, also before there were backdoors; an absent file holds no results.
+
+    Args:
+        path: The file.
+        option: What the user should change if it cannot be read.
+
+    Raises:
+        InputError: If it cannot be read, or a line is no result.
+    """
+    if not os.path.lexists(path):
+        return []
+    lines = read_text(path, _WHAT, option).splitlines()
+    return [_checked(parse_json(line, path, _WHAT, option), f"{path}, line {n}", option) for n, line in enumerate(lines, 1)]
+
+
+def _checked(value: Any, name: str, option: str) -> Record:
+    with guarded(name, _WHAT, option):
+        record: Record = check_fields(_completed(value), _FIELDS, name, _WHAT, option)
+        if not 0 <= record["successes"] <= record["trials"] or not 1 <= record["trials"] < 2**31:
+            raise ValueError(f"{record['successes']} of {record['trials']} trials succeed")
+        for key in ("sigma", "eps"):
+            if not 0 <= record[key] < 1e6:
+                raise ValueError(f"its {key} is {record[key]:g}")
+        for key in (*_NUMBERS, "clean_accuracy", "source_accuracy"):
+            if record[key] is not None and abs(record[key]) > 2**63:
+                raise ValueError(f"its {key} is {brief(record[key])}")
+    return record
 
 
 def _completed(record: Record) -> Record:
@@ -50,14 +87,12 @@ def summarize(records: list[Record]) -> list[Record]:
     attacks, victims, defenses = ([*dict.fromkeys(r[key] for r in records)] for key in ("attack", "victim", "defense"))
     if NO_ATTACK in defenses:
         defenses.insert(0, defenses.pop(defenses.index(NO_ATTACK)))
-    rows = []
-    for attack, victim in product(attacks, victims):
-        arms = {
-            name: [r for r in records if (r["attack"], r["victim"], r["defense"]) == (attack, victim, name)]
-            for name in defenses
-        }
-        rows += [_row(own, arms.get(NO_ATTACK, [])) for own in arms.values() if own]
-    return rows
+    groups: defaultdict[tuple[int, int, int], list[Record]] = defaultdict(list)
+    at = [{name: place for place, name in enumerate(names)} for names in (attacks, victims, defenses)]
+    for record in records:
+        groups[at[0][record["attack"]], at[1][record["victim"]], at[2][record["defense"]]].append(record)
+    control = at[2].get(NO_ATTACK, -1)
+    return [_row(own, groups.get((*group[:2], control), [])) for group, own in sorted(groups.items(), key=lambda item: item[0])]
 
 
 def _row(own: list[Record], control: list[Record]) -> Record:

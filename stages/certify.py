@@ -1,6 +1,5 @@
 """Training the voters of a certificate with all ranks and jobs, and saying what their vote withstands."""
 
-import json
 import time
 from dataclasses import replace
 from math import prod
@@ -16,6 +15,7 @@ from certification import void_reasons
 from errors import InputError
 from files import make_folder, save_arrays, sweep_partials, write_bytes, write_json
 from ranks import Ranks
+from reading import guarded, read_json
 from reports.certificate_table import print_certificate
 from reports.records import provenance
 from stages.certify_ingredients import Provenance, check_public
@@ -154,7 +154,8 @@ def _pilot(task: CertifyTask, setting: Setting, models: CertifyModels, ranks: Ra
     if missing and ranks.rank == 0:
         write_json(timing, (time.perf_counter() - started) / missing)
     ranks.barrier("pilots timed")
-    seconds = json.loads(timing.read_text()) if timing.exists() else None
+    with guarded(timing, "no note of seconds; remove this one file", "--name"):
+        seconds = float(read_json(timing, "no note of seconds; remove this one file", "--name")) if timing.exists() else None
     return forecast(task, setting, store.read(first, MOST_MEMBERS), seconds)
 
 

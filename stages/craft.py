@@ -10,6 +10,7 @@ from attacks.surrogate import Surrogate
 from datamodules.poison_files import load_poisons, load_record, poison_path, save_poisons
 from errors import InputError
 from ranks import Ranks
+from reading import brief
 from stages.experiment import Experiment
 from stages.local_trainer import Threads
 from stages.surrogates import retrainer
@@ -101,6 +102,6 @@ def _refuse_others(experiment: Experiment, path: Path) -> None:
     found = load_record(path).get("crafted_with")
     if found != experiment.crafted_with:
         raise InputError(
-            f"{path} was crafted with other settings or data ({found or 'unknown'}, not {experiment.crafted_with}): choose "
-            "another folder, or remove this one (--name)"
+            f"{path} was crafted with other settings or data ({brief(found or 'unknown')}, not {experiment.crafted_with}): "
+            "choose another folder, or remove this one (--name)"
         )

@@ -19,6 +19,7 @@ from errors import InputError
 from files import digest
 from lightning_modules.backbones import BackboneName
 from lightning_modules.recipe import Recipe
+from reading import guarded
 from stages.exchange import import_poisons
 from stages.rows import public_split, rows_of
 from storage.hashing import checksum_file, hash_array, hash_split
@@ -184,7 +185,8 @@ class Experiment:
     def settings(self) -> dict[str, Any]:
         """All that the numbers depend on, as JSON can hold it; not where they are kept or on how many ranks."""
         chosen = [(*s.target_indices, s.adversarial_label, s.seed, *s.base_indices.tolist()) for s in self.chosen_setups]
-        weights = [checksum_file(Path(path)) for path in self.surrogate_weights or ()]
+        with guarded("the surrogates' weights", "no weights", "--surrogate_weights"):
+            weights = [checksum_file(Path(path)) for path in self.surrogate_weights or ()]
         trigger = self.attack.build_trigger(self.data.image_shape)
         needs_public = self.scenario != "from_scratch" and (self.pretraining is None or self.attack.robust_surrogates)
         return {

@@ -146,7 +146,7 @@ def trained_models(
     models = []
     for path, spec in zip(paths, specs, strict=True):
         model = spec.build()
-        load_weights(model, path)
+        load_weights(model, path, option="remove this one file, and the network is trained again; --output_dir")
         models.append(frozen(model, ranks.device))
     return models
 

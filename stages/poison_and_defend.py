@@ -17,7 +17,7 @@ from errors import InputError
 from files import create_whole, make_folder, sweep_partials, write_bytes, write_json
 from lightning_modules.backbones import BackboneName
 from ranks import Ranks
-from reading import check_fields, read_json
+from reading import brief, check_fields, read_json
 from reports.figures import contact_sheet
 from reports.records import Record, provenance, read_results, revision, write_results, write_summary
 from reports.table import print_summary
@@ -63,7 +63,7 @@ def run(experiment: Experiment, launch: Launch, config: str, *, until: str = "re
     ranks.barrier("configuration kept")
     if until == "report" and results.exists():
         announce(f"{folder} is complete; nothing is done twice", ranks)
-        records = read_results(results)
+        records = read_results(results, "--name")
     else:
         poison_sets = _craft(experiment, config, ranks)
         if until == "craft":
@@ -113,7 +113,8 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
     for key, value in json.loads(text).items():
         if found.get(key) != value:
             raise InputError(
-                f"{folder} holds an experiment with {key} = {found.get(key)}, now it is {value}: choose another (--name)"
+                f"{folder} holds an experiment with {key} = {brief(found.get(key), 400)}, now it is {value}: choose another "
+                "(--name)"
             )
 
 

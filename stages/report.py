@@ -1,6 +1,5 @@
 """Pictures and pages of experiments, from their folders alone; can be made again at any time."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from defenses.noise_level import parse_sigma
 from defenses.switch import DefenseName, quantize
 from errors import InputError
 from files import make_folder, write_bytes, write_json
+from reading import check_fields, guarded, read_bytes, read_json, read_text
+from reading_arrays import read_npz
 from reports.feature_space import Arm, feature_space, relative_distance
 from reports.figures import comparison, labelled_sheet, panel, to_png
 from reports.labels import attack_label, defense_label
@@ -25,6 +26,8 @@ from reports.records import Record, read_results, summarize
 from stages.experiment import Experiment
 from stages.sanitize import Sanitized
 
+_WHAT, _OPTION = "no experiment that can be shown", "--run"
+_MOST_PICTURE = 1 << 26
 _SHEETS = 3
 _GROUPS = ("base_class", "target_class", "poisons", "targets")
 
@@ -42,28 +45,30 @@ def write_report(folder: Path) -> Path:
     Raises:
         InputError: If the folder holds no results.
     """
-    records = _results(folder, "--run")
+    records = _results(folder, _OPTION)
     figures = folder / "figures"
-    figures.mkdir(exist_ok=True)
-    summary = summarize(records)
-    title = f"{records[0]['dataset']}: {attack_label(records[0]['attack'])}"
-    chart = _kept(figures / "comparison.png", to_png(comparison(summary, f"{title}, {summary[0]['n']} setups")))
-    shown = [("Attack success and test accuracy under each defence.", chart)]
-    panels = figures / "base_poison_noised_denoised.png"
-    if panels.exists():
-        shown.append(("What the defence does to poisoned images.", panels.read_bytes()))
-    shown += _feature_picture(figures, [row["defense"] for row in summary], records[0]["goal"])
-    shown += _sheets(folder)
-    config, made = folder / "config.yaml", folder / "provenance.json"
-    page = render_page(
-        title,
-        summary,
-        records,
-        shown,
-        config.read_text() if config.exists() else "",
-        json.loads(made.read_text()) if made.exists() else {},
-    )
-    write_bytes(folder / "report.html", page.encode())
+    make_folder(figures, _OPTION)
+    # What was read may still be what no picture can show.
+    with guarded(folder, _WHAT, _OPTION):
+        summary = summarize(records)
+        title = f"{records[0]['dataset']}: {attack_label(records[0]['attack'])}"
+        chart = _kept(figures / "comparison.png", to_png(comparison(summary, f"{title}, {summary[0]['n']} setups")))
+        shown = [("Attack success and test accuracy under each defence.", chart)]
+        panels = figures / "base_poison_noised_denoised.png"
+        if panels.exists():
+            shown.append(("What the defence does to poisoned images.", read_bytes(panels, _OPTION, _MOST_PICTURE)))
+        shown += _feature_picture(figures, [row["defense"] for row in summary], records[0]["goal"])
+        shown += _sheets(folder)
+        config, made = folder / "config.yaml", folder / "provenance.json"
+        page = render_page(
+            title,
+            summary,
+            records,
+            shown,
+            read_text(config, "no configuration", _OPTION) if config.exists() else "",
+            read_json(made, "no note of what made the results", _OPTION) if made.exists() else {},
+        )
+    _kept(folder / "report.html", page.encode())
     return folder / "report.html"
 
 
@@ -82,7 +87,9 @@ def write_overview(folder: Path, runs: list[Path]) -> Path:
     rows = [row for run in runs for row in _overview_rows(run, folder)]
     make_folder(folder / "figures", "--output_dir")
     write_json(folder / "summary.json", rows)
-    chart = _kept(folder / "figures" / "overview.png", to_png(overview(rows)))
+    with guarded(", ".join(map(str, runs))[:200], _WHAT, "--runs"):
+        png = to_png(overview(rows))
+    chart = _kept(folder / "figures" / "overview.png", png)
     title = ", ".join(dict.fromkeys(row["dataset"] for row in rows)) + f": {len(runs)} experiments"
     write_bytes(folder / "report.html", render_overview(title, rows, chart).encode())
     return folder / "report.html"
@@ -94,24 +101,31 @@ def _overview_rows(run: Path, folder: Path) -> list[Record]:
     # Relative, so that the folders can be moved together; quoted, since a name may hold what an address may not.
     link = quote(Path(os.path.relpath(page, folder)).as_posix()) if page.exists() else ""
     own = {"run": run.name, "dataset": records[0]["dataset"], "report": link}
-    return [own | row for row in summarize(records)]
+    with guarded(run, _WHAT, "--runs"):
+        return [own | row for row in summarize(records)]
 
 
 def _results(folder: Path, option: str) -> list[Record]:
-    records = read_results(folder / "results.jsonl")
+    path = folder / "results.jsonl"
+    records = read_results(path, option)
     if not records:
         raise InputError(f"{folder} holds no results.jsonl: run poison-and-defend first ({option})")
+    for record in records:
+        check_fields(record, {"dataset": str}, path, "no list of results", option)
     return records
 
 
-def _kept(path: Path, png: bytes) -> bytes:
-    write_bytes(path, png)
-    return png
+def _kept(path: Path, content: bytes) -> bytes:
+    try:
+        write_bytes(path, content)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror} ({_OPTION})") from error
+    return content
 
 
 def _sheets(folder: Path) -> list[Picture]:
     tested = folder / "figures" / "tested.npz"
-    arrays = _read_arrays(tested) if tested.exists() else {}
+    arrays = read_npz(tested, "no .npz of test images", _OPTION) if tested.exists() else {}
     shown = []
     for path in sorted((folder / "poisons").glob("setup_*.safetensors"))[:_SHEETS]:
         poisons = load_poisons(path)
@@ -137,7 +151,7 @@ def _sheet_caption(poisons: PoisonSet) -> str:
 def _feature_picture(figures: Path, defenses: list[str], goal: str) -> list[Picture]:
     """Undefended and defended features of the same poisons side by side, if the experiment kept any."""
     order = [*dict.fromkeys(["none", "diffusion", *defenses])]
-    found = {name: _read_arrays(figures / f"features_{name}.npz") for name in order if _has_features(figures, name)}
+    found = {name: _read_features(figures / f"features_{name}.npz") for name in order if _has_features(figures, name)}
     if not found:
         return []
     arms: list[Arm] = [(defense_label(name), {key: arrays[key] for key in _GROUPS}) for name, arrays in found.items()]
@@ -148,7 +162,8 @@ def _feature_picture(figures: Path, defenses: list[str], goal: str) -> list[Pict
 
 
 def _has_features(figures: Path, name: str) -> bool:
-    return (figures / f"features_{name}.npz").exists()
+    # A name from a file must not lead elsewhere.
+    return "/" not in name and (figures / f"features_{name}.npz").exists()
 
 
 def _feature_caption(arms: list[Arm], shared: bool, tested: str) -> str:
@@ -169,9 +184,14 @@ def _feature_caption(arms: list[Arm], shared: bool, tested: str) -> str:
     )
 
 
-def _read_arrays(path: Path) -> dict[str, Any]:
-    with np.load(path) as arrays:
-        return dict(arrays)
+def _read_features(path: Path) -> dict[str, Any]:
+    what, shapes = "no .npz of features", {**dict.fromkeys(_GROUPS, (None, None)), "shared": ()}
+    arrays = read_npz(path, what, _OPTION, names=shapes, shapes=shapes)
+    with guarded(path, what, _OPTION):
+        for name in _GROUPS:
+            if 0 in arrays[name].shape or not np.isfinite(arrays[name]).all():
+                raise ValueError(f"its {name} are none or not finite")
+    return arrays
 
 
 def picture_panel(

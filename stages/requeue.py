@@ -8,6 +8,7 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from errors import InputError
 from files import write_bytes
+from reading import brief, read_regular
 
 NO_CHECKPOINTS = str(Path(os.devnull) / "checkpoints")
 """A ``default_root_dir`` in which there is nothing and nothing can be put."""
@@ -35,12 +36,12 @@ def refuse_foreign_checkpoint(trainer: L.Trainer, what: str) -> None:
     found = sorted(folder.glob("hpc_ckpt_*.ckpt"))
     if found:
         try:
-            other = (folder / _OWNER).read_text()
-        except OSError:
+            other = read_regular(folder / _OWNER, 1 << 16).decode()
+        except (OSError, ValueError):
             other = "unknown"
         if other != owner:
             raise InputError(
-                f"{found[-1]} was left by another job or training (job {other}, this is {owner}) and would be "
+                f"{found[-1]} was left by another job or training (job {brief(other)}, this is {owner}) and would be "
                 "continued: remove it or choose another folder (--trainer.default_root_dir)"
             )
     elif trainer.is_global_zero:

@@ -10,7 +10,7 @@ from defenses.tiled import TiledDefense
 from errors import InputError
 from noise_secret import secret_path
 from ranks import Ranks
-from reading import plain
+from reading import brief, guarded, plain
 from stages.launch import Launch
 from stages.sanitize_estimate import duration, estimate
 from stages.sanitize_plan import SanitizePlan, plan_task
@@ -24,6 +24,7 @@ from storage.store import BlockStore
 from storage.targets import digest_set
 
 _CPU_BATCH = 64
+_LARGEST_BATCH = 1 << 20
 _SHOWN = 10
 # Pixels that a process holds of one block, several times over.
 _BLOCK_PIXELS = 1 << 22
@@ -49,7 +50,7 @@ def sanitize_alone(task: SanitizeTask, launch: Launch) -> Path:
         store, complete = join_or_begin(plan.target, wanted, lambda partial: _begin(plan, partial, ranks), ranks)
         if ranks.rank == 0 and (complete or store.rows_done()):
             with StoreProgress("compare what changed") as bar:
-                plan.refuse_changed(store, complete=complete, progress=bar)
+                _compare(plan, store, bar, complete=complete)
         ranks.barrier("compared")
         if not complete:
             _fill(plan, store, ranks, signals)
@@ -63,15 +64,30 @@ def sanitize_alone(task: SanitizeTask, launch: Launch) -> Path:
     return plan.target.place
 
 
+def _compare(plan: SanitizePlan, store: BlockStore, bar: StoreProgress, *, complete: bool) -> None:
+    try:
+        plan.refuse_changed(store, complete=complete, progress=bar)
+    except FileNotFoundError as error:
+        # Another job has finished meanwhile, and compares if it is asked to.
+        if plan.target.manifest() is None:
+            raise store.missing(error) from error
+
+
 def _fill(plan: SanitizePlan, store: BlockStore, ranks: Ranks, signals: StopSignals) -> None:
     settings, task = store.plan["settings"], plan.task
+    what = "no plan of a set in the making; remove its folder and begin again"
+    with guarded(store.working, what, plan.target.option):
+        if type(settings["batch_size"]) is not int or not 1 <= settings["batch_size"] <= _LARGEST_BATCH:
+            raise ValueError(f"its batch_size is {brief(settings['batch_size'])}")
+        if settings["precision"] not in ("float32", "bfloat16"):
+            raise ValueError(f"its precision is {brief(settings['precision'])}")
     try:
         plan.open_input(store.working, store.count)
         defense = open_noise(plan.defense, settings, plan.target)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
         # Another job has finished meanwhile.
         if plan.target.manifest() is None:
-            raise
+            raise store.missing(error) from error
         return
     tiled = TiledDefense(
         defense,

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from errors import InputError
-from reading import read_regular
+from reading import brief, guarded, read_regular
 from storage.arrays import make_split, read_arrays
 from storage.listing import Rules
 from storage.npz_target import read_npz_manifest, read_npz_records
-from storage.pictures import MAX_FILE_BYTES, UnreadableImageError, open_image, to_array
+from storage.pictures import MAX_FILE_BYTES, UnreadableImageError, check_bits, open_image, to_array
 from storage.records import RowRecord, read_records
 from storage.sources import ArraySource, FolderSource
 from storage.targets import ROWS, read_manifest
@@ -57,6 +57,12 @@ class SetPairs:
         self.sanitized, self.root = sanitized, root
         self.manifest = self._read_manifest()
         settings = self.manifest["settings"]
+        with guarded(sanitized, "no set that `sanitize` wrote", "--sanitized"):
+            if settings["large"] not in ("tiles", "resize") or settings["channels"] not in (1, 3):
+                raise ValueError("its settings say another size or number of channels")
+            check_bits(settings.get("bits", 16), "--sanitized")
+            if not isinstance(settings.get("defense"), str) or not isinstance(settings.get("sigma", 0), float | int):
+                raise ValueError("its settings do not say what was done")
         listed = list(read_npz_records(sanitized) if sanitized.suffix == ".npz" else read_records(sanitized / ROWS))
         self.records = [record for record in listed if record.status == "sanitized"]
         self._folders = sorted({_top(record.file) for record in listed})
@@ -67,14 +73,20 @@ class SetPairs:
         if not self.records:
             raise InputError(f"{sanitized} holds no sanitized image (--sanitized)")
         self._arrays = read_arrays(sanitized)[0] if sanitized.suffix == ".npz" else None
+        if self._arrays is not None and (self._arrays.ndim != 4 or len(self._arrays) != len(self.places)):
+            raise InputError(
+                f"{sanitized} holds images of shape {self._arrays.shape} and lists {len(self.places)} (--sanitized)"
+            )
         square = None
         if settings["large"] == "resize":
             square = self._after(self.records[0]).shape[1]
         self.labels: np.ndarray | None = None
         self.source: ArraySource | FolderSource
         if root.suffix == ".npz":
-            images, self.labels = read_arrays(root)
-            split = make_split(images, self.labels, int(self.labels.max()) + 1, str(root))
+            split = make_split(*read_arrays(root), 1 << 16, str(root))
+            self.labels = split.labels.numpy()
+            if max(record.row for record in self.records) >= len(split):
+                raise InputError(f"{sanitized} lists more images than the {len(split)} of {root} (--data.root)")
             self.source = ArraySource(split.images, torch.arange(len(split)), square)
         else:
             root = root.parent if root.is_file() else root
@@ -104,11 +116,17 @@ class SetPairs:
         else:
             item = self.source.read(record.row)
         if item.pixels is None:
-            raise InputError(f"cannot read {self.root / record.file}: {item.note} (--data.root)")
+            raise InputError(f"cannot read {brief(self.root / record.file, 300)}: {item.note} (--data.root)")
         if item.source != record.source:
-            raise InputError(f"{self.root / record.file} is not the image that was sanitized (--data.root)")
+            raise InputError(f"{brief(self.root / record.file, 300)} is not the image that was sanitized (--data.root)")
         group = _top(record.file) if self.labels is None else str(int(self.labels[record.row]))
-        return Pair(record, group, np.ascontiguousarray(item.pixels), self._after(record))
+        after = self._after(record)
+        if after.shape != item.pixels.shape or after.dtype != np.uint8:
+            raise InputError(
+                f"{self.sanitized}: image {record.row} is {after.dtype} of shape {after.shape}, and {item.pixels.shape} before "
+                "it was sanitized (--sanitized)"
+            )
+        return Pair(record, group, np.ascontiguousarray(item.pixels), after)
 
     def _after(self, record: RowRecord) -> np.ndarray:
         if self._arrays is not None:
@@ -118,7 +136,7 @@ class SetPairs:
             content = read_regular(path, MAX_FILE_BYTES)
             return np.ascontiguousarray(to_array(open_image(content, self.manifest["settings"]["channels"])[0]))
         except (OSError, UnreadableImageError) as error:
-            raise InputError(f"cannot read {path}: {error} (--sanitized)") from error
+            raise InputError(f"cannot read {brief(path, 300)}: {error} (--sanitized)") from error
 
     def _read_manifest(self) -> dict[str, Any]:
         is_file = self.sanitized.suffix == ".npz"

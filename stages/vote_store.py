@@ -1,10 +1,7 @@
 """Votes on disk: written by any number of ranks and jobs at once, added to later, never lost to a kill."""
 
-import json
 import re
 import time
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,8 @@ from errors import InputError
 from files import save_arrays, write_json
 from leases import Leases
 from ranks import Ranks
+from reading import brief, check_fields, guarded, read_json
+from reading_arrays import read_npz
 
 _MANIFEST, _LOOKS = "manifest.json", "looks.json"
 _NAME = re.compile(r"votes_(\d{6})_(\d{6})\.npz")
@@ -47,22 +46,20 @@ class VoteStore:
         Raises:
             InputError: If the folder holds votes of models with other settings, or a damaged file.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / _MANIFEST
+        path, what = self.folder / _MANIFEST, "no list of what votes depend on; remove the folder, or choose another"
+        with guarded(self.folder, what, "--name"):
+            self.folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             if self._blocks():
                 raise InputError(f"{self.folder} holds votes but no {_MANIFEST}: remove it or choose another (--name)")
             write_json(path, self.settings)
-        try:
-            found = json.loads(path.read_text())
-            keys = sorted(set(found) | set(self.settings))
-        except (OSError, ValueError, TypeError) as error:
-            raise InputError(f"{path} cannot be read: {error}; remove the folder or choose another (--name)") from error
-        for key in keys:
+        with guarded(path, what, "--name"):
+            found = check_fields(read_json(path, what, "--name"), {}, path, what, "--name")
+        for key in sorted(set(found) | set(self.settings)):
             if found.get(key) != self.settings.get(key):
                 raise InputError(
-                    f"{self.folder} holds votes of models with {key} = {found.get(key)}, now it is {self.settings.get(key)}: "
-                    "votes of different models do not add up; choose another (--name)"
+                    f"{self.folder} holds votes of models with {brief(key)} = {brief(found.get(key))}, now it is "
+                    f"{self.settings.get(key)}: votes of different models do not add up; choose another (--name)"
                 )
         for block in self._blocks():
             self._load(block)
@@ -76,15 +73,15 @@ class VoteStore:
 
     def _load(self, block: range) -> tuple[Votes, NDArray[np.uint64]]:
         path = self._path(block)
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                votes, marks = arrays["votes"], arrays["marks"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise InputError(
-                f"{path} is cut off or damaged: remove this one file, and its {len(block)} models are trained again (--name)"
-            ) from error
-        if votes.shape != (len(block), self.images) or marks.shape != (len(block),) or votes.max(initial=0) >= self.classes:
-            raise InputError(f"{path} does not hold votes of {len(block)} models on {self.images} images: remove it (--name)")
+        what = (
+            f"no votes of {len(block)} models on {self.images} images; remove this one file, and its models are trained again"
+        )
+        shapes = {"votes": (len(block), self.images), "marks": (len(block),)}
+        found = read_npz(path, what, "--name", names=shapes, shapes=shapes)
+        votes, marks = found["votes"], found["marks"]
+        with guarded(path, what, "--name"):
+            if votes.dtype != np.uint16 or marks.dtype != np.uint64 or votes.max(initial=0) >= self.classes:
+                raise ValueError(f"its votes are {votes.dtype} up to {votes.max(initial=0)}, its marks {marks.dtype}")
         return votes, marks
 
     def done(self, first: int, stop: int) -> int:
@@ -135,11 +132,24 @@ class VoteStore:
     def look(self, stop: int) -> int:
         """Note that the votes of the first ``stop`` models are turned into a claim; returns how many such claims there are."""
         path = self.folder / _LOOKS
-        looks: list[int] = json.loads(path.read_text()) if path.exists() else []
+        looks = self._looks(path)
         if stop not in looks:
             looks.append(stop)
             write_json(path, looks)
         return len(looks)
+
+    def _looks(self, path: Path) -> list[int]:
+        what = "no list of claims that were made, without which their number is unknown"
+        try:
+            looks: list[int] = read_json(path, what, "--name")
+        except FileNotFoundError:
+            if path.is_symlink():
+                raise InputError(f"{path} is a link to a file that is not there (--name)") from None
+            return []
+        with guarded(path, what, "--name"):
+            if not isinstance(looks, list) or not all(type(stop) is int and stop > 0 for stop in looks):
+                raise ValueError("it holds something else than numbers of models")
+        return looks
 
 
 def _name(block: range) -> str:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from errors import InputError
 from files import sweep_partials, write_bytes
+from reading import guarded, open_regular
+from reading_arrays import read_header
 from storage.hashing import checksum, checksum_file
 from storage.targets import IMAGES, MANIFEST, ROWS, WORKING, manifest_bytes, read_manifest
 
@@ -50,11 +52,16 @@ class ArrayTarget:
 
     def open(self) -> None:
         """See :class:`~storage.targets.Target`."""
-        self._file = os.open(self.working / IMAGES, os.O_RDWR)
-        with open(self.working / IMAGES, "rb") as file:
-            np.lib.format.read_magic(file)
-            self.shape = np.lib.format.read_array_header_1_0(file)[0][1:]
-            self._start = file.tell()
+        path = self.working / IMAGES
+        what = "not the array that was begun; remove the set in the making and begin again"
+        with guarded(path, what, self.option, absent=True):
+            with open(open_regular(path), "rb") as file:
+                shape, dtype, fortran = read_header(file, path.stat().st_size)
+                self._start = file.tell()
+            if dtype != np.uint8 or fortran or len(shape) != 4:
+                raise ValueError(f"it holds {dtype} of shape {shape}")
+            self.shape = shape[1:]
+            self._file = os.open(path, os.O_RDWR)
 
     def close(self) -> None:
         """Give the file back."""

@@ -11,8 +11,9 @@ import PIL
 from numpy.typing import NDArray
 
 from errors import InputError
-from files import digest, partial_path
-from reading import read_regular
+from files import create_mapped, digest, partial_path
+from reading import plain, read_regular
+from reading_arrays import read_array
 from storage.pictures import MAX_FILE_BYTES, UnreadableImageError, fit_square, open_image, to_array
 from storage.progress import StoreProgress
 from storage.targets import MANIFEST, ROWS
@@ -127,31 +128,25 @@ def _fingerprint(folder: Path, paths: Sequence[Path], shape: tuple[int, ...], op
         try:
             found = path.stat()
         except OSError as error:
-            raise InputError(f"cannot read the image {path}: {error.strerror} ({option})") from error
+            raise InputError(f"cannot read the image {plain(path)}: {error.strerror} ({option})") from error
         files.append([path.relative_to(folder).as_posix(), found.st_size, found.st_mtime_ns])
     # Another Pillow may bring another JPEG decoder, whose rounding differs.
     return digest([_VERSION, PIL.__version__, shape, files])
 
 
 def _read(cache: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    # Mode "c" since torch warns of memory that cannot be written to. An unusable file is as good as none.
+    # An unusable file is as good as none.
     try:
-        images: NDArray[np.uint8] = np.load(cache, mmap_mode="c", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        return read_array(cache, "no cache", "--data", dtype=np.uint8, shape=shape)
+    except InputError:
         return None
-    return images if images.shape == shape and images.dtype == np.uint8 else None
 
 
 def _create(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     try:
-        array: NDArray[np.uint8] = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
-        # Without this a full disk would not raise but kill the process, when a page of the map is written.
-        if hasattr(os, "posix_fallocate"):
-            with open(path, "r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        return create_mapped(path, shape)
     except OSError:
         return np.empty(shape, np.uint8)
-    return array
 
 
 def _decode(path: Path, size: int, channels: int, option: str, bits: int) -> NDArray[np.uint8]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from errors import InputError
 from files import write_bytes
 from storage.hashing import checksum
 from storage.names import Names, write_names
@@ -60,6 +61,11 @@ class FolderTarget:
         """See :class:`~storage.targets.Target`."""
         self._outputs = Names(self.working, OUTPUTS)
         self._files = Names(self.working, "files")
+        if len(self._outputs) != len(self._files):
+            raise InputError(
+                f"{self.working} is damaged: it names {len(self._files)} images and {len(self._outputs)} outputs; remove it "
+                f"and begin again ({self.option})"
+            )
 
     def close(self) -> None:
         """Nothing is held."""

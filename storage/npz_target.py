@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from errors import InputError
 from files import ZIP_TIME, beside
 from reading import MAX_TEXT, guarded, open_regular, parse_json, plain
+from reading_arrays import read_array
 from storage.array_target import ArrayTarget
 from storage.hashing import checksum
 from storage.names import Names
@@ -57,9 +58,12 @@ class NpzTarget(ArrayTarget):
 
     def publish(self, rows: Path, manifest: dict[str, Any]) -> None:
         """Copy what was not skipped into the file, piece by piece."""
-        labels: NDArray[np.int64] = np.load(self.working / LABELS, allow_pickle=False)
+        what = "not the array that was begun; remove the set in the making and begin again"
         kept = np.array([record.status == "sanitized" for record in read_records(rows)], bool)
-        images: NDArray[np.uint8] = np.load(self.working / IMAGES, mmap_mode="r", allow_pickle=False)
+        # What is absent was moved by another process that was faster.
+        labels = read_array(self.working / LABELS, what, self.option, dtype=np.int64, shape=kept.shape, absent=True)
+        shape, place = (len(kept), None, None, None), self.working / IMAGES
+        images: NDArray[np.uint8] = read_array(place, what, self.option, dtype=np.uint8, shape=shape, absent=True)
         manifest["labels"] = checksum(labels[kept].tobytes())
         manifest["lost_classes"] = self._names_of(np.setdiff1d(labels, labels[kept]), labels)
         # In the working folder, with which it goes if this process is killed; several kills must not leave several.
@@ -104,8 +108,8 @@ def npz_working(path: Path) -> Path:
 def read_npz_records(path: Path) -> Iterator[RowRecord]:
     """The lines of the ``rows.csv`` in a finished file, one by one."""
     with guarded(path, "no sanitized set", "--out"):
-        archive = zipfile.ZipFile(path)
-    with archive, archive.open(ROWS) as member:
+        archive = zipfile.ZipFile(open(open_regular(path), "rb"))  # noqa: SIM115 - goes with the archive
+    with guarded(path, "no sanitized set", "--out"), archive, archive.open(ROWS) as member:
         yield from parse_records(io.TextIOWrapper(member, "utf-8", newline=""), f"{path}: {ROWS}")
 
 

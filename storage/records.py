@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from errors import InputError
 from reading import guarded, open_regular, plain
+from storage.names import is_below
 
 Status = Literal["sanitized", "copied", "skipped"]
 _STATES = get_args(Status)
@@ -79,7 +80,7 @@ def parse_records(lines: Iterable[str], name: str) -> Iterator[RowRecord]:
             record = RowRecord(int(number), *rest)  # type: ignore[arg-type]
             if record.row < 0 or record.status not in _STATES:
                 raise ValueError(f"row {record.row} is {record.status[:20]!a}")
-            if not (_is_below(record.file) and _is_below(record.output)):
+            if not (is_below(record.file) and is_below(record.output)):
                 raise ValueError(f"row {record.row} names {(record.output or record.file)[:80]!a}")
             yield record
     except (ValueError, TypeError, OSError, zipfile.BadZipFile, EOFError, csv.Error) as error:
@@ -89,11 +90,3 @@ def parse_records(lines: Iterable[str], name: str) -> Iterator[RowRecord]:
 
 
 _WHAT = "no list of sanitized images"
-
-
-def _is_below(name: str) -> bool:
-    """Whether a path, or none, stays in the folder that it is relative to."""
-    return name == "" or not ("\0" in name or name[0] == "/" or "//" in name or not _DOTS.isdisjoint(name.split("/")))
-
-
-_DOTS = {".", ".."}

@@ -166,10 +166,10 @@ def fill(filler: Filler, ranks: Ranks, signals: StopSignals, progress: Callable[
     """Fill a set with all ranks of this launch; see :meth:`Filler.run`."""
     try:
         filler.target.open()
-    except FileNotFoundError:
+    except FileNotFoundError as error:
         # Another job has finished meanwhile.
         if filler.target.manifest() is None:
-            raise
+            raise filler.store.missing(error) from error
         return
     try:
         filler.run(signals, progress if ranks.rank == 0 else lambda done, total: None)

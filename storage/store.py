@@ -14,7 +14,7 @@ from typing import Any
 from errors import InputError
 from files import NO_ROOM, write_bytes, write_json
 from leases import Leases
-from reading import MAX_TEXT, check_fields, guarded, read_json, read_regular
+from reading import MAX_TEXT, brief, check_fields, guarded, plain, read_json, read_regular
 from storage.hashing import checksum_file
 from storage.records import HEADER, RowRecord, parse_records, to_lines
 
@@ -93,6 +93,11 @@ class BlockStore:
                     raise ValueError(f"it cuts {plan['count']} images into blocks of {plan['block']}")
             self._plan = plan
         return self._plan
+
+    def missing(self, error: FileNotFoundError) -> InputError:
+        """What to say of a file that is not there although nobody has finished."""
+        name = plain(error.filename or self.working)
+        return InputError(f"{plain(self.working)} is damaged: {name} is missing; remove it and begin again ({self.option})")
 
     @property
     def count(self) -> int:
@@ -233,7 +238,9 @@ class BlockStore:
         try:
             text = read_regular(self._record(block), MAX_TEXT).decode()
             records = list(parse_records(io.StringIO(HEADER + text, newline=""), str(self._record(block))))
-        except (UnicodeDecodeError, InputError):
+        except FileNotFoundError:
+            raise
+        except (OSError, UnicodeDecodeError, InputError):
             return None
         return records if [record.row for record in records] == list(self.rows(block)) else None
 
@@ -269,9 +276,12 @@ def compare_settings(found: dict[str, Any], wanted: dict[str, Any], place: str, 
     Raises:
         InputError: Naming the first setting that differs.
     """
-    for key in sorted(set(found) | set(wanted)):
-        ours, theirs = wanted.get(key), found.get(key)
+    if lacking := sorted(set(wanted) - set(found)):
+        raise InputError(f"{place} does not say with which {lacking[0]} it was made: choose another, or remove it ({option})")
+    for key in sorted(found):
+        ours, theirs = wanted.get(key), found[key]
         if ours != theirs and not (key in wanted and ours is None):
             raise InputError(
-                f"{place} was made with {key} = {theirs}, now it is {ours}: choose another, or remove it ({option})"
+                f"{place} was made with {brief(key)} = {brief(theirs, 400)}, now it is {ours}: choose another, or remove it "
+                f"({option})"
             )

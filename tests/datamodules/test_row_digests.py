@@ -40,7 +40,7 @@ def test_a_record_is_read_back_or_said_to_be_missing_or_damaged(tmp_path):
     whole = (tmp_path / TRAINING_ROWS).read_bytes()
     for content in (whole[:100], b"", b"nonsense"):
         (tmp_path / TRAINING_ROWS).write_bytes(content)
-        with pytest.raises(InputError, match=r"not a record of training images.*--denoiser"):
+        with pytest.raises(InputError, match=r"no record of training images.*--denoiser"):
             read_training_rows(tmp_path)
     np.save(tmp_path / TRAINING_ROWS, np.zeros(3))
     with pytest.raises(InputError, match="float64"):

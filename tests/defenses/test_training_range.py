@@ -35,5 +35,5 @@ CONTENTS = [
 @pytest.mark.parametrize("content", [*CONTENTS, *(b'{"max_sigma": %s}' % value.encode() for value in VALUES)])
 def test_a_file_that_says_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "denoiser.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"denoiser\.json does not say.*--denoiser"):
+    with pytest.raises(InputError, match=r"denoiser\.json (does not say|is damaged or no note)|has more than 4096 bytes"):
         read_training_range(tmp_path)

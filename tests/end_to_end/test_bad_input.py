@@ -79,10 +79,13 @@ CASES = {
         lambda f: [*arrays(f, "small.npz", "--defenses=[diffusion]"), "--data.test=small.npz", "--data.public=small.npz"],
         r"takes images of shape \(1, 32, 32\), the data's are \(3, 16, 16\)",
     ),
-    "a truncated denoiser": (lambda f: [f"--denoiser={f / 'broken'}"], "cannot load a denoiser from .*broken"),
+    "a truncated denoiser": (
+        lambda f: [f"--denoiser={f / 'broken'}"],
+        r"broken/.*safetensors is damaged or no weights of a denoiser: ",
+    ),
     "a missing denoiser": (lambda f: ["--denoiser=/nowhere/at/all"], "there is no denoiser folder"),
     "unknown backbone": (lambda f: ["--backbone=transformer"], "backbone"),
-    "missing setups": (lambda f: ["--setups=nowhere.json"], "cannot read the setups nowhere.json"),
+    "missing setups": (lambda f: ["--setups=nowhere.json"], "cannot read nowhere.json: No such file"),
     "hostile setups": (lambda f: [f"--setups={f / 'evil.pickle'}"], r"evil.pickle.*\(--setups\)"),
     "truncated setups": (lambda f: [f"--setups={f / 'cut.pickle'}"], r"cut.pickle.*\(--setups\)"),
     "a patch larger than the image": (
@@ -95,7 +98,7 @@ CASES = {
     ),
     "surrogates of another architecture": (
         lambda f: [f"--surrogate_weights=[{f / 'broken' / 'diffusion_pytorch_model.safetensors'}]"],
-        r"cannot load weights from .*\(--surrogate_weights\)",
+        r"is damaged or no weights of this network: .*\(--surrogate_weights\)",
     ),
     "imported poisons that are not there": (lambda f: [f"--poisons_from={f}"], r"neither 000/ nor 000.npz"),
     "unwritable output": (lambda f: ["--output_dir=/proc/runs"], r"cannot write to /proc/runs: .*\(--output_dir\)"),
@@ -135,7 +138,7 @@ POISONED = ["--data=PoisonedDataModule", "--data.source=DigitsDataModule", "--da
         (["benchmark", "--attacks=bullseye_polytope,voodoo", "--name=x"], "error: 'voodoo' is not an attack"),
         (["export-poisons", "--run=nowhere", "--out=nowhere/out"], "error: nowhere holds no poisons"),
         (["heal"], "error: there is no command 'heal'"),
-        (["fit", "--model=ClassifierModule", *POISONED], "error: cannot read the poison set"),
+        (["fit", "--model=ClassifierModule", *POISONED], "error: cannot read no.safetensors: No such file"),
         (["report", "--run=nowhere"], "error: nowhere holds no results.jsonl"),
     ],
 )  # fmt: skip
