@@ -33,6 +33,8 @@ def test_modes(given, mode, monkeypatch) -> None:
 
 @pytest.mark.parametrize("value", ["true", "1", "True"])
 def test_the_variable_of_other_trainers_disables_too(value, monkeypatch) -> None:
+    # Remembered here, so that what the code sets does not reach the next test.
+    monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DISABLED", value)
     assert wanted_mode() == "disabled"
 

@@ -39,4 +39,8 @@ def test_a_folder_is_sanitized_without_waiting_for_what_it_does_not_need() -> No
         "print({'lightning', 'torchmetrics', 'matplotlib'} & set(sys.modules))"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert result.stdout.splitlines()[-2:] == ["there is no folder /nowhere (--data.root)", "set()"], result.stderr
+    assert result.stdout.splitlines()[-2:] == [
+        "there is no folder and no file /nowhere: name a folder, an image, a pattern such as 'photos/**/*.jpg', a list "
+        "[a.png,b.png] or an .npz (--data.root)",
+        "set()",
+    ], result.stderr
