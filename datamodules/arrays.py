@@ -59,7 +59,7 @@ class ArraysDataModule(ArrayDataModule):
             images, labels = images[:train_limit], labels[:train_limit]
         largest = int(labels.max(initial=0)) + 1 if np.issubdtype(labels.dtype, np.integer) else 1
         self.num_classes = largest if num_classes is None else num_classes
-        split = make_split(images, labels, self.num_classes, str(folder / train))
+        split = make_split(images, labels, self.num_classes, f"{folder / train} (--data.train)")
         self._splits["train"] = split
         channels, height, width = split.images.shape[1:]
         self.image_shape = (channels, height, width)
@@ -73,7 +73,7 @@ class ArraysDataModule(ArrayDataModule):
         path = self.paths[name]
         if path is None:
             raise InputError(f"this data set has no {name} part: name its file (--data.{name})")
-        split = make_split(*read_arrays(path), self.num_classes, str(path))
+        split = make_split(*read_arrays(path), self.num_classes, f"{path} (--data.{name})")
         if tuple(split.images.shape[1:]) != self.image_shape:
             raise InputError(
                 f"{path}: images of shape {tuple(split.images.shape[1:])}, the training set's are {self.image_shape}"

@@ -114,7 +114,11 @@ def decode_cached(
         if not mapped:
             return images
         images.flush()  # type: ignore[attr-defined]
-        os.replace(partial, cache)
+        try:
+            os.replace(partial, cache)
+        except OSError:
+            # A folder stands in its place. What is mapped stays until nobody looks.
+            return images
         return np.load(cache, mmap_mode="c", allow_pickle=False)
     finally:
         # A read-only file system refuses even to remove what is not there.
