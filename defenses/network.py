@@ -60,7 +60,8 @@ def check_class(name: str | None) -> None:
         return
     if "Condition" in str(name):
         raise InputError(
-            f"the denoiser is a {brief(name)}, which needs a text or another condition for each image, and there is none: {_INSTEAD}"
+            f"the denoiser is a {brief(name)}, which needs a text or another condition for each image, and there is none: "
+            f"{_INSTEAD}"
         )
     raise InputError(f"the denoiser is a {brief(name)}, whose inputs and outputs are not known here: {_INSTEAD}")
 
@@ -74,8 +75,8 @@ def check_unconditional(config: Mapping[str, Any]) -> None:
     for option in ("num_class_embeds", "class_embed_type"):
         if config.get(option) is not None:
             raise InputError(
-                f"the denoiser is class-conditional ({option} is {brief(config[option])}) and needs a class for each image, which "
-                f"sanitizing does not tell it: {_INSTEAD}"
+                f"the denoiser is class-conditional ({option} is {brief(config[option])}) and needs a class for each image, "
+                f"which sanitizing does not tell it: {_INSTEAD}"
             )
 
 
