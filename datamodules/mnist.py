@@ -78,4 +78,4 @@ class MNISTDataModule(ArrayDataModule):
             cut = len(images) - self.public_size
             part = slice(0, cut) if name == "train" else slice(cut, None)
             images, labels = images[part], labels[part]
-        return make_split(images, labels, self.num_classes, f"MNIST {name}")
+        return make_split(images, labels, self.num_classes, f"MNIST {name} under {self.root}")

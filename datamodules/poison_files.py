@@ -46,8 +46,11 @@ def load_poisons(path: Path) -> PoisonSet:
     if record.get("sha256") != hashlib.sha256(content).hexdigest():
         raise InputError(f"{path} is truncated or was changed: its SHA-256 is not the one in its .json ({_OPTION})")
     tensors = parse_tensors(content, path, _WHAT, _OPTION)
-    with guarded(path, _WHAT, _OPTION):
-        return PoisonSet.from_parts(record, tensors)
+    try:
+        with guarded(path, _WHAT, _OPTION):
+            return PoisonSet.from_parts(record, tensors)
+    except InputError as error:
+        raise error if _OPTION in str(error) else InputError(f"{path}: {error} ({_OPTION})") from error
 
 
 def load_record(path: Path) -> dict[str, Any]:

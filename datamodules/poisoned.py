@@ -64,7 +64,7 @@ class PoisonedDataModule(WrapperDataModule):
 
     def __init__(self, source: ArrayDataModule, poisons: str, batch_size: int | None = None, clean: bool = False) -> None:
         super().__init__(source, batch_size)
-        self.poisons = load_poisons(Path(poisons))
+        self.path, self.poisons = poisons, load_poisons(Path(poisons))
         self.clean = clean
         if tuple(self.poisons.images.shape[1:]) != source.image_shape:
             raise InputError(
@@ -76,7 +76,10 @@ class PoisonedDataModule(WrapperDataModule):
         split = self.source.split(name)
         if name != "train":
             return split
-        self.poisons.check_against(split.images, split.labels, self.source.split("test").labels)
+        try:
+            self.poisons.check_against(split.images, split.labels, self.source.split("test").labels)
+        except InputError as error:
+            raise InputError(f"{self.path}: {error} (--data.poisons)") from error
         rows = torch.from_numpy(self.poisons.setup.rows(len(split)))
         images = split.images[rows]
         if not self.clean:

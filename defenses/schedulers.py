@@ -67,9 +67,11 @@ def _preserving(name: str, scheduler: Any) -> Parametrization:
         return FlowMatching(1 / timesteps, 1 - 1 / timesteps, timesteps)
     if flow or prediction not in ("epsilon", "sample", "v_prediction"):
         of = " with use_flow_sigmas" if flow else ""
-        raise InputError(f"prediction type {prediction!r}{of} is not epsilon, sample or v_prediction (--denoiser)")
+        raise InputError(f"prediction type {brief(prediction)}{of} is not epsilon, sample or v_prediction (--denoiser)")
     if config.get("timestep_type", "discrete") != "discrete":
-        raise InputError(f"{name} with timestep_type {config.timestep_type!r} is not supported, but discrete is (--denoiser)")
+        raise InputError(
+            f"{name} with timestep_type {brief(config.timestep_type)} is not supported, but discrete is (--denoiser)"
+        )
     abar = scheduler.alphas_cumprod.double().cpu().clone()
     # Not a number compares as false.
     if not (((abar >= 0) & (abar <= 1)).all() and (abar.diff() <= 0).all() and abar[0] > 0):
@@ -79,7 +81,7 @@ def _preserving(name: str, scheduler: Any) -> Parametrization:
 
 def _preconditioned(config: Any) -> Parametrization:
     if config.prediction_type not in ("epsilon", "v_prediction"):
-        raise InputError(f"prediction type {config.prediction_type!r} is not epsilon or v_prediction (--denoiser)")
+        raise InputError(f"prediction type {brief(config.prediction_type)} is not epsilon or v_prediction (--denoiser)")
     data = float(config.sigma_data)
     if not 0 < data < float("inf"):
         raise InputError(f"the scheduler's sigma_data is {data:g}: it must be above 0 (--denoiser)")

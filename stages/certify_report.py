@@ -52,7 +52,7 @@ def write_certificate_report(folder: Path) -> Path:
     try:
         for name, (_, png) in figures.items():
             write_bytes(folder / "figures" / f"{name}.png", png)
-        write_bytes(folder / "report.html", page.encode())
+        write_bytes(folder / "report.html", page.encode(errors="replace"))
     except OSError as error:
         raise InputError(f"cannot write the report of {folder}: {error.strerror} ({_OPTION})") from error
     return folder / "report.html"

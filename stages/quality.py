@@ -63,7 +63,7 @@ def run_quality(task: QualityTask) -> Path:
         classifier = load_classifier(Path(task.classifier), pairs.manifest["settings"]["channels"], classes, "--classifier")
     quality, sheets = measure_quality(pairs, classifier, task.size)
     write_json(out / "quality.json", quality)
-    write_bytes(out / "quality.html", quality_page(quality, sheets).encode())
+    write_bytes(out / "quality.html", quality_page(quality, sheets).encode(errors="replace"))
     last = quality["classes"][-1]
     # Equal images have no PSNR, small ones no SSIM.
     psnr, ssim = ("none" if last[key] is None else format(last[key], form) for key, form in (("psnr", ".1f"), ("ssim", ".3f")))

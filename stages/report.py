@@ -68,7 +68,7 @@ def write_report(folder: Path) -> Path:
             read_text(config, "no configuration", _OPTION) if config.exists() else "",
             read_json(made, "no note of what made the results", _OPTION) if made.exists() else {},
         )
-    _kept(folder / "report.html", page.encode())
+    _kept(folder / "report.html", page.encode(errors="replace"))
     return folder / "report.html"
 
 
@@ -91,7 +91,7 @@ def write_overview(folder: Path, runs: list[Path]) -> Path:
         png = to_png(overview(rows))
     chart = _kept(folder / "figures" / "overview.png", png)
     title = ", ".join(dict.fromkeys(row["dataset"] for row in rows)) + f": {len(runs)} experiments"
-    write_bytes(folder / "report.html", render_overview(title, rows, chart).encode())
+    write_bytes(folder / "report.html", render_overview(title, rows, chart).encode(errors="replace"))
     return folder / "report.html"
 
 

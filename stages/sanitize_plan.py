@@ -1,5 +1,6 @@
 """Looking at what is to be sanitized, and refusing what cannot be done before anything is computed."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,9 @@ class SanitizePlan:
         kept = kept_stats(place, len(now))
         refuse_changed(self.source, place, now, kept, records(), progress, option)
         if kept is None or not np.array_equal(now, kept):
-            keep_stats(place, now)
+            # Without it all contents are compared again.
+            with contextlib.suppress(OSError):
+                keep_stats(place, now)
 
     def typical_pixels(self, working: Path, count: int) -> int:
         """Pixels of an image, the largest of a few spread over the set."""

@@ -13,6 +13,7 @@ from storage.names import is_below
 
 Status = Literal["sanitized", "copied", "skipped"]
 _STATES = get_args(Status)
+_LONGEST = 4096  # Of a path; no system has longer ones.
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def parse_records(lines: Iterable[str], name: str) -> Iterator[RowRecord]:
             record = RowRecord(int(number), *rest)  # type: ignore[arg-type]
             if record.row < 0 or record.status not in _STATES:
                 raise ValueError(f"row {record.row} is {record.status[:20]!a}")
-            if not (is_below(record.file) and is_below(record.output)):
+            if max(len(record.file), len(record.output)) > _LONGEST or not (is_below(record.file) and is_below(record.output)):
                 raise ValueError(f"row {record.row} names {(record.output or record.file)[:80]!a}")
             yield record
     except (ValueError, TypeError, OSError, zipfile.BadZipFile, EOFError, csv.Error) as error:

@@ -76,7 +76,7 @@ def run_case(made: Path, scratch: Path, artefacts: list[Artefact], seed: int, ca
                 signal.setitimer(signal.ITIMER_REAL, 0)
     except InputError as error:
         outcome, text = "refused", str(error)
-        if "\n" in text or not text.isprintable() or len(text) > 3100 or not text.endswith(")"):
+        if "\n" in text or not text.isprintable() or len(text) > 3100 or not ("(--" in text or str(folder) in text):
             failure = f"no sentence: {text!r}"
     except BaseException:
         outcome, text, failure = "failed", "", traceback.format_exc()
