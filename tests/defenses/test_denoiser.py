@@ -136,7 +136,7 @@ def test_models_that_do_not_fit_are_refused(make_unet, make_scheduler) -> None:
         Denoiser(make_unet(out_channels=3), make_scheduler())
     scheduler = make_scheduler()
     scheduler.register_to_config(prediction_type="score")
-    with pytest.raises(InputError, match=r"'score'.*--denoiser"):
+    with pytest.raises(InputError, match=r"type score.*--denoiser"):
         Denoiser(make_unet(), scheduler)
 
 
