@@ -114,7 +114,11 @@ def decode_cached(
         if not mapped:
             return images
         images.flush()  # type: ignore[attr-defined]
-        os.replace(partial, cache)
+        try:
+            os.replace(partial, cache)
+        # What was written can still be read, although it has lost its name.
+        except OSError:
+            return images
         return np.load(cache, mmap_mode="c", allow_pickle=False)
     finally:
         # A read-only file system refuses even to remove what is not there.
