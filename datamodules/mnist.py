@@ -64,6 +64,8 @@ class MNISTDataModule(ArrayDataModule):
             if any(path.stat().st_size > _MOST_BYTES for path in (self.root / "MNIST" / "raw").glob("*-ubyte")):
                 raise ValueError("a file is too large")
             data = _RawMNIST(self.root, train=name != "test", download=False)
+            if tuple(data.data.shape[1:]) != self.image_shape[1:]:
+                raise ValueError("images of another size")
         # torchvision says "not found" and "cannot reshape" alike by RuntimeError; a foreign file fails an assertion.
         except (RuntimeError, AssertionError, ValueError, LookupError, TypeError, MemoryError, OSError) as error:
             files = list((self.root / "MNIST" / "raw").glob("*-ubyte"))

@@ -117,7 +117,7 @@ def decode_cached(
         try:
             os.replace(partial, cache)
         except OSError:
-            # A folder stands in its place. What is mapped stays until nobody looks.
+            # A folder stands in its place. What was written can still be read, although it has lost its name.
             return images
         return np.load(cache, mmap_mode="c", allow_pickle=False)
     finally:

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from errors import InputError
-from reading import check_fields, guarded, open_regular, parse_json, read_bytes, read_json, read_regular
+from reading import brief, check_fields, guarded, open_regular, parse_json, read_bytes, read_json, read_regular, read_text
 
 
 def test_what_was_written_comes_back(tmp_path) -> None:
@@ -103,3 +103,16 @@ def test_our_own_sentences_pass_as_they_are() -> None:
         guarded("a\nb", "no file", "--run"),
     ):
         raise ValueError("one\ntwo")
+
+
+def test_text_is_text(tmp_path) -> None:
+    (tmp_path / "a").write_text("\u00e9\n")
+    assert read_text(tmp_path / "a", "no notes", "--run") == "\u00e9\n"
+    (tmp_path / "a").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=r"is damaged or no notes: .*\(--run\)$"):
+        read_text(tmp_path / "a", "no notes", "--run")
+
+
+def test_what_is_quoted_is_short_and_on_one_line() -> None:
+    assert brief("a\nb\x1b[31m") == "a\\nb\\x1b[31m"
+    assert brief(list(range(1000))).endswith("...") and len(brief(list(range(1000)))) == 80 and len(brief("x" * 999, 10)) == 10

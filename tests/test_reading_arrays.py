@@ -7,9 +7,10 @@ import pytest
 import torch
 from safetensors.torch import save
 
+import reading_arrays
 from errors import InputError
 from files import save_array, save_arrays
-from reading_arrays import parse_tensors, read_array, read_npz, read_tensors
+from reading_arrays import parse_tensors, read_array, read_npz, read_tensors, tensor_sizes
 
 VALUES = np.arange(24, dtype=np.int32).reshape(2, 3, 4)
 
@@ -40,6 +41,8 @@ LIES = {
     "version 9": b"\x93NUMPY\x09\x00" + header("(24,)")[8:] + VALUES.tobytes(),
     "nothing": b"",
     "cut": header("(2, 3, 4)")[:20],
+    "unclosed": header("(24,").replace(b"}", b" ") + VALUES.tobytes(),
+    "zeros": header("(24,)").replace(b"shape", bytes(5)) + VALUES.tobytes(),
     "text": b"hello world, this is no array at all",
 }
 
@@ -78,6 +81,15 @@ def test_a_bomb_is_refused_by_its_declared_size(tmp_path) -> None:
         read_npz(tmp_path / "a.npz", "none", "--x", limit=10_000_000)
 
 
+def test_a_bomb_is_refused_by_how_much_it_grows(tmp_path, monkeypatch) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", header("(25000000,)") + bytes(100_000_000))
+    read_npz(tmp_path / "a.npz", "none", "--x")
+    monkeypatch.setattr(reading_arrays, "_PACKED", (1 << 20, 100))
+    with pytest.raises(InputError, match=r"it has 100000000 bytes, more than \d{7,8} \(--x\)$"):
+        read_npz(tmp_path / "a.npz", "none", "--x")
+
+
 def test_a_changed_byte_and_two_arrays_of_one_name_are_refused(tmp_path) -> None:
     with io.BytesIO() as buffer:
         np.savez(buffer, a=VALUES)
@@ -103,3 +115,21 @@ def test_tensors(tmp_path) -> None:
             parse_tensors(bad, "a", "no weights", "--x")
     with pytest.raises(InputError, match="more than 20 bytes"):
         read_tensors(tmp_path / "a.safetensors", "none", "--x", limit=20)
+
+
+def test_how_much_tensors_hold_is_known_from_their_header(tmp_path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(save({"a": torch.zeros(2, 3), "b": torch.zeros(()), "c": torch.zeros(5, dtype=torch.bfloat16)}))
+    assert tensor_sizes(path, "none", "--x") == {"a": 6, "b": 1, "c": 5}
+    with pytest.raises(InputError, match="more than 20"):
+        tensor_sizes(path, "none", "--x", limit=20)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"^.*a\.safetensors is damaged or none: .*\(--x\)$"):
+        tensor_sizes(path, "none", "--x")
+
+
+def test_absence_passes_where_it_is_no_damage(tmp_path) -> None:
+    with pytest.raises(InputError, match="No such file"):
+        read_array(tmp_path / "a.npy", "none", "--x")
+    with pytest.raises(FileNotFoundError):
+        read_array(tmp_path / "a.npy", "none", "--x", absent=True)

@@ -1,4 +1,5 @@
 import hashlib
+import os
 import pickle
 
 import numpy as np
@@ -9,6 +10,7 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from datamodules import ArraysDataModule, CIFAR10DataModule, CIFAR100DataModule, DigitsDataModule
 from errors import InputError
 from storage.arrays import make_split
+from tests.fuzzing.mutations import Payload
 
 
 def test_digits_are_split_without_overlap_and_scaled_fully():
@@ -116,6 +118,27 @@ def test_cifar_is_read_from_its_own_file_format(tmp_path, monkeypatch, module, r
         module(str(tmp_path / "elsewhere")).split("train")
     with pytest.raises(InputError, match=f"{data.title} has no public part"):
         data.split("public")
+
+
+@pytest.mark.parametrize(
+    ("module", "folder", "names"),
+    [
+        (CIFAR10DataModule, "cifar-10-batches-py", [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch", "batches.meta"]),
+        (CIFAR100DataModule, "cifar-100-python", ["train", "test", "meta"]),
+    ],
+)
+def test_hostile_files_called_like_cifar_are_not_run(tmp_path, module, folder, names):
+    (tmp_path / folder).mkdir()
+    for name in names:
+        (tmp_path / folder / name).write_bytes(pickle.dumps(Payload(tmp_path / "ran")))
+    for split in ("train", "test"):
+        with pytest.raises(InputError, match=r"not under .* with its files as they were published: .*--data\.root"):
+            module(str(tmp_path)).split(split)
+    assert not (tmp_path / "ran").exists()
+    # A huge one is not even read.
+    os.truncate(tmp_path / folder / names[0], 1 << 40)
+    with pytest.raises(InputError, match="not under"):
+        module(str(tmp_path)).split("train")
 
 
 def test_training_batches_follow_the_documented_permutation():

@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 
-from tests.fuzzing.worker import Outcome
+from tests.fuzzing.worker import Mode, Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
 PROCESSES = 2
 
 
-def run(made: Path, work: Path, seed: int, cases: Iterable[int], *, each: bool = False) -> list[Outcome]:
+def run(made: Path, work: Path, seed: int, cases: Iterable[int], mode: Mode = "weighted") -> list[Outcome]:
     """What came of the cases of a seed, in their order.
 
     Args:
@@ -24,22 +24,22 @@ def run(made: Path, work: Path, seed: int, cases: Iterable[int], *, each: bool =
         work: A folder to work in.
         seed: What is done to which file follows from it and a case's number alone.
         cases: Numbers.
-        each: Whether files come one after the other instead of by their weights.
+        mode: See :data:`tests.fuzzing.worker.Mode`.
     """
     shares = [list(cases)[place::PROCESSES] for place in range(PROCESSES)]
     with ThreadPoolExecutor(PROCESSES) as pool:
-        found = pool.map(lambda place: _run(made, work / str(place), seed, shares[place], each), range(PROCESSES))
+        found = pool.map(lambda place: _run(made, work / str(place), seed, shares[place], mode), range(PROCESSES))
         return sorted(chain.from_iterable(found), key=lambda outcome: outcome.case)
 
 
-def _run(made: Path, work: Path, seed: int, cases: list[int], each: bool) -> list[Outcome]:
+def _run(made: Path, work: Path, seed: int, cases: list[int], mode: Mode) -> list[Outcome]:
     found: list[Outcome] = []
     work.mkdir(parents=True, exist_ok=True)
     while cases:
         command = [sys.executable, "-m", "tests.fuzzing.worker", str(made), str(work), str(seed), json.dumps(cases)]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled", "HF_HUB_OFFLINE": "1"}
         done = subprocess.run(
-            [*command, "each" if each else "weighted"],
+            [*command, mode],
             cwd=ROOT,
             env=environment,
             capture_output=True,

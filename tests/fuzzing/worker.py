@@ -14,11 +14,14 @@ import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import IO
+from typing import IO, Literal, cast
 
 from errors import InputError
 from tests.fuzzing.artefacts import Artefact, catalogue
-from tests.fuzzing.mutations import choose
+from tests.fuzzing.mutations import SPECIALS, choose
+
+Mode = Literal["weighted", "each", "places"]
+"""Files by their weights; one after the other; or one after the other with everything else than a file in their place."""
 
 CPU_SECONDS, SECONDS = 10.0, 45.0
 MEMORY = 1 << 30
@@ -39,23 +42,25 @@ class Outcome:
     text: str = ""
 
 
-def draw(artefacts: list[Artefact], case: int, rng: random.Random, each: bool) -> Artefact:
-    """The artefact of a case: one after the other, or by weight."""
-    if each:
-        return artefacts[case % len(artefacts)]
-    return rng.choices(artefacts, [artefact.weight for artefact in artefacts])[0]
+def draw(artefacts: list[Artefact], case: int, rng: random.Random, mode: Mode) -> tuple[Artefact, str | None]:
+    """The artefact of a case, and what takes its place if that is not drawn."""
+    if mode == "places":
+        return artefacts[case // len(SPECIALS) % len(artefacts)], SPECIALS[case % len(SPECIALS)]
+    if mode == "each":
+        return artefacts[case % len(artefacts)], None
+    return rng.choices(artefacts, [artefact.weight for artefact in artefacts])[0], None
 
 
-def run_case(made: Path, scratch: Path, artefacts: list[Artefact], seed: int, case: int, each: bool) -> Outcome:
+def run_case(made: Path, scratch: Path, artefacts: list[Artefact], seed: int, case: int, mode: Mode) -> Outcome:
     """Copy, change, read."""
     rng = random.Random(f"{seed} {case}")
-    artefact = draw(artefacts, case, rng, each)
+    artefact, special = draw(artefacts, case, rng, mode)
     folder, sentinel = scratch / "it", scratch / "ran"
     shutil.rmtree(folder, ignore_errors=True)
     # Links as they are; times too, since caches go by them.
     shutil.copytree(made / artefact.kind, folder, symlinks=True)
     path = folder / artefact.file
-    name, content = choose(path.name, path.read_bytes(), rng, sentinel)
+    name, content = (special, None) if special else choose(path.name, path.read_bytes(), rng, sentinel)
     reseal = artefact.reseal if rng.random() < 0.7 else None
     put(path, name, content)
     mutation = name
@@ -117,14 +122,15 @@ def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _hang(signum: int, frame: FrameType | None) -> None:
+def interrupt(signum: int, frame: FrameType | None) -> None:
+    """What a timer calls."""
     raise Hang
 
 
-def main(made: Path, scratch: Path, seed: int, cases: list[int], each: bool, out: IO[str]) -> None:
+def main(made: Path, scratch: Path, seed: int, cases: list[int], mode: Mode, out: IO[str]) -> None:
     """Run the cases, one line each before and after."""
-    signal.signal(signal.SIGALRM, _hang)
-    signal.signal(signal.SIGPROF, _hang)
+    signal.signal(signal.SIGALRM, interrupt)
+    signal.signal(signal.SIGPROF, interrupt)
     artefacts = catalogue(made)
     # More than any reader should take, so that what allocates without end is told so.
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -133,15 +139,15 @@ def main(made: Path, scratch: Path, seed: int, cases: list[int], each: bool, out
         print(json.dumps({"begun": case}), file=out, flush=True)
         # For what does not listen to signals.
         faulthandler.dump_traceback_later(2 * SECONDS, exit=True)
-        found = run_case(made, scratch, artefacts, seed, case, each)
+        found = run_case(made, scratch, artefacts, seed, case, mode)
         faulthandler.cancel_dump_traceback_later()
         print(json.dumps(asdict(found)), file=out, flush=True)
     shutil.rmtree(scratch, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    place, work, own_seed, own_cases, mode = sys.argv[1:]
+    place, work, own_seed, own_cases, own_mode = sys.argv[1:]
     report = os.fdopen(os.dup(1), "w")
     # What readers print is theirs.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    main(Path(place), Path(work), int(own_seed), json.loads(own_cases), mode == "each", report)
+    main(Path(place), Path(work), int(own_seed), json.loads(own_cases), cast(Mode, own_mode), report)

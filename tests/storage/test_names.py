@@ -1,5 +1,7 @@
+import numpy as np
 import pytest
 
+from errors import InputError
 from storage.folder_target import output_names
 from storage.names import Names, write_names
 
@@ -29,3 +31,28 @@ def test_outputs_are_named_after_inputs_without_meeting(files: list[str], output
     assert len(set(found)) == len(files)
     if files[0] != "a/x.jpg":
         assert found == outputs
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a/../x", "a//x", ".", "a/."])
+def test_names_lead_nowhere_else(tmp_path, name: str) -> None:
+    write_names(tmp_path, "files", ["a", name])
+    found = Names(tmp_path, "files")
+    assert found[0] == "a"
+    with pytest.raises(InputError, match=r"files\.txt is damaged"):
+        found[1]
+
+
+@pytest.mark.parametrize("ends", [[], [1, 2], [0, 2, 1, 4], [0, 2, 5], [0, 4, 2**62], [0, -1, 4], [0.0, 4.0]])
+def test_places_that_are_not_those_of_names_are_refused(tmp_path, ends: list) -> None:
+    write_names(tmp_path, "files", ["a", "b"])
+    np.save(tmp_path / "files.npy", np.array(ends, np.int64 if all(isinstance(end, int) for end in ends) else float))
+    with pytest.raises(InputError, match=r"is damaged or no list of names"):
+        Names(tmp_path, "files")
+
+
+def test_a_list_that_is_gone_is_said_to_be(tmp_path) -> None:
+    for name in ("files.npy", "files.txt"):
+        write_names(tmp_path, "files", ["a"])
+        (tmp_path / name).unlink()
+        with pytest.raises(FileNotFoundError):
+            Names(tmp_path, "files")
