@@ -276,8 +276,6 @@ def compare_settings(found: dict[str, Any], wanted: dict[str, Any], place: str, 
     Raises:
         InputError: Naming the first setting that differs.
     """
-    if lacking := sorted(set(wanted) - set(found)):
-        raise InputError(f"{place} does not say with which {lacking[0]} it was made: choose another, or remove it ({option})")
     for key in sorted(found):
         ours, theirs = wanted.get(key), found[key]
         if ours != theirs and not (key in wanted and ours is None):
@@ -285,3 +283,5 @@ def compare_settings(found: dict[str, Any], wanted: dict[str, Any], place: str, 
                 f"{place} was made with {brief(key)} = {brief(theirs, 400)}, now it is {ours}: choose another, or remove it "
                 f"({option})"
             )
+    if lacking := sorted(set(wanted) - set(found)):
+        raise InputError(f"{place} does not say with which {lacking[0]} it was made: choose another, or remove it ({option})")
