@@ -8,6 +8,7 @@ ARGUMENTS = [
     "--model.recipe.epochs=4",
     "--data=DiffusionSanitizeDataModule",
     "--data.sigma=0.2",
+    "--data.noise_seed=0",
     "--data.source=PoisonedDataModule",
     "--data.source.source=DigitsDataModule",
     "--data.source.source.batch_size=32",

@@ -164,7 +164,7 @@ def test_sigusr1_while_a_fit_sanitizes_does_not_leak_into_its_training(slurm, cl
     (tmp_path / "fit.sbatch").write_text(FIT_JOB)
     # Many evaluations an image, so that there is time to be stopped in.
     slow = [*ARGUMENTS, f"--data.source.poisons={finished / 'poisons' / 'setup_001.safetensors'}", "--data.denoise_steps=12"]
-    slow += ["--data.sanitize_batch_size=16", "--trainer.logger=false", "--data.noise_seed=0"]
+    slow += ["--data.sanitize_batch_size=16", "--trainer.logger=false"]
 
     def options(name: str) -> list[str]:
         return [*slow, f"--data.store={tmp_path / name / 'store'}", f"--trainer.default_root_dir={tmp_path / name}"]
