@@ -107,7 +107,7 @@ def _fill(plan: SanitizePlan, store: BlockStore, ranks: Ranks, signals: StopSign
 def _settings(plan: SanitizePlan, ranks: Ranks) -> dict[str, Any]:
     """What a set that is there already must have been made with; None for what it may have chosen itself."""
     # The first rank alone lists the folder; the others join what it found.
-    images = plan.describe_input() if ranks.rank == 0 else dict.fromkeys(("files", "images", "rows", "labels"))
+    images = plan.describe_input(listed=ranks.rank == 0)
     task = plan.task
     options = {"batch_size": task.batch_size, "precision": task.precision, "version": VERSION}
     return wanted_noise({**plan.settings, **images, **options})

@@ -51,10 +51,14 @@ class SanitizePlan:
     labels: np.ndarray | None
     settings: dict[str, Any]
 
-    def describe_input(self) -> dict[str, Any]:
-        """What identifies the images; lists a folder."""
+    def describe_input(self, *, listed: bool = True) -> dict[str, Any]:
+        """What identifies the images.
+
+        Args:
+            listed: Whether to list a folder; None stands for its files otherwise.
+        """
         if isinstance(self.source, FolderSource):
-            return {"files": self.source.digest_names()}
+            return {"files": self.source.digest_names() if listed else None}
         assert self.labels is not None
         return self.source.settings() | {"labels": hash_array(self.labels)}
 

@@ -16,6 +16,8 @@ from torchvision.datasets import ImageFolder
 
 from errors import InputError
 from noise_secret import secret_path
+from ranks import Ranks
+from stages.launch import Launch
 from stopping import Stopped
 from storage.fill import Filler
 from storage.records import read_records
@@ -128,6 +130,28 @@ def test_other_labels_of_the_same_images_are_another_set(sanitize, denoiser_fold
         np.savez(tmp_path / "in.npz", images=images, labels=np.arange(6) % 3)
         with pytest.raises(InputError, match=r"made with labels = .*--out"):
             sanitize(tmp_path / "in.npz", tmp_path / out, denoiser=denoiser_folder)
+
+
+@pytest.mark.parametrize("out", ["out", "out.npz"])
+@pytest.mark.parametrize("array", [False, True])
+def test_a_second_rank_joins_what_the_first_began(
+    sanitize, tmp_path, stopped_after, monkeypatch, out: str, array: bool
+) -> None:
+    root = write_photos(tmp_path / "in", 8)
+    if array:
+        images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+        root = tmp_path / "in.npz"
+        np.savez(root, images=images, labels=np.arange(8) % 2)
+    with stopped_after(1):
+        sanitize(root, tmp_path / out, batch_size=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Launch, "start", lambda launch: Ranks(rank=1, world=2))
+        sanitize(root, tmp_path / out, batch_size=2)
+        with pytest.raises(InputError, match=r"made with sigma = 0\.1, now it is 0\.2"):
+            sanitize(root, tmp_path / out, batch_size=2, sigma=0.2)
+    check(tmp_path / out, source=None if array else root)
+    found, alone = tmp_path / out, sanitize(root, tmp_path / "alone" / out, batch_size=2)
+    assert found.read_bytes() == alone.read_bytes() if alone.is_file() else tree(found) == tree(alone)
 
 
 # Records and classes
