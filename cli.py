@@ -6,7 +6,7 @@ import sys
 import warnings
 
 from errors import InputError
-from stages.interrupts import Interrupts, end_interrupted, is_interrupt
+from stages.interrupts import Interrupts, end_interrupted, end_ranks, is_interrupt
 from stopping import STOPPED_STATUS, Stopped
 
 
@@ -56,6 +56,7 @@ def _run(arguments: list[str], interrupts: Interrupts) -> int:
             cause = cause.__cause__ or cause.__context__
         if cause is None:
             raise
+        end_ranks()
         print(f"error: {cause}", file=sys.stderr)
         return 2
     return 0

@@ -1,4 +1,4 @@
-"""Ctrl-C: one line that says what to do, whatever was running."""
+"""Ctrl-C: one line that says what to do, whatever was running; and the end of ranks that nobody needs any more."""
 
 import os
 import signal
@@ -43,14 +43,19 @@ def remember_ranks(processes: tuple[int, ...]) -> None:
     _ranks.extend(processes)
 
 
-def end_interrupted(stopped: BaseException) -> int:
-    """Say what to do, once for all ranks, end those that this process started, and return the exit status."""
+def end_ranks() -> None:
+    """End the ranks that this process started, before they say at length that it went away."""
     for process in _ranks:
         try:
             # All they make is written whole or not at all, and a rank that waits for another hears nothing milder.
             os.kill(process, signal.SIGKILL)
         except OSError:
             continue
+
+
+def end_interrupted(stopped: BaseException) -> int:
+    """Say what to do, once for all ranks, end those that this process started, and return the exit status."""
+    end_ranks()
     if os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("SLURM_PROCID", "0") == "0":
         text = str(stopped) if isinstance(stopped, KeyboardInterrupt) and stopped.args else ""
         print(text or "stopped; the same command continues where it was", file=sys.stderr)

@@ -148,6 +148,17 @@ def test_two_ranks_that_are_killed_again_and_again_end_with_the_same_bytes(photo
         )
 
 
+def test_what_the_first_rank_refuses_is_one_sentence_of_all(photos, undisturbed, start, tmp_path) -> None:
+    changed, out = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(photos, changed)
+    shutil.copytree(undisturbed, out)
+    photo(77).save(changed / "class1" / "0003.png")
+    process = start(command(changed, out, ranks=2))
+    assert process.wait(120) == 2
+    said = process.log.read_text().splitlines()
+    assert "class1/0003.png changed since" in said[-1] and not any("Traceback" in line for line in said), said
+
+
 def test_a_killed_jobs_rows_are_taken_over_by_an_independent_one(photos, undisturbed, start, tmp_path) -> None:
     out = tmp_path / "out"
     one, two = start(command(photos, out)), start(command(photos, out))
