@@ -70,7 +70,7 @@ class Budget:
 
         Args:
             images: ``(..., C, H, W)`` float.
-            bases: The same shape, float in [0, 1].
+            bases: ``(..., C, H, W)`` float in [0, 1], one for each image.
         """
         delta = images - bases
         if self.norm == "linf":
@@ -88,7 +88,7 @@ class Budget:
 
         Args:
             images: ``(..., C, H, W)`` float in [0, 1].
-            bases: The same shape, uint8.
+            bases: ``(..., C, H, W)`` uint8, one for each image.
 
         Returns:
             uint8 of the same shape, whose :meth:`distance` to ``bases`` is at most ``eps``.

@@ -81,7 +81,7 @@ def loop_gradients(
 
     Args:
         models: Per lane its surrogates.
-        goals: Likewise the gradients to match.
+        goals: Per lane and surrogate the parameters' gradients to match.
         poisons: ``(L, k, C, H, W)`` float.
         labels: ``(L, k)`` int64.
         views: ``(L, k, 3)``; None for no augmentation.

@@ -33,7 +33,7 @@ def pgd(
     Args:
         losses_of: What is raised; only the gradient of the images is taken, parameters collect none.
         start: ``(..., C, H, W)`` float, in the budget: the bases, or :func:`uniform_in_ball`.
-        bases: The same shape, float in [0, 1].
+        bases: ``(..., C, H, W)`` float in [0, 1], one for each image.
         budget: The ball around each base.
         steps: Number of steps.
         step_size: Length of a step in [0, 1] pixel units: of every pixel for ``linf``, of the whole image for ``l2``.

@@ -88,8 +88,8 @@ class ArrayTarget:
         return "", checksum(content)
 
     def copy(self, row: int, raw: bytes | None) -> tuple[str, str]:
-        """An array has no place for what is no image, and nobody may ask for it."""
-        raise NotImplementedError
+        """Raises RuntimeError: an array has no place for what is no image, and whoever asks was to be refused before."""
+        raise RuntimeError("an array cannot hold a copy of a file")
 
     def sync(self) -> None:
         """See :class:`~storage.targets.Target`."""

@@ -1,10 +1,12 @@
-"""Folders of real image files, as people have them."""
+"""Folders of real image files, as people have them, and what was made of them."""
 
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
+
+from storage.verify import verify
 
 
 def photo(number: int, width: int = 16, height: int = 16) -> Image.Image:
@@ -48,3 +50,8 @@ def write_every_kind(folder: Path) -> Path:
 def tree(folder: Path) -> dict[str, bytes]:
     """Contents of all files by their paths."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def check(place: Path, **options):
+    """Prove that a sanitized set is whole; raises `InputError` otherwise."""
+    return verify(place, lambda done, total: None, **options)

@@ -1,3 +1,4 @@
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from stages.launch import Launch
 from stages.sanitize_alone import sanitize_alone
 from stages.sanitize_data import SanitizeData
 from stages.sanitize_task import SanitizeTask
+from stopping import Stopped
+from storage.store import BlockStore
 
 
 def blank_poisons(experiment: Experiment) -> list[PoisonSet]:
@@ -63,3 +66,24 @@ def sanitize(colour_denoiser_folder, tmp_path):
         return sanitize_alone(SanitizeTask(data=data, **given | options), Launch(accelerator="cpu", devices=1))
 
     return run
+
+
+@pytest.fixture
+def stopped_after(monkeypatch):
+    """Lets a run end, as a kill would, once so many blocks are done."""
+
+    @contextmanager
+    def stop(blocks: int):
+        record, done = BlockStore.record, []
+
+        def counted(self, block, records) -> None:
+            if len(done) == blocks:
+                raise Stopped("killed")
+            done.append(block)
+            record(self, block, records)
+
+        with monkeypatch.context() as patch, pytest.raises(Stopped):
+            patch.setattr(BlockStore, "record", counted)
+            yield
+
+    return stop

@@ -1,5 +1,4 @@
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +11,7 @@ from defenses import DiffusionSanitizer
 from errors import InputError
 from storage.records import read_records
 from storage.targets import read_manifest
-from storage.verify import verify
-from tests.picture_folders import photo, tree, write_every_kind, write_photos
-
-
-def check(place: Path, **options):
-    return verify(place, lambda done, total: None, **options)
+from tests.picture_folders import check, photo, tree, write_every_kind, write_photos
 
 
 def test_layout_names_and_order_are_kept_and_every_kind_of_file_is_understood(sanitize, tmp_path, capsys) -> None:
