@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# What a user extends; the rest of the package lies in poison_and_defend/.
+ROOMS := attacks callbacks datamodules defenses lightning_modules
 # Sources and constraints: a change of either installs again.
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install format check test test-all poison-and-defend attacks certify clean
+.PHONY: help install format check types test test-all poison-and-defend attacks certify clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,10 +25,17 @@ format: install ## format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-check: install ## lint, format and types
+check: install types ## lint, format, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	cd .types && $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml --no-cache
+
+# Checkers know no package-dir: every room under its installed name, as links.
+types:
+	rm -rf .types && mkdir -p .types/poison_and_defend
+	ln -s $(CURDIR)/poison_and_defend/* .types/poison_and_defend/
+	for room in $(ROOMS); do ln -s $(CURDIR)/$$room .types/poison_and_defend/$$room; done
 
 test: install ## the tests, a few minutes
 	$(BIN)/python -m pytest $(ARGS)
@@ -35,16 +44,16 @@ test-all: install ## the slow tests: whole experiments, several processes
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 poison-and-defend: install ## the whole story on digits; ARGS="--sigma 0.5" overrides
-	$(BIN)/python cli.py poison-and-defend $(ARGS)
+	$(BIN)/poison-and-defend poison-and-defend $(ARGS)
 
 ATTACKS := poison_frogs,convex_polytope,bullseye_polytope,hidden_trigger,label_consistent,witches_brew,sleeper_agent
 
 attacks: install ## all seven attacks on digits, in one table; about half an hour on two cores
-	$(BIN)/python cli.py benchmark --name digits_attacks --attacks $(ATTACKS) --defenses '[no_attack,none,diffusion]' $(ARGS)
+	$(BIN)/poison-and-defend benchmark --name digits_attacks --attacks $(ATTACKS) --defenses '[no_attack,none,diffusion]' $(ARGS)
 
 certify: install ## what the digits' vote provably withstands, at three noise levels; under ten minutes on two cores
-	$(BIN)/python cli.py certify --name digits_certificate $(ARGS)
+	$(BIN)/poison-and-defend certify --name digits_certificate $(ARGS)
 
 clean: ## remove caches and installed files; results under runs/ stay
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .types
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from attacks.budget import Budget, Norm, parse_eps
-from attacks.poison_set import PoisonSet
-from attacks.setups import Setup
-from attacks.surrogate import CraftBatch, Retrain, Surrogate
-from attacks.trigger import Trigger, TriggerConfig
-from errors import InputError
+from poison_and_defend.attacks.threat.budget import Budget, Norm, parse_eps
+from poison_and_defend.attacks.threat.poison_set import PoisonSet
+from poison_and_defend.attacks.threat.setups import Setup
+from poison_and_defend.attacks.threat.surrogate import CraftBatch, Retrain, Surrogate
+from poison_and_defend.attacks.threat.trigger import Trigger, TriggerConfig
+from poison_and_defend.core.errors import InputError
 
 Scenario = Literal["transfer", "fine_tune", "from_scratch"]
 """``transfer``: a fresh head on frozen features; ``fine_tune``: fresh head, all layers trained; ``from_scratch``."""

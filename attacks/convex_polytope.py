@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from attacks.base import Attack, check_positive
-from attacks.budget import Norm
-from attacks.dropout import dropout_kept_on, setup_features
-from attacks.simplex import nearest_combination
-from attacks.surrogate import CraftBatch, Surrogate
-from errors import InputError
+from poison_and_defend.attacks.base import Attack, check_positive
+from poison_and_defend.attacks.crafting.dropout import dropout_kept_on, setup_features
+from poison_and_defend.attacks.crafting.simplex import nearest_combination
+from poison_and_defend.attacks.threat.budget import Norm
+from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
+from poison_and_defend.core.errors import InputError
 
 
 class ConvexPolytope(Attack):

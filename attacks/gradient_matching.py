@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from attacks.augmentation import draw_augmentation
-from attacks.base import Attack, check_positive
-from attacks.budget import Norm
-from attacks.parameter_gradients import Parameters, goal_gradient, loop_gradients, stacked_gradients
-from attacks.precision import full_precision
-from attacks.surrogate import CraftBatch, Surrogate
-from errors import InputError
+from poison_and_defend.attacks.base import Attack, check_positive
+from poison_and_defend.attacks.crafting.augmentation import draw_augmentation
+from poison_and_defend.attacks.crafting.parameter_gradients import Parameters, goal_gradient, loop_gradients, stacked_gradients
+from poison_and_defend.attacks.crafting.precision import full_precision
+from poison_and_defend.attacks.threat.budget import Norm
+from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
+from poison_and_defend.core.errors import InputError
 
 # Steps 93, 156 and 218 of 250 in the authors' code.
 _DECAY_AT = (3 / 8, 5 / 8, 7 / 8)

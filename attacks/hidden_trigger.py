@@ -9,11 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from attacks.base import Attack, check_positive
-from attacks.budget import Norm
-from attacks.surrogate import CraftBatch, Surrogate
-from attacks.trigger import PatchTrigger, TriggerConfig
-from errors import InputError
+from poison_and_defend.attacks.base import Attack, check_positive
+from poison_and_defend.attacks.threat.budget import Norm
+from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
+from poison_and_defend.attacks.threat.trigger import PatchTrigger, TriggerConfig
+from poison_and_defend.core.errors import InputError
 
 
 class HiddenTrigger(Attack):

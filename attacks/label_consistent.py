@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from attacks.base import Attack
-from attacks.budget import Norm
-from attacks.pgd import default_step_size, pgd, uniform_in_ball
-from attacks.surrogate import CraftBatch, Surrogate
-from attacks.trigger import CornerTrigger, TriggerConfig
-from errors import InputError
-from lengths import parse_length
+from poison_and_defend.attacks.base import Attack
+from poison_and_defend.attacks.crafting.pgd import default_step_size, pgd, uniform_in_ball
+from poison_and_defend.attacks.threat.budget import Norm
+from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
+from poison_and_defend.attacks.threat.trigger import CornerTrigger, TriggerConfig
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.core.lengths import parse_length
 
 
 class LabelConsistent(Attack):

@@ -11,14 +11,14 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from attacks.budget import Norm
-from attacks.gradient_matching import GradientMatching
-from attacks.parameter_gradients import gradient_norms
-from attacks.precision import full_precision
-from attacks.setups import Setup, check_num_poisons
-from attacks.surrogate import CraftBatch, Surrogate
-from attacks.trigger import PatchTrigger, TriggerConfig
-from errors import InputError
+from poison_and_defend.attacks.crafting.parameter_gradients import gradient_norms
+from poison_and_defend.attacks.crafting.precision import full_precision
+from poison_and_defend.attacks.gradient_matching import GradientMatching
+from poison_and_defend.attacks.threat.budget import Norm
+from poison_and_defend.attacks.threat.setups import Setup, check_num_poisons
+from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
+from poison_and_defend.attacks.threat.trigger import PatchTrigger, TriggerConfig
+from poison_and_defend.core.errors import InputError
 
 Selection = Literal["gradient_norm", "given"]
 

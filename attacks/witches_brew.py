@@ -6,9 +6,9 @@ Matching" (ICLR 2021).
 
 from torch import Tensor
 
-from attacks.budget import Norm
-from attacks.gradient_matching import GradientMatching
-from attacks.surrogate import CraftBatch
+from poison_and_defend.attacks.gradient_matching import GradientMatching
+from poison_and_defend.attacks.threat.budget import Norm
+from poison_and_defend.attacks.threat.surrogate import CraftBatch
 
 
 class WitchesBrew(GradientMatching):

@@ -23,19 +23,19 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from certification import FixedSize
-from datamodules import DigitsDataModule
-from defenses.switch import Defense
-from files import write_json
-from lightning_modules.backbones import build_backbone
-from lightning_modules.classifier import fresh_head
-from lightning_modules.ensemble import EnsembleData
-from lightning_modules.recipe import Recipe, epoch_order
-from ranks import Ranks
-from reports.records import provenance
-from stages.launch import quiet_lightning
-from stages.models import extract_features
-from stages.voters import Voters, member_seed, noise_seed
+from poison_and_defend.certificate.voters import Voters, member_seed, noise_seed
+from poison_and_defend.certification import FixedSize
+from poison_and_defend.core.files import write_json
+from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.datamodules import DigitsDataModule
+from poison_and_defend.defenses.switch import Defense
+from poison_and_defend.lightning_modules.backbones import build_backbone
+from poison_and_defend.lightning_modules.classifier import fresh_head
+from poison_and_defend.lightning_modules.ensemble import EnsembleData
+from poison_and_defend.lightning_modules.recipe import Recipe, epoch_order
+from poison_and_defend.reports.records import provenance
+from poison_and_defend.training.launch import quiet_lightning
+from poison_and_defend.training.members import extract_features
 
 BLOCK = 500
 

@@ -21,12 +21,12 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from attacks import Attack, BullseyePolytope, WitchesBrew
-from attacks.precision import LowPrecision
-from attacks.surrogate import CraftBatch, Surrogate
-from files import write_json
-from lightning_modules.backbones import Backbone, build_backbone
-from reports.records import provenance
+from poison_and_defend.attacks import Attack, BullseyePolytope, WitchesBrew
+from poison_and_defend.attacks.crafting.precision import LowPrecision
+from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
+from poison_and_defend.core.files import write_json
+from poison_and_defend.lightning_modules.backbones import Backbone, build_backbone
+from poison_and_defend.reports.records import provenance
 
 Row = dict[str, object]
 

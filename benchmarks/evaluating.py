@@ -18,15 +18,15 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from attacks.augmentation import augment, draw_augmentation
-from files import write_json
-from lightning_modules.backbones import Backbone, build_backbone
-from lightning_modules.classifier import fresh_head
-from lightning_modules.ensemble import EnsembleData
-from lightning_modules.recipe import Recipe, epoch_order, step_generator
-from ranks import Ranks
-from reports.records import provenance
-from stages.models import extract_features, fit_members
+from poison_and_defend.attacks.crafting.augmentation import augment, draw_augmentation
+from poison_and_defend.core.files import write_json
+from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.lightning_modules.backbones import Backbone, build_backbone
+from poison_and_defend.lightning_modules.classifier import fresh_head
+from poison_and_defend.lightning_modules.ensemble import EnsembleData
+from poison_and_defend.lightning_modules.recipe import Recipe, epoch_order, step_generator
+from poison_and_defend.reports.records import provenance
+from poison_and_defend.training.members import extract_features, fit_members
 
 SHIFT = 0.125
 

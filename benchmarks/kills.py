@@ -30,22 +30,22 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from attacks import BullseyePolytope
-from datamodules import DigitsDataModule
-from files import write_json
-from lightning_modules.recipe import Recipe
-from reports.records import provenance
-from stages.certify import run_certify
-from stages.certify_task import CertifyTask
-from stages.experiment import Experiment
-from stages.launch import Launch
-from stages.poison_and_defend import run
-from stages.sanitize_alone import sanitize_alone
-from stages.sanitize_task import SanitizeInput, SanitizeTask
-from storage.verify import verify
+from poison_and_defend.attacks import BullseyePolytope
+from poison_and_defend.certificate.run import run_certify
+from poison_and_defend.certificate.task import CertifyTask
+from poison_and_defend.cleaning.run import sanitize_alone
+from poison_and_defend.cleaning.task import SanitizeInput, SanitizeTask
+from poison_and_defend.core.files import write_json
+from poison_and_defend.datamodules import DigitsDataModule
+from poison_and_defend.experiment.run import run
+from poison_and_defend.experiment.task.options import Experiment
+from poison_and_defend.lightning_modules.recipe import Recipe
+from poison_and_defend.reports.records import provenance
+from poison_and_defend.storage.verify import verify
+from poison_and_defend.training.launch import Launch
 
 CPU = Launch(accelerator="cpu", devices=1)
-DENOISER = str(Path(__file__).resolve().parents[1] / "pretrained" / "cifar10_denoiser")
+DENOISER = str(Path(__file__).resolve().parents[1] / "poison_and_defend" / "pretrained" / "cifar10")
 IMAGES = 160
 MOST = 4
 """Kills of a round, before the job is left to finish."""

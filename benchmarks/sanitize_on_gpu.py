@@ -21,8 +21,8 @@ from sklearn.datasets import load_sample_images
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from files import write_json
-from reports.records import provenance
+from poison_and_defend.core.files import write_json
+from poison_and_defend.reports.records import provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,7 +39,7 @@ def save_images(folder: Path, count: int) -> None:
 
 def command(root: Path, out: Path, *options: str) -> list[str]:
     """The command line."""
-    denoiser = str(ROOT / "pretrained" / "cifar10_denoiser")
+    denoiser = str(ROOT / "poison_and_defend" / "pretrained" / "cifar10")
     given = ["--data.root", str(root), "--out", str(out), "--denoiser", denoiser, "--sigma", "0.1", "--noise_seed", "0"]
     return [sys.executable, str(ROOT / "cli.py"), "sanitize", *given, *options]
 

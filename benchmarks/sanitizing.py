@@ -24,10 +24,10 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from defenses.batches import BatchedDenoiser
-from defenses.denoiser import load_denoiser
-from files import write_json
-from reports.records import provenance
+from poison_and_defend.core.files import write_json
+from poison_and_defend.diffusion.batches import BatchedDenoiser
+from poison_and_defend.diffusion.denoiser import load_denoiser
+from poison_and_defend.reports.records import provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = 64

@@ -18,13 +18,13 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from defenses.denoiser import load_denoiser
-from defenses.switch import Defense
-from defenses.tiled import Group, TiledDefense
-from defenses.tiles import TileLayout
-from files import write_json
-from reports.image_quality import similarity
-from reports.records import provenance
+from poison_and_defend.core.files import write_json
+from poison_and_defend.defenses.switch import Defense
+from poison_and_defend.diffusion.denoiser import load_denoiser
+from poison_and_defend.diffusion.tiles import TileLayout
+from poison_and_defend.reports.image_quality import similarity
+from poison_and_defend.reports.records import provenance
+from poison_and_defend.sanitizing.tiled import Group, TiledDefense
 
 
 def pieces(size: int, count: int) -> Tensor:
@@ -71,7 +71,7 @@ def measure(defense: Defense, clean: Tensor, overlap: int) -> dict[str, Any]:
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--denoiser", default="pretrained/cifar10_denoiser")
+    parser.add_argument("--denoiser", default="cifar10")
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--images", type=int, default=48)
     parser.add_argument("--sigmas", type=float, nargs="+", default=[0.1, 0.25])

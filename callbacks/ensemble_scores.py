@@ -9,8 +9,8 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from attacks.poison_set import PoisonSet
-from ranks import Ranks
+from poison_and_defend.attacks.threat.poison_set import PoisonSet
+from poison_and_defend.core.ranks import Ranks
 
 
 @dataclass(frozen=True)

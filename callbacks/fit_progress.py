@@ -3,7 +3,7 @@
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from storage.progress import StoreProgress
+from poison_and_defend.core.progress import StoreProgress
 
 
 class FitProgress(Callback):

@@ -10,9 +10,9 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
 
-from errors import InputError
-from files import write_bytes
-from ranks import Ranks
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.core.files import write_bytes
+from poison_and_defend.core.ranks import Ranks
 
 
 class PredictionFile(BasePredictionWriter):

@@ -4,7 +4,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from attacks.poison_set import PoisonSet
+from poison_and_defend.attacks.threat.poison_set import PoisonSet
 
 
 class TargetMisclassification(Callback):

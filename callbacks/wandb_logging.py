@@ -12,8 +12,8 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer import Trainer
 from PIL.Image import Image
 
-from callbacks.wandb_mode import wanted_mode
-from files import write_bytes
+from poison_and_defend.callbacks.wandb_mode import wanted_mode
+from poison_and_defend.core.files import write_bytes
 
 
 def online() -> bool:

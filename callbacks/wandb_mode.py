@@ -2,7 +2,7 @@
 
 import os
 
-from errors import InputError
+from poison_and_defend.core.errors import InputError
 
 _MODES = {
     "online": "online",

@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-from datamodules.base import ArrayDataModule, SplitName
-from errors import InputError
-from storage.arrays import Split, make_split, read_arrays
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.datamodules.base import ArrayDataModule, SplitName
+from poison_and_defend.images.arrays import Split, make_split, read_arrays
 
 
 class ArraysDataModule(ArrayDataModule):

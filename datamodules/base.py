@@ -9,9 +9,9 @@ from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from certification.origins import Origin
-from errors import InputError
-from storage.arrays import Split
+from poison_and_defend.certification.origins import Origin
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.images.arrays import Split
 
 SplitName = Literal["public", "train", "test"]
 

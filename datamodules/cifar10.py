@@ -6,9 +6,9 @@ from typing import ClassVar
 import numpy as np
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from datamodules.base import ArrayDataModule, SplitName
-from errors import InputError
-from storage.arrays import Split, make_split
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.datamodules.base import ArrayDataModule, SplitName
+from poison_and_defend.images.arrays import Split, make_split
 
 _MOST_BYTES = 1 << 28  # Of a file; CIFAR-100's largest has half as many.
 

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from datamodules.base import ArrayDataModule, SplitName
-from storage.arrays import Split, make_split
+from poison_and_defend.datamodules.base import ArrayDataModule, SplitName
+from poison_and_defend.images.arrays import Split, make_split
 
 _PARTS: dict[SplitName, slice] = {"public": slice(0, 800), "train": slice(800, 1398), "test": slice(1398, None)}
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.base import ArrayDataModule, SplitName
-from errors import InputError
-from storage.arrays import Split, make_split
-from storage.decode import check_size, decode_cached
-from storage.listing import Rules, list_folders, list_images
-from storage.pictures import check_bits
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.datamodules.base import ArrayDataModule, SplitName
+from poison_and_defend.images.arrays import Split, make_split
+from poison_and_defend.images.decode import check_size, decode_cached
+from poison_and_defend.images.listing import Rules, list_folders, list_images
+from poison_and_defend.images.pictures import check_bits
 
 
 class ImageFolderDataModule(ArrayDataModule):

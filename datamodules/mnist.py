@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 from torchvision.datasets import MNIST
 
-from datamodules.base import ArrayDataModule, SplitName
-from errors import InputError
-from storage.arrays import Split, make_split
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.datamodules.base import ArrayDataModule, SplitName
+from poison_and_defend.images.arrays import Split, make_split
 
 _FILES = 4
 _MOST_BYTES = 1 << 26  # Of a file, uncompressed: the largest has 47 million.

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.base import ArrayDataModule, SplitName
-from errors import InputError
-from reading import read_bytes
-from storage.arrays import Split, make_split
-from storage.decode import check_size, decode_cached
-from storage.listing import Rules, list_folders, list_images
-from storage.names import is_below
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.core.reading.files import read_bytes
+from poison_and_defend.datamodules.base import ArrayDataModule, SplitName
+from poison_and_defend.images.arrays import Split, make_split
+from poison_and_defend.images.decode import check_size, decode_cached
+from poison_and_defend.images.listing import Rules, list_folders, list_images
+from poison_and_defend.images.names import is_below
 
 _OPTION = "--data.root"
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from errors import InputError
+from poison_and_defend.core.errors import InputError
 
 
 def jpeg(images: Tensor, quality: int) -> Tensor:

@@ -6,11 +6,11 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from defenses.denoiser import Denoiser
-from defenses.jpeg import jpeg
-from defenses.noise_level import note_doubtful, parse_sigma, refuse_ruinous
-from defenses.row_noise import row_noise
-from errors import InputError
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.defenses.jpeg import jpeg
+from poison_and_defend.diffusion.denoiser import Denoiser
+from poison_and_defend.diffusion.noise_level import note_doubtful, parse_sigma, refuse_ruinous
+from poison_and_defend.diffusion.row_noise import row_noise
 
 DefenseName = Literal["no_attack", "none", "noise_only", "denoise_only", "jpeg", "diffusion"]
 DEFENSES: tuple[DefenseName, ...] = get_args(DefenseName)

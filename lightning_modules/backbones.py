@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.resnet import BasicBlock
 
-from attacks.surrogate import Surrogate
-from errors import InputError
+from poison_and_defend.attacks.threat.surrogate import Surrogate
+from poison_and_defend.core.errors import InputError
 
 BackboneName = Literal[
     "convnet", "convnet_wide", "patchnet", "resnet18", "resnet18_slim", "resnet34", "vgg11", "vgg16", "mobilenet_v2"

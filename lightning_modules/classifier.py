@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics.classification import MulticlassAccuracy
 
-from attacks.augmentation import augment, draw_augmentation
-from attacks.pgd import pgd, uniform_in_ball
-from errors import InputError
-from lightning_modules.backbones import Backbone, BackboneName, build_backbone
-from lightning_modules.recipe import Recipe, step_generator
-from reading import guarded
-from reading_arrays import read_tensors
+from poison_and_defend.attacks.crafting.augmentation import augment, draw_augmentation
+from poison_and_defend.attacks.crafting.pgd import pgd, uniform_in_ball
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.core.reading.arrays import read_tensors
+from poison_and_defend.core.reading.files import guarded
+from poison_and_defend.lightning_modules.backbones import Backbone, BackboneName, build_backbone
+from poison_and_defend.lightning_modules.recipe import Recipe, step_generator
 
 
 class ClassifierModule(L.LightningModule):

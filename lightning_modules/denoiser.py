@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from defenses.denoiser import Denoiser
-from defenses.network import evaluate
-from defenses.noise_level import note_doubtful, parse_sigma, refuse_ruinous
-from defenses.training_range import write_training_range
-from errors import InputError
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.diffusion.denoiser import Denoiser
+from poison_and_defend.diffusion.network import evaluate
+from poison_and_defend.diffusion.noise_level import note_doubtful, parse_sigma, refuse_ruinous
+from poison_and_defend.diffusion.training_range import write_training_range
 
 
 class DenoiserModule(L.LightningModule):
@@ -60,7 +60,7 @@ class DenoiserModule(L.LightningModule):
         super().__init__()
         from diffusers import DDPMScheduler, UNet2DModel
 
-        from defenses.schedule import timestep_for
+        from poison_and_defend.diffusion.schedule import timestep_for
 
         channels = [16, 32, 64] if channels is None else channels
         if any(width % groups for width in channels):

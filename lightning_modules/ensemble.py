@@ -12,9 +12,9 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from lightning_modules.classifier import adversarial, augmented, refuse_adversarial_head
-from lightning_modules.member_threads import Workers
-from lightning_modules.recipe import Recipe, epoch_order, step_generator
+from poison_and_defend.lightning_modules.classifier import adversarial, augmented, refuse_adversarial_head
+from poison_and_defend.lightning_modules.member_threads import Workers
+from poison_and_defend.lightning_modules.recipe import Recipe, epoch_order, step_generator
 
 State = dict[str, Tensor]
 

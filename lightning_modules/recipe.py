@@ -8,10 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from attacks.budget import Budget, Norm
-from attacks.pgd import default_step_size
-from errors import InputError
-from lengths import parse_length
+from poison_and_defend.attacks.crafting.pgd import default_step_size
+from poison_and_defend.attacks.threat.budget import Budget, Norm
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.core.lengths import parse_length
 
 
 @dataclass

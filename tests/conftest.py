@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
 
-from defenses.denoiser import Denoiser
+from poison_and_defend.diffusion.denoiser import Denoiser
 
 
 def tiny_unet(channels: int = 1, size: int = 32, out_channels: int | None = None) -> UNet2DModel:

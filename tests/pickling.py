@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from errors import InputError
-from pickles import read_pickle
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.core.reading.pickles import read_pickle
 
 PROTOCOLS = range(6)
 

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from storage.verify import verify
+from poison_and_defend.storage.verify import verify
 
 
 def photo(number: int, width: int = 16, height: int = 16) -> Image.Image:

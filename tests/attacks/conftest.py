@@ -2,12 +2,12 @@ from collections.abc import Callable
 
 import pytest
 
-from attacks.base import Attack
-from attacks.poison_set import PoisonSet
-from attacks.setups import Setup, draw_setups
-from attacks.surrogate import Surrogate
-from datamodules import DigitsDataModule
-from lightning_modules.backbones import Backbone, build_backbone
+from poison_and_defend.attacks.base import Attack
+from poison_and_defend.attacks.threat.poison_set import PoisonSet
+from poison_and_defend.attacks.threat.setups import Setup, draw_setups
+from poison_and_defend.attacks.threat.surrogate import Surrogate
+from poison_and_defend.datamodules import DigitsDataModule
+from poison_and_defend.lightning_modules.backbones import Backbone, build_backbone
 
 Craft = Callable[..., list[PoisonSet]]
 

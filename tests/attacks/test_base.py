@@ -4,7 +4,7 @@ import json
 import pytest
 import torch
 
-from attacks import (
+from poison_and_defend.attacks import (
     Attack,
     BullseyePolytope,
     ConvexPolytope,
@@ -14,8 +14,8 @@ from attacks import (
     SleeperAgent,
     WitchesBrew,
 )
-from attacks.surrogate import CraftBatch
-from errors import InputError
+from poison_and_defend.attacks.threat.surrogate import CraftBatch
+from poison_and_defend.core.errors import InputError
 
 ATTACKS: list[type[Attack]] = [
     BullseyePolytope,

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from attacks import BullseyePolytope
-from attacks.bullseye_polytope import bullseye_objective
-from attacks.dropout import dropout_kept_on, setup_features
-from attacks.poison_set import PoisonSet
-from attacks.surrogate import CraftBatch
-from errors import InputError
-from lightning_modules.backbones import build_backbone
+from poison_and_defend.attacks import BullseyePolytope
+from poison_and_defend.attacks.bullseye_polytope import bullseye_objective
+from poison_and_defend.attacks.crafting.dropout import dropout_kept_on, setup_features
+from poison_and_defend.attacks.threat.poison_set import PoisonSet
+from poison_and_defend.attacks.threat.surrogate import CraftBatch
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.lightning_modules.backbones import build_backbone
 
 BUDGETS = pytest.mark.parametrize(("norm", "eps"), [("linf", 0.1), ("l2", 2.0)])
 

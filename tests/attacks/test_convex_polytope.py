@@ -3,10 +3,10 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from attacks import ConvexPolytope
-from attacks.surrogate import CraftBatch
-from errors import InputError
-from lightning_modules.backbones import build_backbone
+from poison_and_defend.attacks import ConvexPolytope
+from poison_and_defend.attacks.threat.surrogate import CraftBatch
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.lightning_modules.backbones import build_backbone
 
 BUDGETS = pytest.mark.parametrize(("norm", "eps"), [("linf", 0.1), ("l2", 2.0)])
 

@@ -3,9 +3,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from attacks.augmentation import augment, draw_augmentation
-from attacks.parameter_gradients import goal_gradient, gradient_norms, loop_gradients, matching_gradient, stacked_gradients
-from lightning_modules.backbones import Backbone, build_backbone
+from poison_and_defend.attacks.crafting.augmentation import augment, draw_augmentation
+from poison_and_defend.attacks.crafting.parameter_gradients import (
+    goal_gradient,
+    gradient_norms,
+    loop_gradients,
+    matching_gradient,
+    stacked_gradients,
+)
+from poison_and_defend.lightning_modules.backbones import Backbone, build_backbone
 
 generator = torch.Generator().manual_seed(0)
 POISONS = torch.rand(3, 5, 1, 16, 16, generator=generator, dtype=torch.float64)
@@ -103,7 +109,7 @@ def test_gradient_norms_are_those_of_one_image_at_a_time(model: Backbone, monkey
     assert wanted.max() > 1.01 * wanted.min()
     torch.testing.assert_close(gradient_norms(model, images, 6), wanted, rtol=1e-9, atol=0)
     numbers = sum(parameter.numel() for parameter in model.parameters())
-    monkeypatch.setattr("attacks.parameter_gradients._CHUNK_NUMBERS", 3 * numbers)
+    monkeypatch.setattr("poison_and_defend.attacks.crafting.parameter_gradients._CHUNK_NUMBERS", 3 * numbers)
     torch.testing.assert_close(gradient_norms(model, images, 6), wanted, rtol=1e-9, atol=0)
 
 

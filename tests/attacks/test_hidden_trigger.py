@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from attacks import HiddenTrigger
-from attacks.base import source_rows
-from attacks.hidden_trigger import greedy_pairing, paired_distances
-from attacks.trigger import PatchTrigger
-from errors import InputError
+from poison_and_defend.attacks import HiddenTrigger
+from poison_and_defend.attacks.base import source_rows
+from poison_and_defend.attacks.hidden_trigger import greedy_pairing, paired_distances
+from poison_and_defend.attacks.threat.trigger import PatchTrigger
+from poison_and_defend.core.errors import InputError
 
 BUDGETS = pytest.mark.parametrize(("norm", "eps"), [("linf", "32/255"), ("l2", 2.0)])
 

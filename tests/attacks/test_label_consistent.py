@@ -3,12 +3,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from attacks import LabelConsistent
-from attacks.label_consistent import true_label_loss
-from attacks.poison_set import PoisonSet
-from attacks.trigger import CornerTrigger, PatchTrigger
-from errors import InputError
-from lightning_modules.backbones import Backbone, build_backbone
+from poison_and_defend.attacks import LabelConsistent
+from poison_and_defend.attacks.label_consistent import true_label_loss
+from poison_and_defend.attacks.threat.poison_set import PoisonSet
+from poison_and_defend.attacks.threat.trigger import CornerTrigger, PatchTrigger
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.lightning_modules.backbones import Backbone, build_backbone
 
 BUDGETS = pytest.mark.parametrize(("norm", "eps"), [("linf", "32/255"), ("l2", 2.0)])
 PATCH = PatchTrigger(5, "bottom_right")

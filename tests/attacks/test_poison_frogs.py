@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from attacks import PoisonFrogs
-from attacks.surrogate import CraftBatch
-from errors import InputError
+from poison_and_defend.attacks import PoisonFrogs
+from poison_and_defend.attacks.threat.surrogate import CraftBatch
+from poison_and_defend.core.errors import InputError
 
 BUDGETS = pytest.mark.parametrize(("norm", "eps"), [("linf", 0.25), ("l2", 5.0)])
 

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from attacks import SleeperAgent
-from attacks.setups import Setup
-from attacks.surrogate import CraftBatch, Surrogate
-from attacks.trigger import PatchTrigger
-from errors import InputError
-from lightning_modules.backbones import Backbone, build_backbone
+from poison_and_defend.attacks import SleeperAgent
+from poison_and_defend.attacks.threat.setups import Setup
+from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
+from poison_and_defend.attacks.threat.trigger import PatchTrigger
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.lightning_modules.backbones import Backbone, build_backbone
 
 
 def sleeper(steps: int = 4, retrains: int = 0, **rest) -> SleeperAgent:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from attacks import WitchesBrew
-from attacks.surrogate import CraftBatch
-from errors import InputError
-from lightning_modules.backbones import Backbone, build_backbone
+from poison_and_defend.attacks import WitchesBrew
+from poison_and_defend.attacks.threat.surrogate import CraftBatch
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.lightning_modules.backbones import Backbone, build_backbone
 
 
 def brew(steps: int = 6, restarts: int = 1, **rest) -> WitchesBrew:

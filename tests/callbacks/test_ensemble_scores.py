@@ -3,11 +3,11 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from attacks.budget import Budget
-from attacks.poison_set import PoisonSet
-from attacks.setups import Setup
-from attacks.trigger import Trigger
-from callbacks.ensemble_scores import Watch, evaluate
+from poison_and_defend.attacks.threat.budget import Budget
+from poison_and_defend.attacks.threat.poison_set import PoisonSet
+from poison_and_defend.attacks.threat.setups import Setup
+from poison_and_defend.attacks.threat.trigger import Trigger
+from poison_and_defend.callbacks.ensemble_scores import Watch, evaluate
 
 LABELS = torch.tensor([0, 1, 1, 2, 2, 2])
 

@@ -3,11 +3,11 @@ import csv
 import pytest
 import torch
 
-from callbacks.predictions import PredictionFile
-from datamodules import DigitsDataModule
-from errors import InputError
-from lightning_modules import ClassifierModule
-from stages.command import dispatch
+from poison_and_defend.callbacks.predictions import PredictionFile
+from poison_and_defend.cli.commands import dispatch
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.datamodules import DigitsDataModule
+from poison_and_defend.lightning_modules import ClassifierModule
 from tests.lightning_modules.fitting import quiet_trainer
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from certification import FixedSize, Poisson, Sampling
+from poison_and_defend.certification import FixedSize, Poisson, Sampling
 
 
 @pytest.fixture(

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from certification import lower_bound, upper_bound, vote_bounds, votes_needed, whole_set_radius
-from errors import InputError
+from poison_and_defend.certification import lower_bound, upper_bound, vote_bounds, votes_needed, whole_set_radius
+from poison_and_defend.core.errors import InputError
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.001, 1e-9])

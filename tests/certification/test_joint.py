@@ -8,7 +8,7 @@ from scipy import stats
 from scipy.optimize import minimize_scalar
 from scipy.special import erfc
 
-from certification import (
+from poison_and_defend.certification import (
     FixedSize,
     Poisson,
     Sampling,
@@ -18,7 +18,7 @@ from certification import (
     needed_probability,
     whole_set_lower,
 )
-from errors import InputError
+from poison_and_defend.core.errors import InputError
 
 LEVELS = np.array([1e-12, 1e-6, 0.01, 0.3, 0.5, 0.7, 0.95, 0.999, 1 - 1e-9, 1 - 1e-12])
 IMAGE = (3, 32, 32)

@@ -1,7 +1,7 @@
 import pytest
 
-from certification import Ingredient, void_reasons, vouch
-from errors import InputError
+from poison_and_defend.certification import Ingredient, void_reasons, vouch
+from poison_and_defend.core.errors import InputError
 
 SOUND = [Ingredient("normalization", "fixed", "constants"), Ingredient("features", "trusted", "public")]
 UNKNOWN = Ingredient("denoiser", "unknown", "nobody says what it saw")

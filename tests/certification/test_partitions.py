@@ -3,7 +3,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from certification import bagging_poisons, partition_changes
+from poison_and_defend.certification import bagging_poisons, partition_changes
 
 
 @pytest.mark.parametrize(("n", "m"), [(600, 30), (50_000, 500), (10**9, 10**6)])

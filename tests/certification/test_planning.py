@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from certification import expected_certified, lower_bound, votes_to_certify
+from poison_and_defend.certification import expected_certified, lower_bound, votes_to_certify
 
 
 @pytest.mark.parametrize("models", [1, 7, 100, 1000])

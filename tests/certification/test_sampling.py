@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from certification import FixedSize, Poisson, Sampling
-from errors import InputError
+from poison_and_defend.certification import FixedSize, Poisson, Sampling
+from poison_and_defend.core.errors import InputError
 
 
 def listed(sampling: Sampling, k: int) -> dict[int, float]:

@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from certification import FixedSize, Sampling, certified_share, joint_lower, largest_eps, largest_k, needed_grid
+from poison_and_defend.certification import (
+    FixedSize,
+    Sampling,
+    certified_share,
+    joint_lower,
+    largest_eps,
+    largest_k,
+    needed_grid,
+)
 
 LEVELS = np.array([0.2, 0.5, 0.51, 0.7, 0.9, 0.99, 0.999999])
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import linprog, minimize_scalar
 from scipy.special import ndtr
 
-from certification import (
+from poison_and_defend.certification import (
     FixedSize,
     Poisson,
     joint_lower,
@@ -16,7 +16,7 @@ from certification import (
     whole_set_lower,
     whole_set_radius,
 )
-from errors import InputError
+from poison_and_defend.core.errors import InputError
 
 LEVELS = np.array([1e-12, 0.01, 0.3, 0.5, 0.55, 0.7, 0.95, 0.999, 1 - 1e-9])
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from certification import l2_norm, lower_bound, set_norm, whole_set_lower, whole_set_radius
-from errors import InputError
+from poison_and_defend.certification import l2_norm, lower_bound, set_norm, whole_set_lower, whole_set_radius
+from poison_and_defend.core.errors import InputError
 
 SIGMA, POINT = 0.5, 0.45
 

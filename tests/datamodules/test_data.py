@@ -7,9 +7,9 @@ import pytest
 import torch
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from datamodules import ArraysDataModule, CIFAR10DataModule, CIFAR100DataModule, DigitsDataModule
-from errors import InputError
-from storage.arrays import make_split
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.datamodules import ArraysDataModule, CIFAR10DataModule, CIFAR100DataModule, DigitsDataModule
+from poison_and_defend.images.arrays import make_split
 from tests.fuzzing.mutations import Payload
 
 

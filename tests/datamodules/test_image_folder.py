@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules import ImageFolderDataModule
-from errors import InputError
-from storage.pictures import MAX_PIXELS
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.datamodules import ImageFolderDataModule
+from poison_and_defend.images.pictures import MAX_PIXELS
 
 
 def pixels(height, width, seed=0):
@@ -123,7 +123,7 @@ def test_what_was_decoded_is_read_back_until_a_file_changes(folders, monkeypatch
     first = module(folders).split("train").images.clone()  # A copy, since below the file is damaged that it is a view of.
     (cache,) = (folders / "train").glob(".decoded*")
     with monkeypatch.context() as patch:
-        patch.setattr("storage.decode._decode", None)  # Calling it would fail.
+        patch.setattr("poison_and_defend.images.decode._decode", None)  # Calling it would fail.
         again = module(folders).split("train").images
         assert torch.equal(again, first)
         again[0] = 0  # Copied on write: neither an error nor a change of the file.

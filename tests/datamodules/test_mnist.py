@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules import MNISTDataModule
-from errors import InputError
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.datamodules import MNISTDataModule
 
 
 def write_idx(path, array):

@@ -1,4 +1,4 @@
-from ranks import Ranks
+from poison_and_defend.core.ranks import Ranks
 
 
 def test_every_number_falls_to_exactly_one_rank():

@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules import TinyImageNetDataModule
-from errors import InputError
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.datamodules import TinyImageNetDataModule
 
 # Not in sorted order, as in the archive's wnids.txt.
 WNIDS = ["n04", "n01", "n03", "n02"]
@@ -90,7 +90,7 @@ def test_half_the_size_is_the_mean_of_its_surroundings(root):
 
 def test_only_the_process_that_prepares_decodes(root, monkeypatch):
     TinyImageNetDataModule(str(root)).prepare_data()
-    monkeypatch.setattr("storage.decode._decode", None)  # Calling it would fail.
+    monkeypatch.setattr("poison_and_defend.images.decode._decode", None)  # Calling it would fail.
     data = TinyImageNetDataModule(str(root))
     data.setup("fit")
     assert len(data.split("train")) == 48 and len(data.split("test")) == 5

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from defenses.jpeg import jpeg
-from errors import InputError
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.defenses.jpeg import jpeg
 
 QUALITIES = pytest.mark.parametrize("quality", [1, 75, 95])
 

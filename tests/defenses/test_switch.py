@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from defenses.denoiser import Denoiser, load_denoiser
-from defenses.jpeg import jpeg
-from defenses.row_noise import row_noise
-from defenses.switch import DEFENSES, Defense, quantize
-from errors import InputError
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.defenses.jpeg import jpeg
+from poison_and_defend.defenses.switch import DEFENSES, Defense, quantize
+from poison_and_defend.diffusion.denoiser import Denoiser, load_denoiser
+from poison_and_defend.diffusion.row_noise import row_noise
 
 ROWS = torch.tensor([5, 0, 99, 3, 7, 2])
 NEED_DENOISER = {"denoise_only", "diffusion"}

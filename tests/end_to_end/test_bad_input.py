@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from errors import InputError
-from stages.command import dispatch
+from poison_and_defend.cli.commands import dispatch
+from poison_and_defend.core.errors import InputError
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def files(tmp_path):
     np.savez(tmp_path / "unlabelled.npz", images=images)
     np.savez(tmp_path / "bright.npz", images=images / 100, labels=labels)
     np.savez(tmp_path / "small.npz", images=images[:, :16, :16], labels=labels)
-    shutil.copytree("pretrained/digits_denoiser", tmp_path / "broken")
+    shutil.copytree("poison_and_defend/pretrained/digits", tmp_path / "broken")
     weights = tmp_path / "broken" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])
     (tmp_path / "evil.pickle").write_bytes(pickle.dumps(Hostile(tmp_path / "owned")))

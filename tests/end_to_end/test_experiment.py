@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import yaml
 
-from datamodules.poison_files import load_poisons
+from poison_and_defend.poisons.files import load_poisons
 from tests.end_to_end.conftest import SMALL
 from tests.end_to_end.wandb_files import records as records_of
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from errors import InputError
+from poison_and_defend.core.errors import InputError
 from tests.fuzzing import worker
 from tests.fuzzing.artefacts import Artefact, catalogue, make_all
 from tests.fuzzing.campaign import counts, run

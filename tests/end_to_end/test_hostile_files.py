@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from errors import InputError
-from files import save_array, save_arrays
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.core.files import save_array, save_arrays
 from tests.fuzzing.artefacts import MAKERS, Artefact, catalogue, make_all
 
 DEEP = "[" * 20_000 + "]" * 20_000

@@ -81,7 +81,7 @@ def test_two_ranks_fill_the_store_before_a_fit_with_the_same_bytes(cli, finished
 def test_sanitize_writes_arrays_with_labels_and_order_kept(cli, tmp_path):
     import numpy as np
 
-    from datamodules import DigitsDataModule
+    from poison_and_defend.datamodules import DigitsDataModule
 
     result = cli(
         "sanitize", "--data.source=DigitsDataModule", f"--out={tmp_path / 'clean.npz'}", "--sigma=0.1",
@@ -101,7 +101,7 @@ def test_every_configuration_is_understood(path, tmp_path, monkeypatch):
 
     import numpy as np
 
-    from stages.command import dispatch
+    from poison_and_defend.cli.commands import dispatch
 
     for name in ("train", "test"):
         (tmp_path / "cifar10-jpeg").mkdir(exist_ok=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import ImageFolder
 
-from stopping import STOPPED_STATUS
+from poison_and_defend.core.stopping import STOPPED_STATUS
 from tests.end_to_end.conftest import ROOT
 from tests.picture_folders import photo, tree, write_photos
 
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.ddp]
 
 # How often a run is killed; 25 for the record in docs/records/sanitizing_kills.json.
 KILLS = int(os.environ.get("SANITIZE_KILLS", "3"))
-DENOISER = "pretrained/cifar10_denoiser"
+DENOISER = "poison_and_defend/pretrained/cifar10"
 
 
 def command(root: Path, out: Path, *, ranks: int = 1) -> list[str]:

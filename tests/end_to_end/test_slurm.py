@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from reports.records import read_results
+from poison_and_defend.reports.records import read_results
 from tests.end_to_end.conftest import ROOT, SMALL
 from tests.end_to_end.test_lightning_cli import ARGUMENTS
 from tests.picture_folders import tree, write_photos
@@ -103,7 +103,7 @@ def test_a_job_on_two_nodes_that_is_stopped_by_sigusr1_goes_back_to_the_queue_an
         "--data.root",
         photos,
         "--denoiser",
-        "pretrained/cifar10_denoiser",
+        "poison_and_defend/pretrained/cifar10",
         "--sigma",
         "0.1",
         "--batch_size",
@@ -130,7 +130,7 @@ def test_an_array_of_independent_jobs_fills_one_output(slurm, cli, tmp_path) -> 
     for path in photos.rglob("*.png"):
         Image.new("RGB", (16, 16), (128, 128, 128)).save(path)
     script = ROOT / "scripts" / "slurm" / "sanitize_array.sbatch"
-    options = ["--data.root", photos, "--denoiser", "pretrained/cifar10_denoiser", "--batch_size", "8"]
+    options = ["--data.root", photos, "--denoiser", "poison_and_defend/pretrained/cifar10", "--batch_size", "8"]
     first = Job(
         slurm, tmp_path / "log_%a", "--array=1-2", script, *options, "--out", tmp_path / "out", "--trainer.accelerator", "cpu"
     )

@@ -22,44 +22,50 @@ from diffusers import DDPMScheduler
 from PIL import Image
 from safetensors.torch import save_file
 
-from attacks.budget import Budget
-from attacks.poison_set import PoisonSet
-from attacks.setups import Setup, draw_setups, load_setups
-from attacks.trigger import PatchTrigger
-from datamodules import ArraysDataModule, CIFAR10DataModule, DigitsDataModule, ImageFolderDataModule, MNISTDataModule
-from datamodules.benchmark_files import read_benchmark, read_npz, write_benchmark, write_npz
-from datamodules.poison_files import save_poisons
-from datamodules.poisoned import PoisonedDataModule
-from datamodules.row_digests import read_training_rows, write_training_rows
-from datamodules.tiny_imagenet import TinyImageNetDataModule
-from defenses.denoiser import load_denoiser
-from defenses.pixel_file import PixelFile
-from defenses.training_range import write_training_range
-from files import save_arrays, write_json
-from leases import Leases
-from lightning_modules.backbones import build_backbone
-from lightning_modules.classifier import ClassifierModule, load_weights
-from lightning_modules.recipe import Recipe
-from ranks import Ranks
-from reports.records import provenance, write_results
-from stages.certify import run_certify
-from stages.certify_report import write_certificate_report
-from stages.certify_task import CertifyTask
-from stages.checkpoints import load_classifier
-from stages.exchange import to_benchmark
-from stages.launch import Launch
-from stages.models import ModelSpec, trained_models
-from stages.poison_and_defend import claim
-from stages.quality import QualityTask, run_quality
-from stages.report import write_report
-from stages.sanitize_alone import sanitize_alone
-from stages.sanitize_data import SanitizeData
-from stages.sanitize_task import SanitizeTask
-from stages.vote_store import VoteStore
-from storage.hashing import checksum_file
-from storage.sanitize import load
-from storage.store import BlockStore
-from storage.verify import verify
+from poison_and_defend.attacks.threat.budget import Budget
+from poison_and_defend.attacks.threat.poison_set import PoisonSet
+from poison_and_defend.attacks.threat.setups import Setup, draw_setups, load_setups
+from poison_and_defend.attacks.threat.trigger import PatchTrigger
+from poison_and_defend.certificate.run import run_certify
+from poison_and_defend.certificate.task import CertifyTask
+from poison_and_defend.certificate.vote_store import VoteStore
+from poison_and_defend.cleaning.data_task import SanitizeData
+from poison_and_defend.cleaning.quality import QualityTask, run_quality
+from poison_and_defend.cleaning.run import sanitize_alone
+from poison_and_defend.cleaning.task import SanitizeTask
+from poison_and_defend.core.files import save_arrays, write_json
+from poison_and_defend.core.hashing import checksum_file
+from poison_and_defend.core.leases import Leases
+from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.datamodules import (
+    ArraysDataModule,
+    CIFAR10DataModule,
+    DigitsDataModule,
+    ImageFolderDataModule,
+    MNISTDataModule,
+)
+from poison_and_defend.datamodules.tiny_imagenet import TinyImageNetDataModule
+from poison_and_defend.datamodules.wrappers.poisoned import PoisonedDataModule
+from poison_and_defend.diffusion.denoiser import load_denoiser
+from poison_and_defend.diffusion.training_range import write_training_range
+from poison_and_defend.experiment.run import claim
+from poison_and_defend.images.row_digests import read_training_rows, write_training_rows
+from poison_and_defend.lightning_modules.backbones import build_backbone
+from poison_and_defend.lightning_modules.classifier import ClassifierModule, load_weights
+from poison_and_defend.lightning_modules.recipe import Recipe
+from poison_and_defend.poisons.benchmark_files import read_benchmark, read_npz, write_benchmark, write_npz
+from poison_and_defend.poisons.exchange import to_benchmark
+from poison_and_defend.poisons.files import save_poisons
+from poison_and_defend.reports.certificate.write import write_certificate_report
+from poison_and_defend.reports.experiment.write import write_report
+from poison_and_defend.reports.records import provenance, write_results
+from poison_and_defend.sanitizing.engine import load
+from poison_and_defend.storage.ledger import BlockStore
+from poison_and_defend.storage.verify import verify
+from poison_and_defend.training.checkpoints import load_classifier
+from poison_and_defend.training.launch import Launch
+from poison_and_defend.training.members import ModelSpec, trained_models
+from poison_and_defend.transforms.pixel_file import PixelFile
 from tests.conftest import tiny_unet
 from tests.picture_folders import photo, write_photos
 from tests.reports.conftest import build_record
@@ -136,7 +142,7 @@ def _reseal_poisons(folder: Path) -> None:
 
 def suppress_input() -> Any:
     """What follows may well be refused."""
-    from errors import InputError
+    from poison_and_defend.core.errors import InputError
 
     return suppress(InputError)
 
@@ -206,8 +212,8 @@ def _quality_npz(folder: Path) -> None:
 
 
 def _make_store(folder: Path) -> None:
-    from defenses.switch import Defense
-    from storage.sanitize import sanitize
+    from poison_and_defend.defenses.switch import Defense
+    from poison_and_defend.sanitizing.engine import sanitize
 
     images = digits().split("test").images[:8]
     sanitize(images, torch.arange(8), Defense("noise_only", sigma=0.1, seed=0), folder / "store", Ranks(), batch_size=4)

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Literal, cast
 
-from errors import InputError
+from poison_and_defend.core.errors import InputError
 from tests.fuzzing.artefacts import Artefact, catalogue
 from tests.fuzzing.mutations import SPECIALS, choose
 

@@ -1,6 +1,6 @@
 import lightning as L
 
-from datamodules import DigitsDataModule
+from poison_and_defend.datamodules import DigitsDataModule
 
 
 def quiet_trainer(**options) -> L.Trainer:

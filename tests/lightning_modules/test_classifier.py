@@ -3,12 +3,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from datamodules import DigitsDataModule
-from errors import InputError
-from lightning_modules.backbones import build_backbone
-from lightning_modules.classifier import ClassifierModule
-from lightning_modules.denoiser import DenoiserModule
-from lightning_modules.recipe import Recipe
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.datamodules import DigitsDataModule
+from poison_and_defend.lightning_modules.backbones import build_backbone
+from poison_and_defend.lightning_modules.classifier import ClassifierModule
+from poison_and_defend.lightning_modules.denoiser import DenoiserModule
+from poison_and_defend.lightning_modules.recipe import Recipe
 from tests.lightning_modules.fitting import quiet_trainer
 
 

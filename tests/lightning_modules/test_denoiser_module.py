@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from datamodules import DigitsDataModule
-from defenses.denoiser import load_denoiser
-from errors import InputError
-from lightning_modules.denoiser import DenoiserModule
-from stages.train_denoiser import PublicDataModule, train_denoiser
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.datamodules import DigitsDataModule
+from poison_and_defend.diffusion.denoiser import load_denoiser
+from poison_and_defend.lightning_modules.denoiser import DenoiserModule
+from poison_and_defend.training.denoiser import PublicDataModule, train_denoiser
 from tests.lightning_modules.fitting import quiet_trainer
 
 
@@ -95,7 +95,7 @@ def test_bad_requests_are_refused_before_training(tmp_path):
 
 
 def test_the_shipped_denoiser_denoises_images_it_has_never_seen():
-    denoiser = load_denoiser("pretrained/digits_denoiser")
+    denoiser = load_denoiser("poison_and_defend/pretrained/digits")
     test = DigitsDataModule().split("test").images[:128].float() / 255
     noisy = test + 0.25 * torch.randn(test.shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from lightning_modules.backbones import BACKBONES, build_backbone
-from lightning_modules.classifier import ClassifierModule, augmented, fresh_head
-from lightning_modules.ensemble import EnsembleData, EnsembleModule
-from lightning_modules.recipe import Recipe
+from poison_and_defend.lightning_modules.backbones import BACKBONES, build_backbone
+from poison_and_defend.lightning_modules.classifier import ClassifierModule, augmented, fresh_head
+from poison_and_defend.lightning_modules.ensemble import EnsembleData, EnsembleModule
+from poison_and_defend.lightning_modules.recipe import Recipe
 from tests.lightning_modules.fitting import Few, fit
 
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lightning_modules.backbones import build_backbone
-from lightning_modules.classifier import fresh_head
-from lightning_modules.ensemble import EnsembleData, EnsembleModule
-from lightning_modules.member_threads import pool_first
-from lightning_modules.recipe import Recipe
+from poison_and_defend.lightning_modules.backbones import build_backbone
+from poison_and_defend.lightning_modules.classifier import fresh_head
+from poison_and_defend.lightning_modules.ensemble import EnsembleData, EnsembleModule
+from poison_and_defend.lightning_modules.member_threads import pool_first
+from poison_and_defend.lightning_modules.recipe import Recipe
 from tests.lightning_modules.fitting import Few, fit
 
 

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reports.certificate_figures import budget_map, radius_curves, trade_off
-from reports.certificate_page import render_certificate
-from reports.certificate_table import print_certificate
-from reports.certificate_text import challenge_note, hindsight_note, looks_note, promise, trusted_note
-from reports.figures import to_png
+from poison_and_defend.reports.certificate.figures import budget_map, radius_curves, trade_off
+from poison_and_defend.reports.certificate.page import render_certificate
+from poison_and_defend.reports.certificate.table import print_certificate
+from poison_and_defend.reports.certificate.text import challenge_note, hindsight_note, looks_note, promise, trusted_note
+from poison_and_defend.reports.figures import to_png
 
 
 def record(**changes: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from certification import FixedSize, certified_share, needed_grid, vote_bounds
+from poison_and_defend.certification import FixedSize, certified_share, needed_grid, vote_bounds
 
 RECORDS = Path(__file__).resolve().parents[2] / "docs" / "records"
 PATHS = sorted(RECORDS.rglob("certificate.json"))

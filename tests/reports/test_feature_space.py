@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reports.feature_space import feature_space, project_axes, relative_distance
-from reports.figures import to_png
+from poison_and_defend.reports.experiment.feature_space import feature_space, project_axes, relative_distance
+from poison_and_defend.reports.figures import to_png
 
 rng = np.random.default_rng(0)
 SHIFT = np.zeros(16)

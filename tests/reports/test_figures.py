@@ -6,13 +6,13 @@ import pytest
 import torch
 from PIL import Image
 
-from attacks.budget import Budget
-from attacks.poison_set import PoisonSet
-from attacks.setups import Setup
-from attacks.trigger import Trigger
-from reports.figures import amplified, comparison, contact_sheet, labelled_sheet, panel, tile, to_png
-from reports.labels import defense_label
-from reports.records import summarize
+from poison_and_defend.attacks.threat.budget import Budget
+from poison_and_defend.attacks.threat.poison_set import PoisonSet
+from poison_and_defend.attacks.threat.setups import Setup
+from poison_and_defend.attacks.threat.trigger import Trigger
+from poison_and_defend.reports.figures import amplified, comparison, contact_sheet, labelled_sheet, panel, tile, to_png
+from poison_and_defend.reports.labels import defense_label
+from poison_and_defend.reports.records import summarize
 
 generator = torch.Generator().manual_seed(0)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from reports.image_quality import similarity, summarize
+from poison_and_defend.reports.image_quality import similarity, summarize
 
 
 def test_psnr_and_ssim_are_those_of_an_independent_computation() -> None:

@@ -3,7 +3,7 @@ from itertools import product
 import pytest
 from scipy import stats
 
-from reports.intervals import benchmark_error, clopper_pearson, rate_interval, sign_test, student_t
+from poison_and_defend.reports.intervals import benchmark_error, clopper_pearson, rate_interval, sign_test, student_t
 
 
 @pytest.mark.parametrize("trials", [1, 2, 20, 100])

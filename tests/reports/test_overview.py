@@ -4,8 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reports.overview import overview, render_overview
-from reports.records import summarize
+from poison_and_defend.reports.experiment.overview import overview, render_overview
+from poison_and_defend.reports.records import summarize
 
 
 def rows_of(records: list[dict[str, Any]], run: str = "a", **rest: Any) -> list[dict[str, Any]]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from reports.page import render_page
-from reports.records import summarize
+from poison_and_defend.reports.experiment.page import render_page
+from poison_and_defend.reports.records import summarize
 
 EVIL = "<script>alert('1')</script> & \"quoted\" <img src=x onerror=y>"
 VOID = {"meta", "img", "br"}

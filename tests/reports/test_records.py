@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-import files
-from reports.intervals import clopper_pearson, rate_interval
-from reports.records import (
+from poison_and_defend.core import files
+from poison_and_defend.reports.intervals import clopper_pearson, rate_interval
+from poison_and_defend.reports.records import (
     package_versions,
     provenance,
     read_results,

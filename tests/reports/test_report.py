@@ -7,13 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from attacks.budget import Budget
-from attacks.poison_set import PoisonSet
-from attacks.setups import Setup
-from datamodules.poison_files import save_poisons
-from errors import InputError
-from reports.records import read_results, summarize, write_results
-from stages.report import write_overview, write_report
+from poison_and_defend.attacks.threat.budget import Budget
+from poison_and_defend.attacks.threat.poison_set import PoisonSet
+from poison_and_defend.attacks.threat.setups import Setup
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.poisons.files import save_poisons
+from poison_and_defend.reports.experiment.write import write_overview, write_report
+from poison_and_defend.reports.records import read_results, summarize, write_results
 
 generator = torch.Generator().manual_seed(0)
 

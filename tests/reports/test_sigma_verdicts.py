@@ -2,8 +2,16 @@ from math import sqrt
 
 import pytest
 
-from reports.intervals import paired_change, paired_interval
-from reports.sigma_verdicts import Sample, SigmaRow, by_estimate, describe, describe_verdict, judge, recommended
+from poison_and_defend.reports.intervals import paired_change, paired_interval
+from poison_and_defend.reports.sigma_verdicts import (
+    Sample,
+    SigmaRow,
+    by_estimate,
+    describe,
+    describe_verdict,
+    judge,
+    recommended,
+)
 
 
 def changed(lost: int, gained: int, kept: int) -> tuple[list[float], list[float]]:

@@ -1,8 +1,8 @@
 import pytest
 
-from reports.labels import defense_label
-from reports.records import summarize
-from reports.table import print_summary
+from poison_and_defend.reports.experiment.table import print_summary
+from poison_and_defend.reports.labels import defense_label
+from poison_and_defend.reports.records import summarize
 
 
 @pytest.fixture(autouse=True)

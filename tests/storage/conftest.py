@@ -1,8 +1,8 @@
 import pytest
 
-from stages.launch import Launch
-from stages.sanitize_alone import sanitize_alone
-from stages.sanitize_task import SanitizeInput, SanitizeTask
+from poison_and_defend.cleaning.run import sanitize_alone
+from poison_and_defend.cleaning.task import SanitizeInput, SanitizeTask
+from poison_and_defend.training.launch import Launch
 from tests.picture_folders import write_photos
 
 

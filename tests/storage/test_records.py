@@ -1,7 +1,7 @@
 import pytest
 
-from errors import InputError
-from storage.records import HEADER, RowRecord, read_records, to_lines
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.storage.records import HEADER, RowRecord, read_records, to_lines
 
 
 def test_any_name_survives(tmp_path) -> None:

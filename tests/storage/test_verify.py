@@ -10,12 +10,12 @@ import pytest
 import torch
 from torchvision.datasets import ImageFolder
 
-from defenses.switch import Defense
-from errors import InputError
-from ranks import Ranks
-from storage.sanitize import sanitize as sanitize_array
-from storage.targets import digest_set
-from storage.verify import verify
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.defenses.switch import Defense
+from poison_and_defend.sanitizing.engine import sanitize as sanitize_array
+from poison_and_defend.storage.targets import digest_set
+from poison_and_defend.storage.verify import verify
 from tests.picture_folders import photo, write_photos
 
 
@@ -123,7 +123,7 @@ def test_a_file_beside_an_experiments_array_is_one_too_many(tmp_path) -> None:
 
 @pytest.mark.parametrize("output", ["/dev/zero", "../../secret.png", "class0/../../x.png", "class0//0002.png", "a\0b", "."])
 def test_names_that_lead_out_of_the_set_are_never_opened(clean, output: str) -> None:
-    from storage.hashing import checksum
+    from poison_and_defend.core.hashing import checksum
 
     text = (clean / "rows.csv").read_text().replace("class0/0002.png,class0/0002.png", f"class0/0002.png,{output}")
     assert output in text

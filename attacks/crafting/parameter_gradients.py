@@ -1,0 +1,183 @@
+"""Gradients by all parameters of a model, and by the images that shape them; the model itself is never touched."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional
+
+from poison_and_defend.attacks.crafting.augmentation import augment
+from poison_and_defend.attacks.threat.surrogate import Surrogate
+
+Parameters = dict[str, Tensor]
+
+# Per-sample gradients are as many numbers as there are parameters, for every image of a chunk: half a gigabyte at most.
+_CHUNK_NUMBERS = 2**27
+
+
+def _loss(parameters: Parameters, buffers: Parameters, model: Surrogate, images: Tensor, labels: Tensor) -> Tensor:
+    return functional.cross_entropy(functional_call(model, (parameters, buffers), (images,)), labels)
+
+
+def _leaves(model: Surrogate) -> Parameters:
+    """The model's parameters to differentiate by: the same memory, so that the model itself is left alone."""
+    return {name: parameter.detach().requires_grad_() for name, parameter in model.named_parameters()}
+
+
+def goal_gradient(model: Surrogate, images: Tensor, label: Tensor, batch_size: int) -> Parameters:
+    """Gradient of the mean loss of images ``(n, C, H, W)`` under one label ``()`` with respect to all parameters."""
+    leaves = _leaves(model)
+    total = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
+    for part in images.split(batch_size):
+        loss = _loss(leaves, {}, model, part, label.expand(len(part))) * (len(part) / len(images))
+        for value, gradient in zip(total.values(), torch.autograd.grad(loss, list(leaves.values())), strict=True):
+            value += gradient
+    return total
+
+
+def matching_gradient(
+    model: Surrogate, images: Tensor, labels: Tensor, goal: Parameters, views: Tensor | None = None, max_shift: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """dB/d(images) ``(k, C, H, W)`` and B ``()`` of one batch of poisons, by a double backward pass to the images alone.
+
+    Args:
+        images: ``(k, C, H, W)`` float.
+        labels: ``(k,)`` int64.
+        goal: The gradient to match, per parameter.
+        views: ``(k, 3)`` from :func:`poison_and_defend.attacks.crafting.augmentation.draw_augmentation`.
+    """
+    images, leaves = images.detach().requires_grad_(), _leaves(model)
+    seen = images if views is None else augment(images, views, max_shift)
+    own = torch.autograd.grad(_loss(leaves, {}, model, seen, labels), list(leaves.values()), create_graph=True)
+    with torch.no_grad():
+        wanted = [goal[name] for name in leaves]
+        dot, length, other = _products(list(own), wanted)
+        # dB/d(own) in closed form: what autograd would find, without a graph over all parameters.
+        inverse = 1 / (length * other)
+        cotangent = [(dot / length.square() * g - t) * inverse for g, t in zip(own, wanted, strict=True)]
+    (gradient,) = torch.autograd.grad(own, [images], cotangent)
+    return gradient, 1 - dot * inverse
+
+
+def _products(own: Sequence[Tensor], wanted: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Inner product and both norms; a poison set that is fitted perfectly has no direction, but must not give NaN."""
+    dot = torch.stack([(g * t).sum() for g, t in zip(own, wanted, strict=True)]).sum()
+    lengths = [torch.stack([g.square().sum() for g in side]).sum().clamp_min(1e-30).sqrt() for side in (own, wanted)]
+    return dot, lengths[0], lengths[1]
+
+
+def loop_gradients(
+    models: Sequence[Sequence[Surrogate]],
+    goals: Sequence[Sequence[Parameters]],
+    poisons: Tensor,
+    labels: Tensor,
+    views: Tensor | None,
+    max_shift: float,
+    batch_size: int,
+) -> tuple[Tensor, Tensor]:
+    """dB/d(poison) of every lane, averaged over its surrogates, and B; lane by lane, the fastest on a CPU.
+
+    Args:
+        models: Per lane its surrogates.
+        goals: Per lane and surrogate the parameters' gradients to match.
+        poisons: ``(L, k, C, H, W)`` float.
+        labels: ``(L, k)`` int64.
+        views: ``(L, k, 3)``; None for no augmentation.
+        batch_size: Poisons that are matched, and differentiated, together.
+    """
+    total, objective = torch.zeros_like(poisons), poisons.new_zeros(len(poisons))
+    for lane, (own_models, own_goals) in enumerate(zip(models, goals, strict=True)):
+        for rows in torch.arange(poisons.shape[1], device=poisons.device).split(batch_size):
+            own_views = None if views is None else views[lane, rows]
+            for model, goal in zip(own_models, own_goals, strict=True):
+                gradient, value = matching_gradient(model, poisons[lane, rows], labels[lane, rows], goal, own_views, max_shift)
+                total[lane, rows] += gradient / len(own_models)
+                objective[lane] += value * (len(rows) / poisons.shape[1] / len(own_models))
+    return total, objective
+
+
+def stacked_gradients(
+    models: Sequence[Sequence[Surrogate]],
+    goals: Sequence[Sequence[Parameters]],
+    poisons: Tensor,
+    labels: Tensor,
+    views: Tensor | None,
+    max_shift: float,
+    batch_size: int,
+) -> tuple[Tensor, Tensor]:
+    """What :func:`loop_gradients` gives, by ``torch.func`` over as many lanes as hold ``batch_size`` poisons: for a GPU.
+
+    The surrogates of one number are of one architecture in all lanes.
+    """
+    total, objective = torch.zeros_like(poisons), poisons.new_zeros(len(poisons))
+    count = poisons.shape[1]
+    for lanes in torch.arange(len(poisons)).split(max(1, batch_size // count)):
+        for rows in torch.arange(count).split(batch_size):
+            part = (lanes[:, None], rows[None])
+            for number in range(len(models[0])):
+                gradient, value = _stacked(
+                    [models[lane][number] for lane in lanes.tolist()],
+                    [goals[lane][number] for lane in lanes.tolist()],
+                    poisons[part],
+                    labels[part],
+                    None if views is None else views[part],
+                    max_shift,
+                )
+                total[part] += gradient / len(models[0])
+                objective[lanes] += value * (len(rows) / count / len(models[0]))
+    return total, objective
+
+
+def _stacked(
+    models: Sequence[Surrogate],
+    goals: Sequence[Parameters],
+    poisons: Tensor,
+    labels: Tensor,
+    views: Tensor | None,
+    max_shift: float,
+) -> tuple[Tensor, Tensor]:
+    """Gradients and B of lanes with one model each, or all with the same, which is then not copied."""
+
+    def state(model: Surrogate) -> tuple[Parameters, Parameters]:
+        return {n: p.detach() for n, p in model.named_parameters()}, dict(model.named_buffers())
+
+    def stack(many: Sequence[Parameters]) -> Parameters:
+        return {name: torch.stack([one[name] for one in many]) for name in many[0]}
+
+    shared = all(model is models[0] for model in models)
+    states = [state(model) for model in (models[:1] if shared else models)]
+    parameters, buffers = states[0] if shared else (stack([s[0] for s in states]), stack([s[1] for s in states]))
+
+    def matching(images: Tensor, own: Any, labels: Tensor, views: Tensor | None, goal: Parameters) -> tuple[Tensor, Tensor]:
+        seen = images if views is None else augment(images, views, max_shift)
+        gradients: Any = grad(_loss)(own[0], own[1], models[0], seen, labels)
+        dot, length, other = _products([gradients[name] for name in goal], list(goal.values()))
+        value = 1 - dot / (length * other)
+        return value, value
+
+    places = (0, None if shared else 0, 0, None if views is None else 0, 0)
+    found: tuple[Tensor, Tensor] = vmap(grad(matching, has_aux=True), in_dims=places)(
+        poisons, (parameters, buffers), labels, views, stack(goals)
+    )
+    return found
+
+
+def gradient_norms(model: Surrogate, images: Tensor, label: int) -> Tensor:
+    """``(N,)``: for each image the norm, over all parameters, of the gradient of its own loss.
+
+    Args:
+        images: ``(N, C, H, W)`` float in [0, 1].
+    """
+    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    buffers = dict(model.named_buffers())
+    labels = torch.tensor([label], device=images.device)
+
+    def norm(image: Tensor) -> Tensor:
+        gradients: Any = grad(_loss)(parameters, buffers, model, image[None], labels)
+        return torch.stack([gradient.square().sum() for gradient in gradients.values()]).sum().sqrt()
+
+    chunk = max(1, min(512, _CHUNK_NUMBERS // sum(parameter.numel() for parameter in parameters.values())))
+    found: Tensor = vmap(norm, chunk_size=chunk)(images)
+    return found

@@ -1,0 +1,1 @@
+"""What is promised and attacked: budgets, setups, triggers, poison sets."""

@@ -1,0 +1,197 @@
+"""Which image is the target, which images may be perturbed: the choices that an attack starts from."""
+
+import operator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.core.reading.files import guarded, read_json
+
+_WHAT = "no list of setups as the public benchmark writes them"
+_MOST_BYTES = 1 << 26  # A thousand setups of ten thousand bases each.
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """One choice of target and bases, and the seed of everything random about it.
+
+    Attributes:
+        index: Number of this setup within its experiment.
+        seed: Seeds crafting and the victim of this setup.
+        target_index: Row of the target in the test split.
+        target_label: Its true class.
+        adversarial_label: The class the attacker wants, which is the label of every base.
+        base_indices: ``(k,)`` int64, rows of the training split that may be perturbed.
+        train_rows: ``(N,)`` int64, the rows of the training split that the victim trains on, *the last k of which
+            are the bases in order*; None means the whole split, in which each base is found at its own row.
+        more_targets: Further test rows of the same class, for an attack on several views of a thing.
+    """
+
+    index: int
+    seed: int
+    target_index: int
+    target_label: int
+    adversarial_label: int
+    base_indices: Indices
+    train_rows: Indices | None = None
+    more_targets: tuple[int, ...] = ()
+
+    @property
+    def target_indices(self) -> tuple[int, ...]:
+        """Test rows of all targets, the one that the benchmark's rule looks at first."""
+        return (self.target_index, *self.more_targets)
+
+    @property
+    def positions(self) -> Indices:
+        """``(k,)`` int64: where the poisons stand in the victim's training set."""
+        if self.train_rows is None:
+            return self.base_indices
+        return np.arange(len(self.train_rows) - len(self.base_indices), len(self.train_rows))
+
+    def rows(self, num_train: int) -> Indices:
+        """``(N,)`` int64: the rows of the training split, of ``num_train`` rows, that the victim trains on."""
+        return np.arange(num_train) if self.train_rows is None else self.train_rows
+
+
+def setup_seed(seed: int, index: int) -> int:
+    """A seed for setup ``index`` that no other (seed, index) pair is likely to share: 63 bits, not a sum."""
+    return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def check_num_poisons(num_poisons: int, available: int, label: int) -> None:
+    """Refuse a number of poisons below one or above the number of base-class images."""
+    if num_poisons < 1:
+        raise InputError(f"num_poisons is {num_poisons}: an attack needs at least 1 (--num_poisons)")
+    if num_poisons > available:
+        raise InputError(
+            f"num_poisons is {num_poisons}, but class {label} has only {available} training images to perturb (--num_poisons)"
+        )
+
+
+def draw_setups(
+    train_labels: Indices, test_labels: Indices, *, num_setups: int, num_poisons: int, seed: int, num_targets: int = 1
+) -> list[Setup]:
+    """Draw setups by seed: a uniform test image, a uniform other class, uniform bases of that class.
+
+    None is discarded, whatever a clean model makes of its target, and setup i does not depend on how many are drawn.
+
+    Raises:
+        InputError: If ``num_setups`` or ``num_poisons`` is below 1, or a drawn class has too few images.
+    """
+    if num_setups < 1 or num_targets < 1:
+        raise InputError(f"num_setups is {num_setups}, num_targets {num_targets}: at least 1 (--num_setups, --num_targets)")
+    classes = np.unique(train_labels)
+    if len(classes) < 2:
+        raise InputError(f"the training set has {len(classes)} class: an attack needs at least 2 (--data)")
+    smallest = min(classes, key=lambda c: int((train_labels == c).sum()))
+    check_num_poisons(num_poisons, int((train_labels == smallest).sum()), int(smallest))
+    setups = []
+    for index in range(num_setups):
+        own_seed = setup_seed(seed, index)
+        rng = np.random.default_rng(own_seed)
+        target_index = int(rng.integers(len(test_labels)))
+        target_label = int(test_labels[target_index])
+        adversarial_label = int(rng.choice(classes[classes != target_label]))
+        candidates = np.flatnonzero(train_labels == adversarial_label)
+        bases = rng.choice(candidates, num_poisons, replace=False)
+        others = np.setdiff1d(np.flatnonzero(test_labels == target_label), [target_index])
+        if len(others) < num_targets - 1:
+            raise InputError(
+                f"num_targets is {num_targets}, but class {target_label} has {len(others) + 1} test images (--num_targets)"
+            )
+        # Drawn last, so that one target or several, the first and the bases are the same.
+        more = tuple(int(row) for row in rng.choice(others, num_targets - 1, replace=False))
+        setups.append(Setup(index, own_seed, target_index, target_label, adversarial_label, bases.astype(np.int64), None, more))
+    return setups
+
+
+def load_setups(
+    path: Path, train_labels: Indices, test_labels: Indices, *, num_setups: int, train_size: int | None, seed: int
+) -> list[Setup]:
+    """Read the public benchmark's setups, its own pickle or JSON, and rebuild its training sets.
+
+    A training set of ``train_size`` images over K classes holds the first ``train_size / K`` rows of every class in
+    dataset order, the bases left out; the base class gives up k of these, and the k bases follow at the end
+    (Schwarzschild et al., "Just How Toxic is Data Poisoning?", its evaluator's construction).
+
+    Args:
+        path: JSON with ``setups: [{target_class, target_index, base_class, base_indices}]``, or the benchmark's pickle of
+            dictionaries with these keys (blanks for underscores).
+        train_size: Size of each victim's training set; None keeps the whole training split.
+
+    Raises:
+        InputError: If the file is missing or malformed, or an index or a class disagrees with the data.
+    """
+    if num_setups < 1:
+        raise InputError(f"num_setups is {num_setups}: read at least 1 (--num_setups)")
+    with guarded(path, _WHAT, "--setups"):
+        read = [
+            (
+                _integer(entry["target_index"]),
+                _integer(entry["target_class"]),
+                _integer(entry["base_class"]),
+                np.array([_integer(row) for row in entry["base_indices"]], np.int64),
+            )
+            for entry in _entries(path)[:num_setups]
+        ]
+    if len(read) < num_setups:
+        raise InputError(f"{path} holds {len(read)} setups, fewer than the {num_setups} asked for (--num_setups)")
+    setups = []
+    for index, (target_index, target_label, label, bases) in enumerate(read):
+        if not 0 <= target_index < len(test_labels) or test_labels[target_index] != target_label:
+            raise InputError(f"setup {index} of {path}: test image {target_index} is not of class {target_label} (--setups)")
+        if bases.ndim != 1 or bases.min(initial=0) < 0 or bases.max(initial=0) >= len(train_labels):
+            raise InputError(f"setup {index} of {path}: a base index is outside 0..{len(train_labels) - 1} (--setups)")
+        if target_label == label:
+            raise InputError(f"setup {index} of {path}: target and bases are both of class {label} (--setups)")
+        if len(bases) != len(read[0][3]):
+            raise InputError(f"setup {index} of {path} has {len(bases)} bases, setup 0 has {len(read[0][3])} (--setups)")
+        if train_size is None and len(np.unique(bases)) < len(bases):
+            raise InputError(f"setup {index} of {path} names a base twice, which needs a --train_size (--setups)")
+        check_num_poisons(len(bases), int((train_labels == label).sum()), label)
+        if (train_labels[bases] != label).any():
+            raise InputError(f"setup {index} of {path}: a base image is not of class {label} (--setups)")
+        rows = None if train_size is None else _benchmark_rows(train_labels, bases, label, train_size)
+        setups.append(Setup(index, setup_seed(seed, index), target_index, target_label, label, bases, rows))
+    return setups
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    if path.suffix in (".pickle", ".pkl"):
+        from poison_and_defend.core.reading.pickles import read_pickle
+
+        return [{key.replace(" ", "_"): value for key, value in entry.items()} for entry in read_pickle(path, "--setups")]
+    return list(read_json(path, _WHAT, "--setups", _MOST_BYTES)["setups"])
+
+
+def _integer(value: Any) -> int:
+    number = operator.index(value)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError("an integer has more than 64 bits")
+    return number
+
+
+def _benchmark_rows(labels: Indices, bases: Indices, base_label: int, train_size: int) -> Indices:
+    classes = np.unique(labels)
+    share, rest = divmod(train_size, len(classes))
+    if rest or share <= len(bases):
+        raise InputError(
+            f"train_size is {train_size}: it must be a multiple of the {len(classes)} classes "
+            f"and leave clean images beside {len(bases)} poisons (--train_size)"
+        )
+    allowed = np.ones(len(labels), bool)
+    allowed[bases] = False
+    parts = []
+    for label in classes:
+        rows = np.flatnonzero(allowed & (labels == label))
+        wanted = share - len(bases) if label == base_label else share
+        if len(rows) < wanted:
+            raise InputError(f"class {label} has {len(rows)} images besides the bases, fewer than {wanted} (--train_size)")
+        parts.append(rows[:wanted])
+    return np.concatenate([*parts, bases]).astype(np.int64)

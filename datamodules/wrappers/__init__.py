@@ -1,0 +1,1 @@
+"""Data modules that poison, protect or cut another."""

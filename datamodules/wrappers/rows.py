@@ -1,0 +1,38 @@
+"""Which rows of the training split an experiment's victims train on, and which are left for anybody's features."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from poison_and_defend.attacks.threat.setups import Setup, load_setups
+from poison_and_defend.datamodules import ArrayDataModule, Split
+
+
+def rows_of(setups: list[Setup], count: int) -> np.ndarray:
+    """Sorted int64: every row, of ``count``, that a victim of one of the setups trains on."""
+    used = np.zeros(count, bool)
+    for setup in setups:
+        used[setup.rows(count)] = True
+    return np.flatnonzero(used)
+
+
+def used_rows(data: ArrayDataModule, setups: str | None, train_size: int | None, num_setups: int) -> np.ndarray:
+    """The rows that setups from a file train on, or all rows where there is no file."""
+    train, test = data.split("train").labels.numpy(), data.split("test").labels.numpy()
+    if setups is None:
+        return np.arange(len(train))
+    return rows_of(load_setups(Path(setups), train, test, num_setups=num_setups, train_size=train_size, seed=0), len(train))
+
+
+def public_split(data: ArrayDataModule, used: np.ndarray) -> Split:
+    """The data set's public part or, if it has none, the training rows that are not in ``used``.
+
+    Raises:
+        InputError: If neither exists.
+    """
+    train = data.split("train")
+    if len(used) < len(train):
+        rest = np.setdiff1d(np.arange(len(train)), used)
+        return Split(train.images[torch.from_numpy(rest)], train.labels[torch.from_numpy(rest)])
+    return data.split("public")

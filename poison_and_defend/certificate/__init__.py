@@ -1,0 +1,1 @@
+"""Training voters, and saying what their vote withstands."""

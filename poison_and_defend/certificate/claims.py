@@ -1,0 +1,160 @@
+"""From votes to claims: what each setting's vote withstands, as JSON and as arrays."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from poison_and_defend.certificate.task import CertifyTask, Setting
+from poison_and_defend.certificate.vote_store import Votes
+from poison_and_defend.certification import (
+    VoteBounds,
+    certified_share,
+    expected_certified,
+    needed_grid,
+    needed_probability,
+    subsampled_set_radius,
+    vote_bounds,
+    whole_set_radius,
+)
+from poison_and_defend.certification.sampling import FixedSize
+
+Record = dict[str, Any]
+Floats = NDArray[np.float64]
+
+_GRID = 48
+"""Points on each axis of the map over (k, eps)."""
+
+_PLANNED = (100, 200, 500, 1000, 2000, 5000, 10_000, 100_000)
+"""Numbers of models that a forecast speaks of, besides the one asked for."""
+
+
+def count_votes(votes: Votes, classes: int) -> NDArray[np.int64]:
+    """``(T, classes)`` votes per test image of ``(models, T)`` predictions."""
+    images = votes.shape[1]
+    places = votes.astype(np.int64) + classes * np.arange(images)
+    return np.bincount(places.ravel(), minlength=images * classes).reshape(images, classes)
+
+
+@dataclass(frozen=True, eq=False)
+class Claims:
+    """Bounds of one setting at one alpha, and what follows from them.
+
+    Attributes:
+        bounds: Winner and lower bound of its probability, per test image.
+        right: Whether the winner is the true class.
+    """
+
+    bounds: VoteBounds
+    right: NDArray[np.bool_]
+
+    @property
+    def counted(self) -> Floats:
+        """Lower bounds, 0 where the winner is wrong: those count as not certified."""
+        return np.where(self.right, self.bounds.winner, 0.0)
+
+    def radii(self, setting: Setting) -> Floats:
+        """Radius of the whole set's change per test image, -1 where the winner is wrong or the vote abstains."""
+        return self._certified(subsampled_set_radius(self.bounds.winner, setting.sigma, setting.sampling.inclusion))
+
+    def paper_radii(self, setting: Setting) -> Floats:
+        """The same by the paper's bound, which takes all images to be in every subsample."""
+        return self._certified(whole_set_radius(self.bounds.winner, self.bounds.others, setting.sigma))
+
+    def _certified(self, radii: Floats) -> Floats:
+        return np.where(self.right & (self.bounds.winner > 0.5), radii, -1.0)
+
+
+def claims(task: CertifyTask, votes: Votes, alpha: float) -> Claims:
+    """Bounds of the votes of ``selection + models`` voters, right for each image with chance 1 - alpha."""
+    counts = count_votes(votes[task.selection :], task.data.num_classes)
+    chosen = count_votes(votes[: task.selection], task.data.num_classes) if task.selection else None
+    bounds = vote_bounds(counts, alpha, selection=chosen)
+    return Claims(bounds, bounds.labels == task.tested.labels.numpy())
+
+
+def setting_record(setting: Setting) -> Record:
+    """What tells a setting from others."""
+    sampling = setting.sampling
+    drawn = {"m": sampling.m} if isinstance(sampling, FixedSize) else {"q": sampling.inclusion}
+    return {"sigma": setting.sigma, **drawn, "n": sampling.n}
+
+
+def evaluate(task: CertifyTask, setting: Setting, votes: Votes, count: int) -> tuple[Record, dict[str, Any]]:
+    """All claims of one setting.
+
+    Args:
+        votes: ``(selection + models, T)``.
+        count: How many settings are evaluated: claims about the best of them hold for all at once, at alpha / count.
+
+    Returns:
+        A JSON record, and arrays for pictures and other programs.
+    """
+    labels, images = task.tested.labels.numpy(), len(task.tested)
+    each, together = claims(task, votes, task.alpha), claims(task, votes, task.alpha / (images * count))
+    among = each if count == 1 else claims(task, votes, task.alpha / count)
+    needed = needed_grid(task.k, task.radii, setting.sigma, setting.sampling)
+    ks, radii = map_axes(task)
+    whole, paper = each.radii(setting), each.paper_radii(setting)
+    record = {
+        **setting_record(setting),
+        "models": task.models,
+        "selection": task.selection,
+        "images": images,
+        "accuracy": float(each.right.mean()),
+        "voter_accuracy": float((votes[task.selection :] == labels).mean()),
+        "abstained": float((each.bounds.winner <= 0.5).mean()),
+        "certified_unattacked": float((each.counted > 0.5).mean()),
+        **{f"{kind}_radius": max(0.0, float(of(whole))) for kind, of in (("median", np.median), ("largest", np.max))},
+        **{f"{kind}_paper_radius": max(0.0, float(of(paper))) for kind, of in (("median", np.median), ("largest", np.max))},
+        "table": certified_share(each.counted, needed).tolist(),
+        "table_all_images": certified_share(together.counted, needed).tolist(),
+        "table_all_settings": certified_share(among.counted, needed).tolist(),
+        "needed": needed.tolist(),
+    }
+    arrays = {
+        "counts": count_votes(votes[task.selection :], task.data.num_classes),
+        "winners": each.bounds.labels,
+        "lower_bounds": each.bounds.winner,
+        "radii": whole,
+        "paper_radii": paper,
+        "map_k": ks,
+        "map_radius": radii,
+        "map_certified": certified_share(each.counted, needed_grid(ks, radii, setting.sigma, setting.sampling)),
+    }
+    return record, arrays
+
+
+def map_axes(task: CertifyTask) -> tuple[NDArray[np.int64], Floats]:
+    """Numbers of poisons up to 5 % of the set, and l2 budgets of one image from linf 1/255 to 128/255, for a picture."""
+    most = max(2, len(task.data.split("train")) // 20, *task.k)
+    ks = np.unique(np.geomspace(1, most, _GRID).round().astype(np.int64))
+    unit = np.sqrt(np.prod(task.data.image_shape))
+    return ks, np.geomspace(1 / 255, 128 / 255, _GRID) * unit
+
+
+def best_of(records: list[Record]) -> list[list[Record]]:
+    """For each (k, eps) of the table the setting that certifies most and how much: valid for a choice in hindsight."""
+    tables = np.array([record["table_all_settings"] for record in records])
+    best = tables.argmax(0)
+    return [
+        [{"setting": int(best[i, j]), "certified": float(tables[best[i, j], i, j])} for j in range(tables.shape[2])]
+        for i in range(tables.shape[1])
+    ]
+
+
+def forecast(task: CertifyTask, setting: Setting, pilots: Votes, seconds: float | None) -> Record:
+    """What a setting promises for the goal, by number of models, from its pilot voters."""
+    needed = float(needed_probability(task.goal_k, task.goal_radius, setting.sigma, setting.sampling))
+    votes = (pilots == task.tested.labels.numpy()).sum(0)
+    numbers = sorted({*_PLANNED, task.models})
+    return {
+        **setting_record(setting),
+        "needed": needed,
+        "pilots": len(pilots),
+        "voter_accuracy": float(votes.mean() / len(pilots)),
+        "seconds_per_model": seconds,
+        "models": numbers,
+        "expected": [expected_certified(votes, len(pilots), needed, n, task.bound_alpha) for n in numbers],
+    }

@@ -1,0 +1,119 @@
+"""Where everything that votes depend on came from: constants, trusted data, or what an attacker may have touched."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from poison_and_defend.certificate.task import CertifyTask
+from poison_and_defend.certification import Ingredient, vouch
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.datamodules import ArrayDataModule
+from poison_and_defend.datamodules.wrappers.poisoned import WrapperDataModule
+from poison_and_defend.datamodules.wrappers.sanitized import DiffusionSanitizeDataModule
+from poison_and_defend.diffusion.denoiser_files import find_denoiser
+from poison_and_defend.images.row_digests import Digests, read_training_rows, row_digests, shared_rows
+
+
+@dataclass(frozen=True, eq=False)
+class Provenance:
+    """Finds out where everything that the votes depend on came from."""
+
+    task: CertifyTask
+
+    @cached_property
+    def _received(self) -> Digests:
+        return row_digests(self.task.data.split("train").images)
+
+    def ingredients(self) -> list[Ingredient]:
+        """Every ingredient with its origin, those that the user vouches for marked.
+
+        Raises:
+            InputError: If the user vouches for what is not there, or known to be raw.
+        """
+        task = self.task
+        found = [
+            Ingredient("normalization", task.data.statistics_origin, _NORMALIZATION[task.data.statistics_origin]),
+            self._stopping(),
+        ]
+        if _rewritten(task.data):
+            found.append(Ingredient("received images", "raw", _REWRITTEN))
+        if task.defense == "diffusion":
+            found.append(self._denoiser())
+        if task.learner == "head":
+            found.append(self._trained_on_public("features") if task.features is None else _foreign(task.features))
+        if task.warm_start == "raw":
+            found.append(Ingredient("warm start", "raw", "voters start from a model of the received images without noise"))
+        elif task.warm_start == "trusted":
+            # The start is the trusted extractor itself, or its twin.
+            known = next((i for i in found if i.name == "features"), None) or self._trained_on_public("features")
+            found.append(replace(known, name="warm start"))
+        if len(task.settings) > 1 and task.pilot:
+            found.append(
+                Ingredient("choice of sigma and m", "noised", "by pilot voters, none of whom is counted in the certificate")
+            )
+        return vouch(found, task.vouch)
+
+    def _stopping(self) -> Ingredient:
+        name = "training length"
+        if self.task.stop_on == "raw":
+            return Ingredient(name, "raw", "voters stop where they are best on the received images without noise")
+        if self.task.stop_on == "trusted":
+            return self._trained_on_public(name)
+        return Ingredient(name, "fixed", f"{self.task.recipe.epochs} epochs, nothing is selected on the way")
+
+    def _denoiser(self) -> Ingredient:
+        folder = find_denoiser(self.task.denoiser)[1]
+        seen = None if folder is None else read_training_rows(folder)
+        if seen is None:
+            return Ingredient("denoiser", "unknown", f"nothing says which images {self.task.denoiser} was trained on")
+        return self._compared("denoiser", seen)
+
+    def _trained_on_public(self, name: str) -> Ingredient:
+        return self._compared(name, row_digests(self.task.data.split("public").images))
+
+    def _compared(self, name: str, seen: Digests) -> Ingredient:
+        common = shared_rows(seen, self._received)
+        if common:
+            return Ingredient(
+                name, "raw", f"made with {common} of the {len(self._received)} images that an attacker may change"
+            )
+        return Ingredient(name, "trusted", f"made with {len(seen)} images, none of which is in the received set")
+
+
+def _rewritten(data: ArrayDataModule) -> bool:
+    """Whether a defence somewhere in a chain of wrappers has changed the training images before voters see them."""
+    if isinstance(data, DiffusionSanitizeDataModule) and data.defense.name not in ("none", "no_attack"):
+        return True
+    return isinstance(data, WrapperDataModule) and _rewritten(data.source)
+
+
+_REWRITTEN = (
+    "another defence has rewritten them before any voter's noise, so that a budget would be one of its output, not of what was "
+    "received; give its source instead (--data)"
+)
+
+_NORMALIZATION = {
+    "fixed": "constants that were there before the data",
+    "trusted": "computed from the public part",
+    "raw": "mean and standard deviation were computed from the received images; give them, or take those of the public part "
+    "(--data.mean and --data.std, --data.statistics_from public)",
+}
+
+
+def _foreign(path: str) -> Ingredient:
+    return Ingredient("features", "unknown", f"nothing says which images {path} was trained on")
+
+
+def check_public(task: CertifyTask) -> None:
+    """Refuse a task that needs trusted images of a data set that has none.
+
+    Raises:
+        InputError: Saying what to give.
+    """
+    if "trusted" in (task.warm_start, task.stop_on) or (task.learner == "head" and task.features is None):
+        try:
+            task.data.split("public")
+        except InputError as error:
+            raise InputError(
+                f"a certificate with trusted features needs images out of the attacker's reach: {error}; or give weights "
+                "(--features) or train whole networks (--learner network)"
+            ) from error

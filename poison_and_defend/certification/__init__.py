@@ -1,0 +1,47 @@
+"""What can be promised about a vote of independently trained models: pure functions of counts, numpy in, numpy out.
+
+Nothing here trains, reads files or knows torch. `docs/certificates.md` derives what the docstrings state.
+"""
+
+from poison_and_defend.certification.budgets import l2_norm, set_norm
+from poison_and_defend.certification.confidence import VoteBounds, lower_bound, upper_bound, vote_bounds, votes_needed
+from poison_and_defend.certification.joint import joint_lower, joint_upper, needed_probability
+from poison_and_defend.certification.origins import Ingredient, Origin, void_reasons, vouch
+from poison_and_defend.certification.partitions import bagging_poisons, partition_changes
+from poison_and_defend.certification.planning import expected_certified, votes_to_certify
+from poison_and_defend.certification.sampling import FixedSize, Poisson, Sampling
+from poison_and_defend.certification.search import certified_share, largest_eps, largest_k, needed_grid
+from poison_and_defend.certification.subsampled_set import subsampled_set_lower, subsampled_set_radius
+from poison_and_defend.certification.whole_set import whole_set_lower, whole_set_radius
+
+__all__ = [
+    "FixedSize",
+    "Ingredient",
+    "Origin",
+    "Poisson",
+    "Sampling",
+    "VoteBounds",
+    "bagging_poisons",
+    "certified_share",
+    "expected_certified",
+    "joint_lower",
+    "joint_upper",
+    "l2_norm",
+    "largest_eps",
+    "largest_k",
+    "lower_bound",
+    "needed_grid",
+    "needed_probability",
+    "partition_changes",
+    "set_norm",
+    "subsampled_set_lower",
+    "subsampled_set_radius",
+    "upper_bound",
+    "void_reasons",
+    "vote_bounds",
+    "votes_needed",
+    "votes_to_certify",
+    "vouch",
+    "whole_set_lower",
+    "whole_set_radius",
+]

@@ -1,0 +1,122 @@
+"""The joint certificate: k poisons of l2 norm at most eps each, against models that each see a noisy subsample.
+
+Ours, from two known parts: subsampling hides most poisons from most models (bagging: Jia, Cao, Gong, AAAI 2021), noise hides
+what the others change (Cohen et al., 2019; Hong et al., 2024). Relatives: BagFlip (Zhang et al., NeurIPS 2022), hierarchical
+randomized smoothing (Scholten et al., NeurIPS 2023), group privacy under subsampling (Schuchardt et al., NeurIPS 2024).
+`docs/certificates.md` derives it.
+"""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import ndtr, ndtri
+
+from poison_and_defend.certification.confidence import Floats
+from poison_and_defend.certification.sampling import Sampling
+from poison_and_defend.certification.whole_set import check_sigma
+from poison_and_defend.core.errors import InputError
+
+_FAR = 80.0
+"""Shifts of more standard deviations than this leave nothing (Phi(-40) is 1e-350): such subsamples are the attacker's."""
+
+_HALVINGS = 200
+
+
+def joint_lower(p: ArrayLike, k: int, eps: ArrayLike, sigma: float, sampling: Sampling) -> Floats:
+    """The least that a class's probability can become when k training images move by at most eps each.
+
+    Theorem: let every model draw its own subsample S, add its own v_i ~ N(0, sigma^2 I) to the images of S alone, and be
+    trained by any rule that sees the training set only through S, the noisy images of S and all labels. If its answer is a
+    class with probability p on D, it is that class with at least the returned probability on every D' that differs from D in
+    at most k images, each by at most eps in l2. With h the law of J, how many of those k are in S, and
+    mu_j = eps sqrt(j) / sigma:
+
+        p = sum_j h(j) Phi(t / mu_j + mu_j / 2),    bound = sum_j h(j) Phi(t / mu_j - mu_j / 2)
+
+    where the terms of j = 0 are 0 for t < 0, h(0) for t > 0, and the same share of h(0) in both at t = 0. It is attained, so
+    that nothing better can be said without knowing the rule. Bisection, dropped masses and far shifts err on the attacker's
+    side; what remains is the rounding of sums of normal probabilities, about 1e-15.
+
+    Args:
+        p: Probabilities on D, or lower bounds of them, in [0, 1], (B,) or a number.
+        k: How many images change, at most.
+        eps: By how much each, in [0, 1] pixel units, at least 0, may be infinite; (B,) or a number. See
+            :func:`poison_and_defend.certification.budgets.l2_norm` for linf budgets.
+        sigma: Standard deviation of the noise in [0, 1] pixel units, above 0.
+        sampling: How subsamples are drawn.
+
+    Raises:
+        InputError: If an argument is outside its range.
+    """
+    return _transport(p, k, eps, sigma, sampling, 1)
+
+
+def joint_upper(p: ArrayLike, k: int, eps: ArrayLike, sigma: float, sampling: Sampling) -> Floats:
+    """The most that a class's probability can become; errs upwards as the other downwards. See :func:`joint_lower`.
+
+    It is 1 - joint_lower(1 - p), computed without the cancellation.
+    """
+    return _transport(p, k, eps, sigma, sampling, -1)
+
+
+def needed_probability(k: int, eps: ArrayLike, sigma: float, sampling: Sampling) -> Floats:
+    """The probability on D above which k changes of eps cannot take a class below 1/2: joint_lower(p) > 1/2 iff p is above it.
+
+    One number for all test images, since the worst case is symmetric: it is the most that 1/2 can become.
+    """
+    return joint_upper(0.5, k, eps, sigma, sampling)
+
+
+def _transport(p: ArrayLike, k: int, eps: ArrayLike, sigma: float, sampling: Sampling, sign: Literal[1, -1]) -> Floats:
+    """Solve for t and evaluate the other sum; ``sign`` -1 exchanges the two shifts, which is the test that maximizes."""
+    check_sigma(sigma)
+    given, radius = np.broadcast_arrays(np.asarray(p, np.float64), np.asarray(eps, np.float64))
+    if not (radius >= 0).all():
+        raise InputError(f"eps is {radius.min():g}: a budget is at least 0 (--eps)")
+    if not ((given >= 0) & (given <= 1)).all():
+        raise InputError("probabilities are from 0 to 1")
+    counts = sampling.poison_counts(k)
+    flat, poisoned = given.ravel(), counts.numbers > 0
+    free = float(counts.masses[~poisoned].sum())
+    with np.errstate(invalid="ignore"):
+        mu = radius.ravel()[:, None] * np.sqrt(counts.numbers[poisoned]) / sigma
+    far = ~(mu <= _FAR)
+    masses = np.where(far, 0.0, counts.masses[poisoned])
+    rest = counts.rest + (counts.masses[poisoned] * far).sum(1)
+    # An unnoticeable shift, so as not to divide by zero; larger than the true one, hence on the safe side.
+    mu = np.clip(np.where(far, 1.0, mu), 1e-9, None)
+    half = sign * mu / 2
+    before, after = (rest, 0.0) if sign == 1 else (0.0, rest)
+
+    def mass(t: Floats, shift: Floats) -> Floats:
+        total: Floats = (masses * ndtr(t[:, None] / mu + shift)).sum(1)
+        return total
+
+    zero = np.zeros_like(flat)
+    below = mass(zero, half) + before
+    at_zero = mass(zero, -half) + after + np.clip(flat - below, 0, free)
+    # Between t = 0- and t = 0+ the mass that no poison touches is shared out; elsewhere the t of single terms bracket t.
+    left, right = flat < below, flat > below + free
+    low_p = np.clip((flat - before) / (1 - np.minimum(before, 1 - 1e-16)), 0, 1)
+    high_p = np.clip(flat / (1 - np.minimum(after, 1 - 1e-16)), 0, 1)
+    low = np.where(left, np.min(mu * (ndtri(low_p)[:, None] - half), 1, initial=0), 0)
+    high = np.where(right, np.max(mu * (ndtri(high_p)[:, None] - half), 1, initial=0), 0)
+    solvable = (left | right) & np.isfinite(low) & np.isfinite(high)
+    low, high = np.where(solvable, low, 0), np.where(solvable, high, 0)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        if ((middle <= low) | (middle >= high)).all():
+            break
+        enough = mass(middle, half) + before + np.where(middle > 0, free, 0) > flat
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    t = low if sign == 1 else high
+    solved = mass(t, -half) + after + np.where(right, free, 0)
+    # Unbounded t: all that can be taken or given is, but for what is out of reach.
+    limit = np.where(left, after, 1.0 - before)
+    found = np.where(left | right, np.where(solvable, solved, limit), at_zero)
+    # Gaussians a finite distance apart have the same null sets; those infinitely far apart share nothing.
+    exact = (radius.ravel() == 0) | (np.isfinite(radius.ravel()) & ((flat == 0) | (flat == 1)))
+    bounded = np.minimum(found, flat) if sign == 1 else np.maximum(found, flat)
+    answer: Floats = np.where(exact, flat, np.clip(bounded, 0, 1)).reshape(given.shape)
+    return answer

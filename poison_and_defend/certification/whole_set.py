@@ -1,0 +1,46 @@
+"""The paper's certificate: the Euclidean norm of the change of the whole training set.
+
+Hong, Carlini, Kurakin, "Certified Robustness to Clean-Label Poisoning Using Diffusion Denoising" (2024), after Cohen,
+Rosenfeld, Kolter, "Certified Adversarial Robustness via Randomized Smoothing" (ICML 2019).
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import ndtr, ndtri
+
+from poison_and_defend.certification.confidence import Floats
+from poison_and_defend.core.errors import InputError
+
+
+def check_sigma(sigma: float) -> None:
+    """Raises: InputError: If there is no noise to certify with."""
+    if not sigma > 0:
+        raise InputError(f"sigma is {sigma:g}: without noise nothing is certified; take a number above 0 (--sigma)")
+
+
+def whole_set_radius(winner: ArrayLike, others: ArrayLike, sigma: float) -> Floats:
+    """R = sigma / 2 (Phi^-1(pA) - Phi^-1(pB)), 0 where the winner does not lead.
+
+    Theorem: let every model be trained on D + v with its own v ~ N(0, sigma^2 I) on all images, by any rule that sees the
+    training set only through D + v. If class A has probability at least pA, and every other at most pB < pA, then A stays the
+    likeliest class for every set D' with ||D' - D||_F < R. Labels and the number of images are those of D; the norm is over
+    the whole set, so that k changes of norm eps each need eps sqrt(k) < R.
+
+    Args:
+        winner: Lower bounds pA in [0, 1], any shape.
+        others: Upper bounds pB in [0, 1]; 1 - pA gives the one-sided radius sigma Phi^-1(pA).
+        sigma: Standard deviation of the noise in [0, 1] pixel units, above 0.
+
+    Raises:
+        InputError: If ``sigma`` is not above 0.
+    """
+    check_sigma(sigma)
+    high, low = np.broadcast_arrays(np.asarray(winner, np.float64), np.asarray(others, np.float64))
+    with np.errstate(invalid="ignore"):
+        return np.where(high > low, sigma / 2 * (ndtri(high) - ndtri(low)), 0.0)
+
+
+def whole_set_lower(p: ArrayLike, change: ArrayLike, sigma: float) -> Floats:
+    """What is left of a probability when the set moves by ``change`` in the Frobenius norm: Phi(Phi^-1(p) - change / sigma)."""
+    check_sigma(sigma)
+    return np.asarray(ndtr(ndtri(np.asarray(p, np.float64)) - np.asarray(change, np.float64) / sigma))

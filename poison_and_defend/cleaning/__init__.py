@@ -1,0 +1,1 @@
+"""What a practitioner does to a folder of images: sanitize it, look at what changed, choose the noise."""

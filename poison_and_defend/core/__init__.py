@@ -1,0 +1,1 @@
+"""What every room stands on: errors, atomic files, leases, ranks, signals, progress."""

@@ -1,0 +1,37 @@
+"""Names for contents."""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from poison_and_defend.core.reading.files import open_regular
+
+if TYPE_CHECKING:
+    from poison_and_defend.images.arrays import Split
+
+
+def hash_array(array: NDArray[Any]) -> str:
+    """SHA-256 of an array's bytes, in blocks, so that a memory map is not copied whole."""
+    hasher = hashlib.sha256(str((array.shape, array.dtype.str)).encode())
+    for start in range(0, len(array), 4096):
+        hasher.update(np.ascontiguousarray(array[start : start + 4096]).tobytes())
+    return hasher.hexdigest()
+
+
+def hash_split(split: "Split") -> list[str]:
+    """:func:`hash_array` of images and of labels: what trains on a split, or is tested on it, depends on both."""
+    return [hash_array(split.images.numpy()), hash_array(split.labels.numpy())]
+
+
+def checksum(content: bytes | memoryview) -> str:
+    """128 bits of BLAKE2b as hex: what a sanitized set records of every image."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def checksum_file(path: Path) -> str:
+    """:func:`checksum` of a file of any size."""
+    with open(open_regular(path), "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

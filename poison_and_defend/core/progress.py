@@ -1,0 +1,55 @@
+"""One progress bar for work that many ranks share."""
+
+import sys
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from poison_and_defend.core.ranks import Ranks
+
+
+class StoreProgress:
+    """A bar with an estimate of the time left; where standard error is not a terminal, one line at the end.
+
+    Args:
+        text: What is being done.
+        enabled: False on every rank but the first.
+    """
+
+    def __init__(self, text: str, *, enabled: bool = True) -> None:
+        self.text = text
+        console = Console(stderr=True)
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not enabled or not sys.stderr.isatty(),
+        )
+        self.enabled = enabled
+        self.task = self.progress.add_task(text, total=None, note="")
+        self.last = ""
+
+    def __enter__(self) -> "StoreProgress":
+        self.progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.progress.stop()
+        if self.enabled and self.last and not sys.stderr.isatty():
+            print(self.last, file=sys.stderr, flush=True)
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Show that ``done`` of ``total`` are finished."""
+        self.progress.update(self.task, completed=done, total=total, note=note)
+        self.last = f"{self.text}: {done} of {total} {note}".rstrip()
+
+
+def announce(text: str, ranks: Ranks) -> None:
+    """One line to the user, from the first rank."""
+    if ranks.rank == 0:
+        print(text, flush=True)

@@ -1,0 +1,1 @@
+"""A diffusion model as a denoiser."""

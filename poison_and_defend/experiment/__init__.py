@@ -1,0 +1,1 @@
+"""Craft, protect, train, compare."""

@@ -1,0 +1,1 @@
+"""The steps of an experiment: each takes the plan."""

@@ -1,0 +1,62 @@
+"""What the report needs to show why an attack works: features of one setup's images under one defence."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from poison_and_defend.attacks.threat.poison_set import PoisonSet
+from poison_and_defend.core.files import save_arrays
+from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.defenses.switch import DefenseName
+from poison_and_defend.experiment.steps.protect import Sanitized
+from poison_and_defend.experiment.task.options import Experiment
+from poison_and_defend.lightning_modules.backbones import Backbone
+from poison_and_defend.training.members import extract_features
+
+_SHOWN = 150
+
+
+def save_feature_space(
+    experiment: Experiment,
+    model: Backbone,
+    poisons: PoisonSet,
+    defense: DefenseName,
+    sanitized: dict[DefenseName, Sanitized],
+    ranks: Ranks,
+) -> None:
+    """Write ``figures/features_<defence>.npz``: penultimate features of both classes, the poisons and what is tested.
+
+    Training images are as the defence leaves them; targets and triggered images are tested as they are.
+
+    Args:
+        model: The extractor, or the trained victim of this setup and defence.
+    """
+    model = model.to(ranks.device).eval()
+    setup, own = poisons.setup, sanitized[defense]
+    train, test = experiment.data.split("train"), experiment.data.split("test")
+    rows = torch.from_numpy(experiment.rows)
+    labels = train.labels[rows]
+    bases = torch.isin(rows, torch.from_numpy(setup.base_indices))
+
+    def features(images: Tensor) -> np.ndarray:
+        return extract_features(model, images[:_SHOWN], ranks.device).numpy()
+
+    arrays = {
+        "base_class": features(own.clean[(labels == setup.adversarial_label) & ~bases]),
+        "target_class": features(own.clean[labels == setup.target_label]),
+        "poisons": features(own.poisons[: len(poisons.images)]),
+        "targets": features(poisons.tested_images(test.images, test.labels)),
+    }
+    folder = experiment.folder / "figures"
+    folder.mkdir(exist_ok=True)
+    shared = np.bool_(experiment.scenario == "transfer")
+    save_arrays(folder / f"features_{defense}.npz", {"shared": np.asarray(shared)} | arrays)
+
+
+def save_tested(experiment: Experiment, poison_sets: list[PoisonSet], setups: int = 3, columns: int = 12) -> None:
+    """Write ``figures/tested.npz``: the first targets, or test images with the trigger, of the first setups."""
+    test = experiment.data.split("test")
+    shown = {f"setup_{p.setup.index:03d}": p.tested_images(test.images, test.labels)[:columns] for p in poison_sets[:setups]}
+    folder = experiment.folder / "figures"
+    folder.mkdir(exist_ok=True)
+    save_arrays(folder / "tested.npz", {name: images.numpy() for name, images in shown.items()})

@@ -1,0 +1,1 @@
+"""Poisons on disk: ours, and the public benchmark's."""

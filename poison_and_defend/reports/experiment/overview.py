@@ -1,0 +1,101 @@
+"""Several experiments side by side: one figure and one page."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from poison_and_defend.reports.experiment.page import NOTES, NUMBERS, defense_cells, number_cells
+from poison_and_defend.reports.figures import draw_success
+from poison_and_defend.reports.labels import NO_ATTACK, attack_label, defense_label, several
+from poison_and_defend.reports.markup import Cell, document, escape, picture, table
+
+matplotlib.use("Agg")
+
+_COLORS = {
+    NO_ATTACK: "#9a9a9a",
+    "none": "#b2433a",
+    "noise_only": "#e0a458",
+    "denoise_only": "#8a6fb0",
+    "jpeg": "#5b9a8b",
+    "diffusion": "#3a6ea5",
+}
+_GROUP = ("dataset", "attack", "victim")
+
+
+def _arms(rows: Sequence[dict[str, Any]]) -> list[str]:
+    found = list(dict.fromkeys(row["defense"] for row in rows))
+    return [name for name in _COLORS if name in found] + [name for name in found if name not in _COLORS]
+
+
+def overview(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Attack success with intervals beside clean accuracy: a group of bars per attack and victim, one bar an arm.
+
+    Args:
+        rows: Of :func:`poison_and_defend.reports.records.summarize`, each with its ``dataset`` and ``run``.
+    """
+    arms = _arms(rows)
+    groups = list(dict.fromkeys((row["run"], *(row[key] for key in _GROUP)) for row in rows))
+    height = 0.8 / len(arms)
+    # A line of text needs its height, however few the arms.
+    size = (10.5, max(0.19 * len(arms), 0.5) * len(groups) + 1.4)
+    figure = Figure(figsize=size, layout="constrained")
+    success, accuracy = figure.subplots(1, 2, sharey=True)
+    for number, arm in enumerate(arms):
+        own = [row for row in rows if row["defense"] == arm]
+        places = np.array([groups.index((row["run"], *(row[key] for key in _GROUP))) for row in own], float)
+        places += (number - (len(arms) - 1) / 2) * height
+        style: dict[str, Any] = {"height": height, "color": _COLORS.get(arm, f"C{number}"), "label": defense_label(arm)}
+        draw_success(success, places, own, **style)
+        accuracy.barh(places, [100 * row["clean_accuracy"] for row in own], **style)
+        for place, row in zip(places, own, strict=True):
+            success.text(102, place, f"{row['success_rate']:.0%}", va="center", fontsize=7)
+            accuracy.text(102, place, f"{row['clean_accuracy']:.1%}", va="center", fontsize=7)
+    names = ["\n".join(_group_lines(rows, run, group)) for run, *group in groups]
+    success.set(xlim=(0, 100), xlabel="attack success, % (95 % interval)", yticks=range(len(groups)), yticklabels=names)
+    accuracy.set(xlim=(0, 100), xlabel="accuracy on clean test images, %")
+    success.set_ylim(len(groups) - 0.5, -0.5)
+    for axes in (success, accuracy):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+    handles, labels = success.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(arms), fontsize=9, frameon=False)
+    return figure
+
+
+def _group_lines(rows: Sequence[dict[str, Any]], run: str, group: Sequence[str]) -> list[str]:
+    """What tells a group from the others, a line each; the run's name only where nothing else does."""
+    dataset, attack, victim = group
+    lines = [attack_label(attack)]
+    lines += [victim] if several(rows, "victim") else []
+    lines += [dataset] if several(rows, "dataset") else []
+    twins = {row["run"] for row in rows if [row[key] for key in _GROUP] == list(group)}
+    return lines + ([run] if len(twins) > 1 else [])
+
+
+def render_overview(title: str, rows: Sequence[dict[str, Any]], figure: bytes) -> str:
+    """The page: a figure and one table of all attacks.
+
+    Args:
+        rows: As for :func:`overview`, each also with ``report``, the relative address of the run's own page or "".
+        figure: PNG bytes.
+    """
+    by_data = several(rows, "dataset")
+    head = [*(["data"] if by_data else []), "attack", "victim", "attacker's knowledge", "success on", "defence", "sigma"]
+    lines = []
+    for row in rows:
+        named = [Cell(row["dataset"])] if by_data else []
+        named += [Cell(attack_label(row["attack"]), href=row["report"])]
+        named += [Cell(row[key]) for key in ("victim", "knowledge", "goal")]
+        lines.append([*named, *defense_cells(row), *number_cells(row)])
+    methods = "; ".join(dict.fromkeys(row["interval"] for row in rows))
+    text = (
+        "Success on targets: they are read as exactly the class that the attacker wants. On source: the share of triggered "
+        "test images of the source class that are; on others: of all classes but the attacker's. Rates are means over setups; "
+        f"their 95 % intervals: {methods}. {NOTES} These are measurements against these attacks, not a certificate "
+        "against all."
+    )
+    shown = picture("Attack success and test accuracy of every attack under each defence.", figure)
+    return document(title, f"<p>{escape(text)}</p>\n{shown}\n{table([*head, *NUMBERS], lines)}", width=90)

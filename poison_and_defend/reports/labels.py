@@ -1,0 +1,67 @@
+"""Names and counts as a reader expects them, the same in tables, figures and pages."""
+
+from collections.abc import Sequence
+from typing import Any
+
+NO_ATTACK = "no_attack"
+
+_NAMES = {
+    NO_ATTACK: "no attack",
+    "none": "undefended",
+    "noise_only": "noise only",
+    "denoise_only": "denoise only",
+    "jpeg": "JPEG",
+    "diffusion": "noise + denoise",
+}
+_TESTED = {"targets": "target", "source": "triggered source class", "others": "triggered other classes"}
+
+
+def defense_label(name: str) -> str:
+    """A defence's name, or that of an arm without attack or without defence."""
+    return _NAMES.get(name, name)
+
+
+def attack_label(name: str) -> str:
+    """An attack's name in words."""
+    return name.replace("_", " ")
+
+
+def tested_label(goal: str) -> str:
+    """What success is measured on; see :data:`poison_and_defend.attacks.base.Goal`."""
+    return _TESTED.get(goal, goal)
+
+
+def tested_noun(goal: str) -> str:
+    """What is counted where a setup has several trials."""
+    return "targets" if goal == "targets" else "images"
+
+
+def several(rows: Sequence[dict[str, Any]], key: str) -> bool:
+    """Whether rows differ in a key, so that a table has to show it."""
+    return len({row[key] for row in rows}) > 1
+
+
+def counts_text(row: dict[str, Any]) -> str:
+    """Attack success of a summary row in few characters."""
+    counts, rate = f"{row['successes']} of {row['trials']}", f"{row['success_rate']:.0%}"
+    # Several trials are no equation: the rate is the mean of the setups' own, which may differ in their number of trials.
+    return f"{counts} = {rate}" if row["trials"] == row["n"] else f"{rate}: {counts}"
+
+
+def success_text(row: dict[str, Any]) -> str:
+    """Attack success of a summary row, with what was counted."""
+    noun = "" if row["trials"] == row["n"] else f" {tested_noun(row['goal'])}, {row['n']} setups"
+    return counts_text(row) + noun
+
+
+def change_text(row: dict[str, Any]) -> str:
+    """In how many setups a summary row's success is above and below that of the arm without attack; "" if there is none."""
+    if row["p_value"] is None:
+        return ""
+    p = "< 0.001" if row["p_value"] < 0.001 else f"{row['p_value']:.3f}"
+    return f"{row['higher']} above, {row['lower']} below, p {p}"
+
+
+def benchmark_text(row: dict[str, Any]) -> str:
+    """The public benchmark's measure of a summary row with its error bar."""
+    return f"{row['target_success']} of {row['n']} ± {row['benchmark_error']:.1%}"

@@ -1,0 +1,1 @@
+"""A defence over a whole set, on any number of processes."""

@@ -1,0 +1,1 @@
+"""A set on disk, read and written by many threads, processes and machines at once."""

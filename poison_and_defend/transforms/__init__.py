@@ -1,0 +1,1 @@
+"""The defence for other people's training scripts."""

@@ -1,1 +1,0 @@
-"""What lies on disk and is read or written by many threads, processes and machines at once."""

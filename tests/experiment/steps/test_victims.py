@@ -1,0 +1,161 @@
+import json
+
+import pytest
+import torch
+
+from poison_and_defend.attacks import LabelConsistent, SleeperAgent
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.experiment.steps.protect import Sanitized, sanitize_all
+from poison_and_defend.experiment.steps.surrogates import (
+    attacker_models,
+    extractor,
+    knowledge,
+    retrainer,
+    robust_spec,
+    standard_spec,
+)
+from poison_and_defend.experiment.steps.victims import Member, _builder, _features, train_victims, training_sets
+from poison_and_defend.lightning_modules.recipe import Recipe
+from poison_and_defend.training.members import extract_features, trained_models
+from tests.small_experiments import blank_poisons
+
+
+def test_the_control_trains_on_the_bases(experiment) -> None:
+    own = experiment()
+    sets = blank_poisons(own)
+    sanitized = sanitize_all(own, sets, Ranks())
+    data = training_sets(own, [Member(1, "no_attack"), Member(1, "none")], sets, sanitized)
+    clean, poisoned = data.pool[data.rows[0]], data.pool[data.rows[1]]
+    train = own.data.split("train")
+    assert torch.equal(clean, train.images)
+    changed = (poisoned != clean).flatten(1).any(1).nonzero()[:, 0]
+    assert changed.tolist() == sorted(sets[1].setup.base_indices.tolist())
+    assert torch.equal(data.labels[data.rows[1]], train.labels)
+
+
+def test_models_are_kept_by_content_and_shared(experiment, tmp_path) -> None:
+    one, two = experiment(name="one"), experiment(name="two", num_setups=1)
+    model = extractor(one, "convnet", Ranks())
+    (path,) = one.models_folder.iterdir()
+    stamp = path.stat().st_mtime_ns
+    again = attacker_models(two, Ranks())[0]
+    assert path.stat().st_mtime_ns == stamp and list(two.models_folder.iterdir()) == [path]
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    other = standard_spec(experiment(feature_recipe=Recipe(epochs=2)), "convnet", 0)
+    assert other.file_name != path.name
+
+
+def test_white_box_is_the_victims_own_extractor_and_black_box_another(experiment) -> None:
+    own = experiment(surrogate_backbones=["convnet"], victims=["convnet", "patchnet"])
+    assert knowledge("transfer", "convnet", own) == "white box"
+    assert knowledge("transfer", "patchnet", own) == "black box"
+    assert knowledge("from_scratch", "convnet", own) == "grey box"
+    robust = experiment(attack=LabelConsistent(), robust_recipe=Recipe(adversarial_eps=0.1))
+    assert knowledge("transfer", "convnet", robust) == "grey box"
+    assert robust_spec(robust, "convnet", 0).seed != standard_spec(robust, "convnet", 0).seed
+
+
+def test_both_victims_of_an_experiment_are_scored(experiment) -> None:
+    own = experiment(victims=["convnet", "patchnet"])
+    own.folder.mkdir(parents=True)
+    sets = blank_poisons(own)
+    sanitized = sanitize_all(own, sets, Ranks())
+    for victim in own.victim_backbones:
+        scores, _ = train_victims(own, victim, sets, sanitized, Ranks())
+        assert [(s.setup, s.defense) for s in scores] == [(0, "no_attack"), (0, "none"), (1, "no_attack"), (1, "none")]
+    assert len(list(own.models_folder.iterdir())) == 2
+    assert json.dumps([score.clean_accuracy for score in scores])
+
+
+def test_fine_tuning_starts_from_the_extractor_and_keeps_its_statistics(experiment) -> None:
+    recipe = Recipe(epochs=6, learning_rate=0.01, milestones=[])
+    own = experiment(
+        scenario="fine_tune", backbone="convnet_wide", victim_recipe=recipe, feature_recipe=Recipe(epochs=6), num_setups=1
+    )
+    own.folder.mkdir(parents=True)
+    base = extractor(own, "convnet_wide", Ranks())
+    before = {name: value.clone() for name, value in base.state_dict().items()}
+    start = _builder(own, "convnet_wide", base)(5)
+    assert torch.equal(start.body[0][0].weight, base.body[0][0].weight)
+    assert not torch.equal(start.head.weight, base.head.weight)
+    sets = blank_poisons(own)
+    from poison_and_defend.experiment.steps import victims as module
+
+    seen = {}
+    original = module.save_feature_space
+    module.save_feature_space = lambda experiment, model, *rest: seen.update(model=model)
+    try:
+        scores, _ = train_victims(own, "convnet_wide", sets, sanitize_all(own, sets, Ranks()), Ranks())
+    finally:
+        module.save_feature_space = original
+    assert min(score.clean_accuracy for score in scores) > 0.8
+    trained = seen["model"]
+    assert not torch.equal(trained.body[0][0].weight, before["body.0.0.weight"])
+    assert torch.equal(trained.body[0][1].running_mean, before["body.0.1.running_mean"])
+    assert all(torch.equal(value, before[name]) for name, value in base.state_dict().items())
+
+
+def test_cached_views_are_the_augmented_images_features(experiment) -> None:
+    own = experiment(victim_recipe=Recipe(max_shift=0.1, flip=True), head_views=3)
+    base = extractor(own, "convnet", Ranks())
+    sets = blank_poisons(own)
+    clean = own.data.split("train").images
+    data = training_sets(own, [Member(0, "none")], sets, {"none": Sanitized(clean, torch.cat([p.images for p in sets]))})
+    found = _features(own, base, data, Ranks())
+    assert found.views == 3 and len(found.pool) == 3 * len(data.labels)
+    first, second, third = found.pool.chunk(3)
+    plain = extract_features(base, data.pool, torch.device("cpu"))
+    distances = [(view - plain).norm(dim=1).mean() for view in (first, second, third)]
+    assert min(distances) > 0 and not torch.equal(first, second)
+    none = _features(experiment(victim_recipe=Recipe()), base, data, Ranks())
+    assert none.views == 1 and torch.equal(none.pool, plain)
+
+
+def test_retraining_sees_the_poisons_and_starts_anew(experiment) -> None:
+    recipe = Recipe(epochs=12, learning_rate=0.02, milestones=[])
+    own = experiment(
+        attack=SleeperAgent("64/255"), scenario="from_scratch", backbone="patchnet", feature_recipe=recipe, num_poisons=30
+    )
+    train = own.data.split("train")
+    setups = own.chosen_setups
+    # Poisons that are the target itself: a surrogate trained on them reads it as the adversarial label.
+    test = own.data.split("test").images.float() / 255
+    poisons = torch.stack([test[s.target_index].expand(30, -1, -1, -1) for s in setups])
+    renew = retrainer(own, Ranks())
+    first, second = renew(setups, poisons), renew(setups, poisons)
+    for setup, (model,), (other,) in zip(setups, first, second, strict=True):
+        with torch.no_grad():
+            assert int(model(test[setup.target_index][None]).argmax()) == setup.adversarial_label
+        assert not torch.equal(model.head.weight, other.head.weight)
+        assert not model.training and not any(p.requires_grad for p in model.parameters())
+        accuracy = (model(train.images.float() / 255).argmax(1) == train.labels).float().mean()
+        assert accuracy > 0.7
+
+
+def test_robust_surrogates_are_trained_against_perturbations(experiment) -> None:
+    recipe = Recipe(epochs=1, adversarial_eps=0.1, adversarial_steps=1)
+    own = experiment(attack=LabelConsistent(), robust_recipe=recipe)
+    specs = [robust_spec(own, "convnet", 0), standard_spec(own, "convnet", 0)]
+    models = trained_models(specs, own.models_folder, Ranks(), "test")
+    assert len(list(own.models_folder.iterdir())) == 2
+    assert not torch.equal(models[0].head.weight, models[1].head.weight)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_surrogates_come_in_the_precision_asked_for(experiment, precision: str) -> None:
+    own = experiment(precision=precision)
+    (model,) = attacker_models(own, Ranks())
+    images = own.data.split("test").images[:8].float() / 255
+    exact = extractor(own, "convnet", Ranks()).features(images)
+    difference = (model.features(images) - exact).abs().max()
+    assert (difference == 0) == (precision == "float32")
+    assert difference < 0.1 * exact.abs().max()
+
+
+def test_a_surrogate_with_one_answer_for_all_is_refused(experiment) -> None:
+    # One epoch at a rate that throws every weight away.
+    recipe = Recipe(epochs=1, optimizer="adam", learning_rate=10.0, adversarial_eps=0.1, adversarial_steps=1)
+    own = experiment(attack=LabelConsistent(), robust_recipe=recipe, backbone="patchnet")
+    with pytest.raises(InputError, match=r"surrogate 0 answers every image alike.*--robust_recipe.adversarial_eps"):
+        attacker_models(own, Ranks())

@@ -1,0 +1,51 @@
+"""Fixtures of the rooms that run experiments: small ones on digits."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from poison_and_defend.attacks import BullseyePolytope
+from poison_and_defend.attacks.threat.poison_set import PoisonSet
+from poison_and_defend.datamodules import DigitsDataModule
+from poison_and_defend.experiment.task.options import Experiment
+from poison_and_defend.lightning_modules.recipe import Recipe
+
+
+def blank_poisons(experiment: Experiment) -> list[PoisonSet]:
+    """Poisons that nobody crafted: every dark enough value is nine levels brighter."""
+    train, test = experiment.data.split("train"), experiment.data.split("test")
+    sets = []
+    for setup in experiment.chosen_setups:
+        bases = train.images[torch.from_numpy(setup.base_indices)]
+        poisons = bases + (bases < 200).to(torch.uint8) * 9
+        sets.append(PoisonSet(setup, poisons, bases, test.images[setup.target_index], experiment.attack.budget))
+    return sets
+
+
+@pytest.fixture(scope="session")
+def digits() -> DigitsDataModule:
+    return DigitsDataModule()
+
+
+@pytest.fixture
+def experiment(digits: DigitsDataModule, tmp_path: Path):
+    """A small experiment on digits, changed by keyword."""
+
+    def build(**changes: Any) -> Experiment:
+        options: dict[str, Any] = {
+            "data": digits,
+            "attack": BullseyePolytope("64/255", steps=2),
+            "num_setups": 2,
+            "num_poisons": 5,
+            "defenses": ["no_attack", "none"],
+            "feature_recipe": Recipe(epochs=1),
+            "victim_recipe": Recipe(epochs=2, optimizer="adam", learning_rate=0.01),
+            "output_dir": str(tmp_path),
+            "name": "small",
+            "wandb_project": None,
+        }
+        return Experiment(**options | changes)
+
+    return build
