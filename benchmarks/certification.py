@@ -34,8 +34,8 @@ from poison_and_defend.lightning_modules.classifier import fresh_head
 from poison_and_defend.lightning_modules.ensemble import EnsembleData
 from poison_and_defend.lightning_modules.recipe import Recipe, epoch_order
 from poison_and_defend.reports.records import provenance
+from poison_and_defend.training.features import extract_features
 from poison_and_defend.training.launch import quiet_lightning
-from poison_and_defend.training.members import extract_features
 
 BLOCK = 500
 

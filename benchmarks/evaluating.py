@@ -26,7 +26,8 @@ from poison_and_defend.lightning_modules.classifier import fresh_head
 from poison_and_defend.lightning_modules.ensemble import EnsembleData
 from poison_and_defend.lightning_modules.recipe import Recipe, epoch_order, step_generator
 from poison_and_defend.reports.records import provenance
-from poison_and_defend.training.members import extract_features, fit_members
+from poison_and_defend.training.features import extract_features
+from poison_and_defend.training.members import fit_members
 
 SHIFT = 0.125
 

@@ -1,18 +1,11 @@
 """Which image is the target, which images may be perturbed: the choices that an attack starts from."""
 
-import operator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.core.reading.files import guarded, read_json
-
-_WHAT = "no list of setups as the public benchmark writes them"
-_MOST_BYTES = 1 << 26  # A thousand setups of ten thousand bases each.
 
 Indices = NDArray[np.int64]
 
@@ -109,89 +102,3 @@ def draw_setups(
         more = tuple(int(row) for row in rng.choice(others, num_targets - 1, replace=False))
         setups.append(Setup(index, own_seed, target_index, target_label, adversarial_label, bases.astype(np.int64), None, more))
     return setups
-
-
-def load_setups(
-    path: Path, train_labels: Indices, test_labels: Indices, *, num_setups: int, train_size: int | None, seed: int
-) -> list[Setup]:
-    """Read the public benchmark's setups, its own pickle or JSON, and rebuild its training sets.
-
-    A training set of ``train_size`` images over K classes holds the first ``train_size / K`` rows of every class in
-    dataset order, the bases left out; the base class gives up k of these, and the k bases follow at the end
-    (Schwarzschild et al., "Just How Toxic is Data Poisoning?", its evaluator's construction).
-
-    Args:
-        path: JSON with ``setups: [{target_class, target_index, base_class, base_indices}]``, or the benchmark's pickle of
-            dictionaries with these keys (blanks for underscores).
-        train_size: Size of each victim's training set; None keeps the whole training split.
-
-    Raises:
-        InputError: If the file is missing or malformed, or an index or a class disagrees with the data.
-    """
-    if num_setups < 1:
-        raise InputError(f"num_setups is {num_setups}: read at least 1 (--num_setups)")
-    with guarded(path, _WHAT, "--setups"):
-        read = [
-            (
-                _integer(entry["target_index"]),
-                _integer(entry["target_class"]),
-                _integer(entry["base_class"]),
-                np.array([_integer(row) for row in entry["base_indices"]], np.int64),
-            )
-            for entry in _entries(path)[:num_setups]
-        ]
-    if len(read) < num_setups:
-        raise InputError(f"{path} holds {len(read)} setups, fewer than the {num_setups} asked for (--num_setups)")
-    setups = []
-    for index, (target_index, target_label, label, bases) in enumerate(read):
-        if not 0 <= target_index < len(test_labels) or test_labels[target_index] != target_label:
-            raise InputError(f"setup {index} of {path}: test image {target_index} is not of class {target_label} (--setups)")
-        if bases.ndim != 1 or bases.min(initial=0) < 0 or bases.max(initial=0) >= len(train_labels):
-            raise InputError(f"setup {index} of {path}: a base index is outside 0..{len(train_labels) - 1} (--setups)")
-        if target_label == label:
-            raise InputError(f"setup {index} of {path}: target and bases are both of class {label} (--setups)")
-        if len(bases) != len(read[0][3]):
-            raise InputError(f"setup {index} of {path} has {len(bases)} bases, setup 0 has {len(read[0][3])} (--setups)")
-        if train_size is None and len(np.unique(bases)) < len(bases):
-            raise InputError(f"setup {index} of {path} names a base twice, which needs a --train_size (--setups)")
-        check_num_poisons(len(bases), int((train_labels == label).sum()), label)
-        if (train_labels[bases] != label).any():
-            raise InputError(f"setup {index} of {path}: a base image is not of class {label} (--setups)")
-        rows = None if train_size is None else _benchmark_rows(train_labels, bases, label, train_size)
-        setups.append(Setup(index, setup_seed(seed, index), target_index, target_label, label, bases, rows))
-    return setups
-
-
-def _entries(path: Path) -> list[dict[str, Any]]:
-    if path.suffix in (".pickle", ".pkl"):
-        from poison_and_defend.core.reading.pickles import read_pickle
-
-        return [{key.replace(" ", "_"): value for key, value in entry.items()} for entry in read_pickle(path, "--setups")]
-    return list(read_json(path, _WHAT, "--setups", _MOST_BYTES)["setups"])
-
-
-def _integer(value: Any) -> int:
-    number = operator.index(value)
-    if not -(2**63) <= number < 2**63:
-        raise ValueError("an integer has more than 64 bits")
-    return number
-
-
-def _benchmark_rows(labels: Indices, bases: Indices, base_label: int, train_size: int) -> Indices:
-    classes = np.unique(labels)
-    share, rest = divmod(train_size, len(classes))
-    if rest or share <= len(bases):
-        raise InputError(
-            f"train_size is {train_size}: it must be a multiple of the {len(classes)} classes "
-            f"and leave clean images beside {len(bases)} poisons (--train_size)"
-        )
-    allowed = np.ones(len(labels), bool)
-    allowed[bases] = False
-    parts = []
-    for label in classes:
-        rows = np.flatnonzero(allowed & (labels == label))
-        wanted = share - len(bases) if label == base_label else share
-        if len(rows) < wanted:
-            raise InputError(f"class {label} has {len(rows)} images besides the bases, fewer than {wanted} (--train_size)")
-        parts.append(rows[:wanted])
-    return np.concatenate([*parts, bases]).astype(np.int64)

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from poison_and_defend.attacks.threat.setups import Setup, load_setups
-from poison_and_defend.datamodules import ArrayDataModule, Split
+from poison_and_defend.attacks.threat.setups import Setup
+from poison_and_defend.datamodules.base import ArrayDataModule, Split
+from poison_and_defend.poisons.setup_files import load_setups
 
 
 def rows_of(setups: list[Setup], count: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from pathlib import Path
 from poison_and_defend.core.progress import StoreProgress
 from poison_and_defend.core.ranks import Ranks
 from poison_and_defend.datamodules.base import ArrayDataModule, Split, SplitName
-from poison_and_defend.datamodules.wrappers.poisoned import WrapperDataModule
+from poison_and_defend.datamodules.wrappers.base import WrapperDataModule
 from poison_and_defend.defenses.switch import Defense, DefenseName
 from poison_and_defend.diffusion.denoiser import load_denoiser
 from poison_and_defend.sanitizing.engine import sanitize

@@ -21,7 +21,8 @@ from poison_and_defend.core.ranks import Ranks
 from poison_and_defend.datamodules import Split
 from poison_and_defend.lightning_modules.classifier import fresh_head
 from poison_and_defend.lightning_modules.ensemble import EnsembleData
-from poison_and_defend.training.members import extract_features, fit_members
+from poison_and_defend.training.features import extract_features
+from poison_and_defend.training.members import fit_members
 
 
 def challenge(task: CertifyTask, setting: Setting, models: CertifyModels, votes: Votes) -> dict[str, Any]:

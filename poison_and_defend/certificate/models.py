@@ -20,7 +20,9 @@ from poison_and_defend.lightning_modules.backbones import Backbone, build_backbo
 from poison_and_defend.lightning_modules.classifier import fresh_head, load_weights
 from poison_and_defend.lightning_modules.ensemble import EnsembleData
 from poison_and_defend.sanitizing.engine import sanitize
-from poison_and_defend.training.members import ModelSpec, extract_features, fit_members, frozen, trained_models
+from poison_and_defend.training.features import extract_features, frozen
+from poison_and_defend.training.kept_models import ModelSpec, trained_models
+from poison_and_defend.training.members import fit_members
 
 # Noise of public images: draws that no voter has.
 _PUBLIC_DRAW = 2**31

@@ -14,6 +14,7 @@ from poison_and_defend.callbacks.wandb_logging import finish, make_logger
 from poison_and_defend.certificate.challenge import challenge
 from poison_and_defend.certificate.claims import best_of, evaluate, forecast
 from poison_and_defend.certificate.ingredients import Provenance, check_public
+from poison_and_defend.certificate.log import log_certificate
 from poison_and_defend.certificate.models import CertifyModels
 from poison_and_defend.certificate.secret import settle_secret
 from poison_and_defend.certificate.task import CertifyTask, Setting
@@ -26,7 +27,7 @@ from poison_and_defend.core.progress import StoreProgress, announce
 from poison_and_defend.core.ranks import Ranks
 from poison_and_defend.core.reading.files import guarded, read_json
 from poison_and_defend.reports.certificate.table import print_certificate
-from poison_and_defend.reports.certificate.write import log_certificate, write_certificate_report
+from poison_and_defend.reports.certificate.write import write_certificate_report
 from poison_and_defend.reports.records import provenance
 from poison_and_defend.training.launch import Launch
 

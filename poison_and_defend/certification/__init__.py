@@ -8,9 +8,15 @@ from poison_and_defend.certification.confidence import VoteBounds, lower_bound, 
 from poison_and_defend.certification.joint import joint_lower, joint_upper, needed_probability
 from poison_and_defend.certification.origins import Ingredient, Origin, void_reasons, vouch
 from poison_and_defend.certification.partitions import bagging_poisons, partition_changes
-from poison_and_defend.certification.planning import expected_certified, votes_to_certify
 from poison_and_defend.certification.sampling import FixedSize, Poisson, Sampling
-from poison_and_defend.certification.search import certified_share, largest_eps, largest_k, needed_grid
+from poison_and_defend.certification.search import (
+    certified_share,
+    expected_certified,
+    largest_eps,
+    largest_k,
+    needed_grid,
+    votes_to_certify,
+)
 from poison_and_defend.certification.subsampled_set import subsampled_set_lower, subsampled_set_radius
 from poison_and_defend.certification.whole_set import whole_set_lower, whole_set_radius
 

@@ -20,6 +20,7 @@ from poison_and_defend.images.chosen_files import choose_files
 from poison_and_defend.images.listing import SUFFIXES, Rules
 from poison_and_defend.images.names import write_names
 from poison_and_defend.images.pictures import check_bits
+from poison_and_defend.images.set_files import ROWS
 from poison_and_defend.sanitizing.tiled import TiledDefense
 from poison_and_defend.storage.folder_target import FolderTarget
 from poison_and_defend.storage.inputs import keep_stats, kept_stats, refuse_changed, stat_names
@@ -28,7 +29,7 @@ from poison_and_defend.storage.npz_target import NpzTarget, read_npz_records
 from poison_and_defend.storage.output_names import top_folder
 from poison_and_defend.storage.records import RowRecord, read_records
 from poison_and_defend.storage.sources import ArraySource, FolderSource
-from poison_and_defend.storage.targets import ROWS, Target
+from poison_and_defend.storage.targets import Target
 
 
 @dataclass(frozen=True, eq=False)

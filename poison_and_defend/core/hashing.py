@@ -2,15 +2,12 @@
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from poison_and_defend.core.reading.files import open_regular
-
-if TYPE_CHECKING:
-    from poison_and_defend.images.arrays import Split
 
 
 def hash_array(array: NDArray[Any]) -> str:
@@ -19,11 +16,6 @@ def hash_array(array: NDArray[Any]) -> str:
     for start in range(0, len(array), 4096):
         hasher.update(np.ascontiguousarray(array[start : start + 4096]).tobytes())
     return hasher.hexdigest()
-
-
-def hash_split(split: "Split") -> list[str]:
-    """:func:`hash_array` of images and of labels: what trains on a split, or is tested on it, depends on both."""
-    return [hash_array(split.images.numpy()), hash_array(split.labels.numpy())]
 
 
 def checksum(content: bytes | memoryview) -> str:

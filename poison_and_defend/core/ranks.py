@@ -1,5 +1,6 @@
 """Who takes part in this launch: the little that code outside a Trainer needs to know about its ranks."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,3 +49,12 @@ class Ranks:
         processes = getattr(strategy.launcher, "procs", [])
         children = tuple(process.pid for process in processes)
         return cls(launcher.global_rank, launcher.world_size, strategy.root_device, strategy.barrier, children)
+
+
+def is_first_rank() -> bool:
+    """Whether this process is rank 0 of its launch, for code that is given no `Ranks`.
+
+    Lightning and Fabric number the ranks before anything is read; where neither was imported there is one process.
+    """
+    numbered = getattr(sys.modules.get("lightning.fabric.utilities.rank_zero"), "rank_zero_only", None)
+    return getattr(numbered, "rank", 0) in (0, None)

@@ -1,7 +1,6 @@
 """The whole story: craft, train undefended, sanitize, train, compare, report. Run again, it resumes."""
 
 import io
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -10,26 +9,26 @@ import yaml
 from PIL import Image
 
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
-from poison_and_defend.callbacks.ensemble_scores import Score
 from poison_and_defend.callbacks.wandb_logging import finish, log_images, make_logger
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.core.files import create_whole, make_folder, sweep_partials, write_bytes, write_json
+from poison_and_defend.core.files import make_folder, sweep_partials, write_bytes, write_json
 from poison_and_defend.core.progress import announce
 from poison_and_defend.core.ranks import Ranks
-from poison_and_defend.core.reading.files import brief, check_fields, read_json
 from poison_and_defend.defenses.switch import DefenseName
 from poison_and_defend.experiment.steps.craft import craft_poisons, keep_imported
 from poison_and_defend.experiment.steps.feature_space import save_tested
+from poison_and_defend.experiment.steps.pictures import picture_panel
 from poison_and_defend.experiment.steps.protect import Sanitized, sanitize_all
-from poison_and_defend.experiment.steps.surrogates import attacker_models, knowledge
+from poison_and_defend.experiment.steps.surrogates import attacker_models
 from poison_and_defend.experiment.steps.victims import train_victims
+from poison_and_defend.experiment.task.claim import claim
 from poison_and_defend.experiment.task.options import Experiment
 from poison_and_defend.experiment.task.plan import check_experiment
-from poison_and_defend.lightning_modules.backbones import BackboneName
+from poison_and_defend.experiment.task.results import make_records
 from poison_and_defend.reports.experiment.table import print_summary
-from poison_and_defend.reports.experiment.write import picture_panel, write_report
+from poison_and_defend.reports.experiment.write import write_report
 from poison_and_defend.reports.figures import contact_sheet
-from poison_and_defend.reports.records import Record, provenance, read_results, revision, write_results, write_summary
+from poison_and_defend.reports.records import provenance, read_results, write_results, write_summary
 from poison_and_defend.training.launch import Launch
 
 
@@ -93,31 +92,6 @@ def run(experiment: Experiment, launch: Launch, config: str, *, until: str = "re
     return folder
 
 
-def claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Write down what a folder's files depend on, before any other process can, or compare it with what is there.
-
-    Raises:
-        InputError: If the folder holds, or is about to hold, an experiment with other settings: its files would be trusted
-            wrongly.
-    """
-    path, what = folder / "settings.json", "no list of settings"
-    text = json.dumps(settings, indent=2) + "\n"
-    try:
-        if not create_whole(path, text.encode()):
-            found = check_fields(read_json(path, what, "--name"), {}, path, what, "--name")
-        else:
-            return
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror} (--output_dir)") from error
-    # As JSON has it, so that a tuple is a list.
-    for key, value in json.loads(text).items():
-        if found.get(key) != value:
-            raise InputError(
-                f"{folder} holds an experiment with {key} = {brief(found.get(key), 400)}, now it is {value}: choose another "
-                "(--name)"
-            )
-
-
 def _logger(experiment: Experiment, job_type: str, config: str) -> Any:
     return make_logger(experiment.wandb_project, experiment.run_name, job_type, experiment.folder, yaml.safe_load(config))
 
@@ -151,43 +125,3 @@ def _sanitize(experiment: Experiment, poison_sets: list[PoisonSet], config: str,
             log_images(logger, name, [Image.open(io.BytesIO(image))], ["base, poison, noised, denoised"])
         finish(logger)
     return sanitized
-
-
-def make_records(
-    experiment: Experiment, victim: BackboneName, poison_sets: list[PoisonSet], scores: list[Score], seconds: float
-) -> list[Record]:
-    """One JSON object per setup and defence, for one victim architecture."""
-    sets = {p.setup.index: p for p in poison_sets}
-    name = revision()
-    return [
-        {
-            "dataset": experiment.data.name,
-            "scenario": experiment.scenario,
-            "attack": experiment.attack.name,
-            "setup": score.setup,
-            "target_index": sets[score.setup].setup.target_index,
-            "target_label": sets[score.setup].setup.target_label,
-            "adversarial_label": sets[score.setup].setup.adversarial_label,
-            "num_poisons": len(sets[score.setup].images),
-            "norm": experiment.attack.budget.norm,
-            "eps": experiment.attack.budget.eps,
-            "defense": score.defense,
-            "sigma": experiment.built_defenses[score.defense].sigma,  # type: ignore[index]
-            "victim": victim,
-            "knowledge": knowledge(experiment.scenario, victim, experiment),
-            "goal": sets[score.setup].goal,
-            "visible_trigger": sets[score.setup].visible_trigger,
-            "success": score.success,
-            "predicted": score.predicted,
-            "successes": score.successes,
-            "trials": score.trials,
-            "clean_accuracy": round(score.clean_accuracy, 6),
-            "source_accuracy": round(score.source_accuracy, 6),
-            "objective": sets[score.setup].objective,
-            "surrogates": experiment.attacker_backbones,
-            "seed": sets[score.setup].setup.seed,
-            "seconds": round(seconds, 3),
-            "revision": name,
-        }
-        for score in scores
-    ]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from poison_and_defend.core.errors import InputError
+from poison_and_defend.core.hashing import hash_array
 from poison_and_defend.core.reading.arrays import read_npz
 
 
@@ -88,3 +89,8 @@ def read_arrays(path: Path, option: str = "--data") -> tuple[np.ndarray, np.ndar
     """``images`` and ``labels`` of an ``.npz``, not validated yet; raises `InputError` if it is none."""
     arrays = read_npz(path, "no .npz file of plain arrays images and labels", option, names=("images", "labels"))
     return arrays["images"], arrays["labels"]
+
+
+def hash_split(split: Split) -> list[str]:
+    """:func:`hash_array` of images and of labels: what trains on a split, or is tested on it, depends on both."""
+    return [hash_array(split.images.numpy()), hash_array(split.labels.numpy())]

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import create_mapped, digest, partial_path
 from poison_and_defend.core.progress import StoreProgress
+from poison_and_defend.core.ranks import is_first_rank
 from poison_and_defend.core.reading.arrays import read_array
 from poison_and_defend.core.reading.files import plain, read_regular
 from poison_and_defend.images.pictures import MAX_FILE_BYTES, UnreadableImageError, fit_square, open_image, to_array
-from poison_and_defend.storage.targets import MANIFEST, ROWS
+from poison_and_defend.images.set_files import MANIFEST, ROWS
 
 _CHUNK = 64
 _VERSION = 2  # Raised when decoding changes, so that no older cache is read.
@@ -103,11 +104,7 @@ def decode_cached(
         images = _create(partial, shape)
         mapped = isinstance(images, np.memmap)
         note = "" if mapped else f"(not kept: {folder} cannot be written to)"
-        # Not above, since whoever decodes without a cache need not wait for Lightning to be imported.
-        from lightning.pytorch.utilities.rank_zero import rank_zero_only
-
-        # Lightning and Fabric set this number before anything is read; where neither runs there is one process.
-        with StoreProgress(text, enabled=getattr(rank_zero_only, "rank", 0) in (0, None)) as bar:
+        with StoreProgress(text, enabled=is_first_rank()) as bar:
             decode_images(
                 paths, size, channels, option=option, bits=bits, out=images, progress=lambda done, total: bar(done, total, note)
             )

@@ -16,12 +16,13 @@ from poison_and_defend.core.ranks import Ranks
 from poison_and_defend.core.reading.arrays import read_array
 from poison_and_defend.core.stopping import StopSignals
 from poison_and_defend.defenses.switch import SECRET, Defense
+from poison_and_defend.images.set_files import IMAGES
 from poison_and_defend.sanitizing.filler import Filler
 from poison_and_defend.sanitizing.tiled import TiledDefense
 from poison_and_defend.storage.array_target import ArrayTarget
 from poison_and_defend.storage.ledger import BlockStore, compare_settings
 from poison_and_defend.storage.sources import ArraySource
-from poison_and_defend.storage.targets import IMAGES, Target
+from poison_and_defend.storage.targets import Target
 
 # Raised when the same settings give other bytes, so that no older set is taken for one of these.
 VERSION = 3

@@ -13,7 +13,8 @@ from poison_and_defend.core.files import sweep_partials, write_bytes
 from poison_and_defend.core.hashing import checksum, checksum_file
 from poison_and_defend.core.reading.arrays import read_header
 from poison_and_defend.core.reading.files import guarded, open_regular
-from poison_and_defend.storage.targets import IMAGES, MANIFEST, ROWS, WORKING, manifest_bytes, read_manifest
+from poison_and_defend.images.set_files import IMAGES, MANIFEST, ROWS, WORKING
+from poison_and_defend.storage.targets import manifest_bytes, read_manifest
 
 
 class ArrayTarget:

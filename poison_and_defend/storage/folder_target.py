@@ -15,9 +15,10 @@ from poison_and_defend.core.files import write_bytes
 from poison_and_defend.core.hashing import checksum
 from poison_and_defend.images.names import Names, write_names
 from poison_and_defend.images.pictures import to_picture
+from poison_and_defend.images.set_files import MANIFEST, ROWS, WORKING
 from poison_and_defend.storage.output_names import Format, output_names, possible_names, refuse_file_and_folder, top_folder
 from poison_and_defend.storage.records import read_records
-from poison_and_defend.storage.targets import MANIFEST, ROWS, WORKING, manifest_bytes, read_manifest
+from poison_and_defend.storage.targets import manifest_bytes, read_manifest
 
 OUTPUTS = "outputs"
 

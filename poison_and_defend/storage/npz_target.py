@@ -18,10 +18,11 @@ from poison_and_defend.core.hashing import checksum
 from poison_and_defend.core.reading.arrays import read_array
 from poison_and_defend.core.reading.files import MAX_TEXT, guarded, open_regular, parse_json, plain
 from poison_and_defend.images.names import Names
+from poison_and_defend.images.set_files import IMAGES, MANIFEST, ROWS
 from poison_and_defend.storage.array_target import ArrayTarget
 from poison_and_defend.storage.output_names import top_folder
 from poison_and_defend.storage.records import RowRecord, parse_records, read_records
-from poison_and_defend.storage.targets import IMAGES, MANIFEST, ROWS, check_manifest, manifest_bytes
+from poison_and_defend.storage.targets import check_manifest, manifest_bytes
 
 LABELS = "labels.npy"
 _PARTIAL = ".partial"

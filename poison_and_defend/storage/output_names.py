@@ -9,7 +9,7 @@ from typing import Literal
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.reading.files import plain
 from poison_and_defend.images.names import Names
-from poison_and_defend.storage.targets import IMAGES, MANIFEST, ROWS
+from poison_and_defend.images.set_files import IMAGES, MANIFEST, ROWS
 
 Format = Literal["png", "webp"]
 

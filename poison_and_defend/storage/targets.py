@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.reading.files import check_fields, guarded, read_json
-
-MANIFEST, ROWS, IMAGES, WORKING = "manifest.json", "rows.csv", "images.npy", ".unfinished"
+from poison_and_defend.images.set_files import MANIFEST, WORKING
 
 
 class Target(Protocol):

@@ -14,11 +14,12 @@ from poison_and_defend.core.hashing import checksum, checksum_file
 from poison_and_defend.core.reading.arrays import read_header
 from poison_and_defend.core.reading.files import guarded, plain, read_regular
 from poison_and_defend.images.pictures import MAX_FILE_BYTES
+from poison_and_defend.images.set_files import IMAGES, MANIFEST, ROWS, WORKING
 from poison_and_defend.storage.ledger import BlockStore
 from poison_and_defend.storage.npz_target import LABELS, npz_working, read_npz_manifest, read_npz_records
 from poison_and_defend.storage.output_names import add_folders
 from poison_and_defend.storage.records import RowRecord, read_records
-from poison_and_defend.storage.targets import IMAGES, MANIFEST, ROWS, WORKING, digest_set, read_manifest
+from poison_and_defend.storage.targets import digest_set, read_manifest
 
 _SHOWN = 10
 _CHUNK = 1024

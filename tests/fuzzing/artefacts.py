@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 
 from poison_and_defend.attacks.threat.budget import Budget
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
-from poison_and_defend.attacks.threat.setups import Setup, draw_setups, load_setups
+from poison_and_defend.attacks.threat.setups import Setup, draw_setups
 from poison_and_defend.attacks.threat.trigger import PatchTrigger
 from poison_and_defend.certificate.run import run_certify
 from poison_and_defend.certificate.task import CertifyTask
@@ -48,7 +48,7 @@ from poison_and_defend.datamodules.tiny_imagenet import TinyImageNetDataModule
 from poison_and_defend.datamodules.wrappers.poisoned import PoisonedDataModule
 from poison_and_defend.diffusion.denoiser import load_denoiser
 from poison_and_defend.diffusion.training_range import write_training_range
-from poison_and_defend.experiment.run import claim
+from poison_and_defend.experiment.task.claim import claim
 from poison_and_defend.images.row_digests import read_training_rows, write_training_rows
 from poison_and_defend.lightning_modules.backbones import build_backbone
 from poison_and_defend.lightning_modules.classifier import ClassifierModule, load_weights
@@ -56,6 +56,7 @@ from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.poisons.benchmark_files import read_benchmark, read_npz, write_benchmark, write_npz
 from poison_and_defend.poisons.exchange import to_benchmark
 from poison_and_defend.poisons.files import save_poisons
+from poison_and_defend.poisons.setup_files import load_setups
 from poison_and_defend.reports.certificate.write import write_certificate_report
 from poison_and_defend.reports.experiment.write import write_report
 from poison_and_defend.reports.records import provenance, write_results
@@ -63,8 +64,8 @@ from poison_and_defend.sanitizing.engine import load
 from poison_and_defend.storage.ledger import BlockStore
 from poison_and_defend.storage.verify import verify
 from poison_and_defend.training.checkpoints import load_classifier
+from poison_and_defend.training.kept_models import ModelSpec, trained_models
 from poison_and_defend.training.launch import Launch
-from poison_and_defend.training.members import ModelSpec, trained_models
 from poison_and_defend.transforms.pixel_file import PixelFile
 from tests.conftest import tiny_unet
 from tests.picture_folders import photo, write_photos

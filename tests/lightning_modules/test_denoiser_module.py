@@ -3,9 +3,10 @@ import torch
 
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.datamodules import DigitsDataModule
+from poison_and_defend.datamodules.wrappers.public import PublicDataModule
 from poison_and_defend.diffusion.denoiser import load_denoiser
 from poison_and_defend.lightning_modules.denoiser import DenoiserModule
-from poison_and_defend.training.denoiser import PublicDataModule, train_denoiser
+from poison_and_defend.training.denoiser import train_denoiser
 from tests.lightning_modules.fitting import quiet_trainer
 
 

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from poison_and_defend.attacks.threat.setups import Setup, load_setups
+from poison_and_defend.attacks.threat.setups import Setup
 from poison_and_defend.core.errors import InputError
+from poison_and_defend.poisons.setup_files import load_setups
 
 CLASSES, EACH = 4, 9
 TRAIN = np.random.default_rng(0).permutation(np.repeat(np.arange(CLASSES), EACH))

@@ -11,7 +11,7 @@ from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.progress import StoreProgress
 from poison_and_defend.core.ranks import Ranks
 from poison_and_defend.core.reading.files import brief
-from poison_and_defend.experiment.steps.surrogates import retrainer
+from poison_and_defend.experiment.steps.retrain import retrainer
 from poison_and_defend.experiment.task.options import Experiment
 from poison_and_defend.poisons.files import load_poisons, load_record, poison_path, save_poisons
 from poison_and_defend.training.local_trainer import Threads

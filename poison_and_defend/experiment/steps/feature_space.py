@@ -11,7 +11,7 @@ from poison_and_defend.defenses.switch import DefenseName
 from poison_and_defend.experiment.steps.protect import Sanitized
 from poison_and_defend.experiment.task.options import Experiment
 from poison_and_defend.lightning_modules.backbones import Backbone
-from poison_and_defend.training.members import extract_features
+from poison_and_defend.training.features import extract_features
 
 _SHOWN = 150
 

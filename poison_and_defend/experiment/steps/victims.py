@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from lightning.pytorch.loggers import Logger
@@ -16,20 +15,14 @@ from poison_and_defend.defenses.switch import DefenseName
 from poison_and_defend.experiment.steps.feature_space import save_feature_space
 from poison_and_defend.experiment.steps.protect import Sanitized
 from poison_and_defend.experiment.steps.surrogates import extractor
+from poison_and_defend.experiment.steps.training_sets import Member, training_sets
 from poison_and_defend.experiment.task.options import Experiment
 from poison_and_defend.lightning_modules.backbones import Backbone, BackboneName, build_backbone
 from poison_and_defend.lightning_modules.classifier import fresh_head
 from poison_and_defend.lightning_modules.ensemble import EnsembleData
 from poison_and_defend.lightning_modules.recipe import step_generator
-from poison_and_defend.training.members import extract_features, fit_members
-
-
-@dataclass(frozen=True)
-class Member:
-    """One victim: which setup poisoned its training set, and which defence that went through."""
-
-    setup: int
-    defense: DefenseName
+from poison_and_defend.training.features import extract_features
+from poison_and_defend.training.members import fit_members
 
 
 def train_victims(
@@ -136,25 +129,3 @@ def _features(experiment: Experiment, base: Backbone, data: EnsembleData, ranks:
 
         parts.append(extract_features(base, data.pool, ranks.device, transform=transform))
     return EnsembleData(torch.cat(parts), data.labels, data.rows, experiment.head_views)
-
-
-def training_sets(
-    experiment: Experiment, members: list[Member], poison_sets: list[PoisonSet], sanitized: dict[DefenseName, Sanitized]
-) -> EnsembleData:
-    """All members' training sets over one pool: per defence the clean rows, then the poisons of every setup."""
-    train = experiment.data.split("train")
-    rows = torch.from_numpy(experiment.rows)
-    poison_rows = torch.cat([torch.from_numpy(p.setup.base_indices) for p in poison_sets])
-    pool = torch.cat([part for s in sanitized.values() for part in (s.clean, s.poisons)])
-    labels = torch.cat([train.labels[rows], train.labels[poison_rows]]).repeat(len(sanitized))
-    offsets = {name: i * (len(rows) + len(poison_rows)) for i, name in enumerate(sanitized)}
-    place = torch.full((len(train),), -1)
-    place[rows] = torch.arange(len(rows))
-    count = len(poison_sets[0].images)
-    sets: list[Tensor] = []
-    for member in members:
-        setup = poison_sets[member.setup].setup
-        own = place[torch.from_numpy(setup.rows(len(train)))]
-        own[torch.from_numpy(setup.positions)] = len(rows) + member.setup * count + torch.arange(count)
-        sets.append(own + offsets[member.defense])
-    return EnsembleData(pool, labels, torch.stack(sets))

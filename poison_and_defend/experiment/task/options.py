@@ -10,19 +10,21 @@ import numpy as np
 from poison_and_defend.attacks import Attack
 from poison_and_defend.attacks.base import Scenario
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
-from poison_and_defend.attacks.threat.setups import Setup, check_num_poisons, draw_setups, load_setups
+from poison_and_defend.attacks.threat.setups import Setup, check_num_poisons, draw_setups
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import digest
-from poison_and_defend.core.hashing import checksum_file, hash_array, hash_split
+from poison_and_defend.core.hashing import checksum_file, hash_array
 from poison_and_defend.core.reading.files import guarded
 from poison_and_defend.datamodules import ArrayDataModule, Split
 from poison_and_defend.datamodules.wrappers.rows import public_split, rows_of
 from poison_and_defend.defenses.switch import DEFENSES, Defense, DefenseName
 from poison_and_defend.diffusion.denoiser import Denoiser, load_denoiser
 from poison_and_defend.diffusion.noise_level import parse_sigma
+from poison_and_defend.images.arrays import hash_split
 from poison_and_defend.lightning_modules.backbones import BackboneName
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.poisons.exchange import import_poisons
+from poison_and_defend.poisons.setup_files import load_setups
 
 # Settings that say what happens to poisons once they are made.
 _AFTER_CRAFTING = ("victims", "victim_recipe", "head_views", "defenses", "sanitize_batch_size")

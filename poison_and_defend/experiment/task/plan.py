@@ -4,7 +4,7 @@ from pathlib import Path
 
 from poison_and_defend.attacks.base import Attack, Scenario
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.experiment.steps.surrogates import given_model
+from poison_and_defend.experiment.task.networks import given_model
 from poison_and_defend.experiment.task.options import Experiment
 from poison_and_defend.lightning_modules.backbones import BACKBONES
 

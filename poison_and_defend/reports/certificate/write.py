@@ -1,13 +1,8 @@
 """Pictures and page of a certificate, from its folder alone; can be made again at any time."""
 
-import io
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import WandbLogger
-from PIL import Image
-
-from poison_and_defend.callbacks.wandb_logging import log_images
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import make_folder, write_bytes
 from poison_and_defend.core.reading.arrays import read_npz
@@ -77,19 +72,3 @@ def _arrays(path: Path) -> dict[str, Any]:
 def _name(record: dict[str, Any]) -> str:
     drawn = f"m_{record['m']}" if "m" in record else f"q_{record['q']:g}"
     return f"sigma_{record['sigma']:g}_{drawn}"
-
-
-def log_certificate(logger: WandbLogger | None, folder: Path, result: dict[str, Any]) -> None:
-    """Tables and pictures to W&B, if there is a logger."""
-    if logger is None:
-        return
-    rows = [
-        [setting_label(r), k, eps, r["table"][i][j], r["table_all_images"][i][j]]
-        for r in result["settings"]
-        for i, k in enumerate(result["k"])
-        for j, eps in enumerate(result["eps"])
-    ]
-    logger.log_table("certified_accuracy", ["setting", "k", "eps", "each image", "all images"], rows)
-    for path in sorted((folder / "figures").glob("*.png")):
-        log_images(logger, f"certificate/{path.stem}", [Image.open(io.BytesIO(path.read_bytes()))], [path.stem])
-    logger.log_metrics({f"accuracy/{setting_label(r)}": r["accuracy"] for r in result["settings"]})

@@ -14,15 +14,11 @@ from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import make_folder, write_bytes, write_json
 from poison_and_defend.core.reading.arrays import read_npz
 from poison_and_defend.core.reading.files import check_fields, guarded, read_bytes, read_json, read_text
-from poison_and_defend.defenses.switch import DefenseName, quantize
-from poison_and_defend.diffusion.noise_level import parse_sigma
-from poison_and_defend.experiment.steps.protect import Sanitized
-from poison_and_defend.experiment.task.options import Experiment
 from poison_and_defend.poisons.files import load_poisons
 from poison_and_defend.reports.experiment.feature_space import Arm, feature_space, relative_distance
 from poison_and_defend.reports.experiment.overview import overview, render_overview
 from poison_and_defend.reports.experiment.page import render_page
-from poison_and_defend.reports.figures import comparison, labelled_sheet, panel, to_png
+from poison_and_defend.reports.figures import comparison, labelled_sheet, to_png
 from poison_and_defend.reports.labels import attack_label, defense_label
 from poison_and_defend.reports.records import Record, read_results, summarize
 
@@ -192,23 +188,3 @@ def _read_features(path: Path) -> dict[str, Any]:
             if 0 in arrays[name].shape or not np.isfinite(arrays[name]).all():
                 raise ValueError(f"its {name} are none or not finite")
     return arrays
-
-
-def picture_panel(
-    experiment: Experiment, poison_sets: list[PoisonSet], sanitized: dict[DefenseName, Sanitized], columns: int = 10
-) -> tuple[str, bytes]:
-    """Base, poison, noised and denoised images of the first setup, with what the other defences make of them."""
-    poisons = poison_sets[0]
-    # The stores hold the poisons of all setups, one after the other.
-    columns = min(columns, len(poisons.images))
-    rows = torch.from_numpy(poisons.setup.base_indices[:columns])
-    stages = [("base", poisons.bases[:columns]), ("poison", poisons.images[:columns])]
-    defense = experiment.built_defenses.get("diffusion")
-    if defense is not None:
-        noised = quantize(defense.add_noise(poisons.images[:columns], rows))
-        stages += [("noised", noised), ("denoised", sanitized["diffusion"].poisons[:columns])]
-    for name, result in sanitized.items():
-        if name in ("jpeg", "denoise_only"):
-            stages.append((defense_label(name), result.poisons[:columns]))
-    figure = panel(stages, f"setup {poisons.setup.index}, sigma {parse_sigma(experiment.sigma):g}")
-    return "base_poison_noised_denoised", to_png(figure)

@@ -7,17 +7,14 @@ from poison_and_defend.attacks import LabelConsistent, SleeperAgent
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.ranks import Ranks
 from poison_and_defend.experiment.steps.protect import Sanitized, sanitize_all
-from poison_and_defend.experiment.steps.surrogates import (
-    attacker_models,
-    extractor,
-    knowledge,
-    retrainer,
-    robust_spec,
-    standard_spec,
-)
-from poison_and_defend.experiment.steps.victims import Member, _builder, _features, train_victims, training_sets
+from poison_and_defend.experiment.steps.retrain import retrainer
+from poison_and_defend.experiment.steps.surrogates import attacker_models, extractor
+from poison_and_defend.experiment.steps.training_sets import Member, training_sets
+from poison_and_defend.experiment.steps.victims import _builder, _features, train_victims
+from poison_and_defend.experiment.task.networks import knowledge, robust_spec, standard_spec
 from poison_and_defend.lightning_modules.recipe import Recipe
-from poison_and_defend.training.members import extract_features, trained_models
+from poison_and_defend.training.features import extract_features
+from poison_and_defend.training.kept_models import trained_models
 from tests.small_experiments import blank_poisons
 
 

@@ -14,13 +14,14 @@ from poison_and_defend.attacks.threat.trigger import PatchTrigger
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.ranks import Ranks
 from poison_and_defend.datamodules import DigitsDataModule, Split
-from poison_and_defend.experiment.run import claim, run
+from poison_and_defend.experiment.run import run
 from poison_and_defend.experiment.steps.craft import craft_poisons
+from poison_and_defend.experiment.steps.pictures import picture_panel
 from poison_and_defend.experiment.steps.protect import sanitize_all
+from poison_and_defend.experiment.task.claim import claim
 from poison_and_defend.poisons.benchmark_files import write_npz
 from poison_and_defend.poisons.exchange import to_benchmark
 from poison_and_defend.poisons.files import poison_path, save_poisons
-from poison_and_defend.reports.experiment.write import picture_panel
 from poison_and_defend.training.launch import Launch
 from tests.small_experiments import blank_poisons
 
@@ -136,7 +137,7 @@ def test_poisons_serve_any_defence_and_victim(experiment) -> None:
 _CLAIM = """
 import sys, time
 from pathlib import Path
-from poison_and_defend.experiment.run import claim
+from poison_and_defend.experiment.task.claim import claim
 from poison_and_defend.core.errors import InputError
 folder, own = Path(sys.argv[1]), sys.argv[2]
 for turn in range(200):

@@ -9,7 +9,7 @@ from poison_and_defend.attacks.threat.trigger import PatchTrigger
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.datamodules import DigitsDataModule
 from poison_and_defend.datamodules.base import Split
-from poison_and_defend.experiment.run import claim
+from poison_and_defend.experiment.task.claim import claim
 from poison_and_defend.experiment.task.plan import check_experiment
 from poison_and_defend.lightning_modules.backbones import build_backbone
 

@@ -1,0 +1,35 @@
+"""The public part of a data set as its training split."""
+
+from poison_and_defend.datamodules import ArrayDataModule, Split
+from poison_and_defend.datamodules.base import SplitName
+from poison_and_defend.datamodules.wrappers.base import WrapperDataModule
+from poison_and_defend.datamodules.wrappers.rows import public_split, used_rows
+
+
+class PublicDataModule(WrapperDataModule):
+    """The public part of a data set as its training split: what a pretrained model may see.
+
+    Args:
+        source: The data set.
+        setups: JSON file of setups; rows that they train on, and bases, are left out.
+        train_size: Size of each victim's training set when setups come from a file.
+        num_setups: How many setups of the file to respect.
+        batch_size: Rows per step.
+    """
+
+    def __init__(
+        self,
+        source: ArrayDataModule,
+        setups: str | None = None,
+        train_size: int | None = None,
+        num_setups: int = 100,
+        batch_size: int | None = None,
+    ) -> None:
+        super().__init__(source, batch_size)
+        self.setups, self.train_size, self.num_setups = setups, train_size, num_setups
+
+    def load(self, name: SplitName) -> Split:
+        """See :meth:`ArrayDataModule.load`."""
+        if name != "train":
+            return self.source.split(name)
+        return public_split(self.source, used_rows(self.source, self.setups, self.train_size, self.num_setups))

@@ -1,0 +1,35 @@
+"""Frozen networks, and the features that they give images."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from poison_and_defend.lightning_modules.backbones import Backbone
+
+
+def frozen(model: Backbone, device: torch.device) -> Backbone:
+    """The model on ``device``, in evaluation mode, without gradients of its own."""
+    return model.to(device).eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def extract_features(
+    model: Backbone,
+    images: Tensor,
+    device: torch.device,
+    batch_size: int = 256,
+    transform: Callable[[Tensor, Tensor], Tensor] = lambda images, rows: images,
+) -> Tensor:
+    """Penultimate features ``(N, F)`` float32 on the CPU, in batches of constant shape.
+
+    Args:
+        images: ``(N, C, H, W)`` uint8.
+        transform: Applied to float images in [0, 1] and their positions.
+    """
+    parts = []
+    for start in range(0, len(images), batch_size):
+        rows = torch.arange(start, start + batch_size).clamp_max(len(images) - 1)
+        batch = transform(images[rows].to(device).float() / 255, rows)
+        parts.append(model.features(batch)[: len(images) - start].cpu())
+    return torch.cat(parts)
