@@ -36,9 +36,11 @@ from poison_and_defend.certificate.task import CertifyTask
 from poison_and_defend.cleaning.run import sanitize_alone
 from poison_and_defend.cleaning.task import SanitizeInput, SanitizeTask
 from poison_and_defend.core.files import write_json
+from poison_and_defend.core.options import from_flat
 from poison_and_defend.datamodules import DigitsDataModule
 from poison_and_defend.experiment.run import run
 from poison_and_defend.experiment.task.options import Experiment
+from poison_and_defend.experiment.task.plan import plan_experiment
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.reports.records import provenance
 from poison_and_defend.storage.verify import verify
@@ -85,7 +87,7 @@ def experiment(folder: Path) -> None:
         "name": "killed",
         "wandb_project": None,
     }
-    run(Experiment(**options), CPU, "a: 1\n")
+    run(plan_experiment(from_flat(Experiment, options)), CPU, "a: 1\n")
 
 
 def certificate(folder: Path) -> None:

@@ -8,19 +8,21 @@ import torch
 
 from poison_and_defend.attacks import BullseyePolytope
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
+from poison_and_defend.core.options import from_flat
 from poison_and_defend.datamodules import DigitsDataModule
 from poison_and_defend.experiment.task.options import Experiment
+from poison_and_defend.experiment.task.plan import ExperimentPlan, plan_experiment
 from poison_and_defend.lightning_modules.recipe import Recipe
 
 
-def blank_poisons(experiment: Experiment) -> list[PoisonSet]:
+def blank_poisons(plan: ExperimentPlan) -> list[PoisonSet]:
     """Poisons that nobody crafted: every dark enough value is nine levels brighter."""
-    train, test = experiment.data.split("train"), experiment.data.split("test")
+    train, test = plan.data.split("train"), plan.data.split("test")
     sets = []
-    for setup in experiment.chosen_setups:
+    for setup in plan.setups:
         bases = train.images[torch.from_numpy(setup.base_indices)]
         poisons = bases + (bases < 200).to(torch.uint8) * 9
-        sets.append(PoisonSet(setup, poisons, bases, test.images[setup.target_index], experiment.attack.budget))
+        sets.append(PoisonSet(setup, poisons, bases, test.images[setup.target_index], plan.attack.budget))
     return sets
 
 
@@ -46,6 +48,12 @@ def experiment(digits: DigitsDataModule, tmp_path: Path):
             "name": "small",
             "wandb_project": None,
         }
-        return Experiment(**options | changes)
+        return from_flat(Experiment, options | changes)
 
     return build
+
+
+@pytest.fixture
+def plan(experiment):
+    """The same, planned."""
+    return lambda **changes: plan_experiment(experiment(**changes))

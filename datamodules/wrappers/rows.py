@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from poison_and_defend.attacks.threat.setups import Setup
 from poison_and_defend.datamodules.base import ArrayDataModule, Split
@@ -34,6 +33,5 @@ def public_split(data: ArrayDataModule, used: np.ndarray) -> Split:
     """
     train = data.split("train")
     if len(used) < len(train):
-        rest = np.setdiff1d(np.arange(len(train)), used)
-        return Split(train.images[torch.from_numpy(rest)], train.labels[torch.from_numpy(rest)])
+        return train.subset(np.setdiff1d(np.arange(len(train)), used))
     return data.split("public")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from poison_and_defend.cli.allocation import leave_idle_allocation
 from poison_and_defend.cli.full_disk import refuse_full_disk
@@ -11,6 +11,7 @@ from poison_and_defend.cli.presets import TRANSFER_ATTACKS
 from poison_and_defend.cli.sanitize import quality, recommend_sigma, sanitize
 from poison_and_defend.cli.sentences import suggestion
 from poison_and_defend.core.errors import InputError
+from poison_and_defend.core.options import from_flat, option_groups
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DEFAULTS = _ROOT / "configs" / "digits.yaml"
@@ -72,7 +73,8 @@ def _experiment_parser(command: str) -> CommandParser:
 
     parser = CommandParser(prog=f"cli.py {command}", description=_STAGES[command][1], default_config_files=[str(_DEFAULTS)])
     parser.add_argument("--config", action="config", help="YAML file; may be repeated, later ones win")
-    parser.add_class_arguments(Experiment, None)
+    for group in option_groups(Experiment).values():
+        parser.add_class_arguments(group, None)
     parser.add_class_arguments(Launch, "trainer")
     return parser
 
@@ -86,15 +88,16 @@ def _build_experiment(command: str, arguments: list[str]) -> tuple[Any, Any, str
     options = dict(vars(built))
     launch = options.pop("trainer")
     options.pop("config", None)
-    return Experiment(**options), launch, parser.dump(config, skip_none=False)
+    return from_flat(Experiment, options), launch, parser.dump(config, skip_none=False)
 
 
-def _experiment(command: str, until: str) -> Callable[[list[str]], None]:
+def _experiment(command: str, until: Literal["craft", "report"]) -> Callable[[list[str]], None]:
     def start(arguments: list[str]) -> None:
         from poison_and_defend.experiment.run import run
+        from poison_and_defend.experiment.task.plan import plan_experiment
 
         experiment, launch, text = _build_experiment(command, arguments)
-        run(experiment, launch, text, until=until)
+        run(plan_experiment(experiment), launch, text, until=until)
 
     return start
 
@@ -121,7 +124,7 @@ def _benchmark(arguments: list[str]) -> None:
         entries.append(Entry(experiment, text))
     if not entries:
         raise InputError("no attack is named (--attacks)")
-    run_all(entries, launch, Path(entries[0].experiment.output_dir) / given.name)
+    run_all(entries, launch, Path(entries[0].experiment.place.output_dir) / given.name)
 
 
 def _train_denoiser(arguments: list[str]) -> None:

@@ -1,14 +1,14 @@
 """Several attacks on the same data, victims and setups: one experiment each, and one table for all."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from poison_and_defend.core.files import make_folder
 from poison_and_defend.core.progress import announce
 from poison_and_defend.experiment.run import run
 from poison_and_defend.experiment.task.options import Experiment
-from poison_and_defend.experiment.task.plan import check_experiment
+from poison_and_defend.experiment.task.plan import plan_experiment
 from poison_and_defend.reports.experiment.write import write_overview
 from poison_and_defend.training.launch import Launch
 
@@ -28,16 +28,22 @@ def run_all(entries: Sequence[Entry], launch: Launch, folder: Path) -> Path:
         InputError: If one of them cannot work; before any of them starts.
     """
     make_folder(folder, "--output_dir")
-    for entry in entries:
-        # One data set for all: read once, and what was read from it stays comparable.
-        entry.experiment.data, entry.experiment.pretraining = entries[0].experiment.data, entries[0].experiment.pretraining
-        check_experiment(entry.experiment)
+    plans = [plan_experiment(_on_data_of(entry.experiment, entries[0].experiment)) for entry in entries]
     ranks = launch.start()
     finished = []
-    for number, entry in enumerate(entries):
-        announce(f"attack {number + 1} of {len(entries)}: {entry.experiment.attack.name}", ranks)
-        finished.append(run(entry.experiment, launch, entry.config))
+    for number, (plan, entry) in enumerate(zip(plans, entries, strict=True)):
+        announce(f"attack {number + 1} of {len(entries)}: {plan.attack.name}", ranks)
+        finished.append(run(plan, launch, entry.config))
     if ranks.rank == 0:
         announce(f"overview: {write_overview(folder, finished)}", ranks)
     ranks.barrier("compared")
     return folder
+
+
+def _on_data_of(own: Experiment, first: Experiment) -> Experiment:
+    """One data set for all: read once, and what was read from it stays comparable."""
+    return replace(
+        own,
+        setups=replace(own.setups, data=first.setups.data),
+        surrogates=replace(own.surrogates, pretraining=first.surrogates.pretraining),
+    )

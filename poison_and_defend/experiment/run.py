@@ -2,8 +2,9 @@
 
 import io
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from PIL import Image
@@ -22,21 +23,22 @@ from poison_and_defend.experiment.steps.protect import Sanitized, sanitize_all
 from poison_and_defend.experiment.steps.surrogates import attacker_models
 from poison_and_defend.experiment.steps.victims import train_victims
 from poison_and_defend.experiment.task.claim import claim
-from poison_and_defend.experiment.task.options import Experiment
-from poison_and_defend.experiment.task.plan import check_experiment
+from poison_and_defend.experiment.task.plan import ExperimentPlan
 from poison_and_defend.experiment.task.results import make_records
 from poison_and_defend.reports.experiment.table import print_summary
 from poison_and_defend.reports.experiment.write import write_report
 from poison_and_defend.reports.figures import contact_sheet
-from poison_and_defend.reports.records import provenance, read_results, write_results, write_summary
+from poison_and_defend.reports.records import Record, provenance, read_results, write_results, write_summary
 from poison_and_defend.training.launch import Launch
 
+Until = Literal["craft", "report"]
 
-def run(experiment: Experiment, launch: Launch, config: str, *, until: str = "report") -> Path:
+
+def run(plan: ExperimentPlan, launch: Launch, config: str, *, until: Until = "report") -> Path:
     """Run an experiment, or what is missing of it.
 
     Args:
-        experiment: What is measured.
+        plan: What is measured.
         launch: On which ranks.
         config: Resolved configuration as YAML, kept with the results.
         until: ``craft`` stops once the poisons are there; ``report`` goes to the end.
@@ -45,83 +47,114 @@ def run(experiment: Experiment, launch: Launch, config: str, *, until: str = "re
         The experiment's folder.
 
     Raises:
-        InputError: If the input is bad, or the folder holds an experiment with other settings.
+        InputError: If the folder holds an experiment with other settings, or there are more ranks than images.
     """
     started = time.perf_counter()
-    check_experiment(experiment)
-    folder = experiment.folder
-    make_folder(Path(experiment.output_dir), "--output_dir")
-    make_folder(folder, "--output_dir")
-    claim(folder, experiment.settings)
+    make_folder(plan.shared, "--output_dir")
+    make_folder(plan.folder, "--output_dir")
+    claim(plan.folder, dict(plan.settings))
     ranks = launch.start()
-    if len(experiment.rows) < ranks.world:
-        raise InputError(f"{len(experiment.rows)} images cannot be shared by {ranks.world} ranks (--trainer.devices)")
-    results = folder / "results.jsonl"
-    if ranks.rank == 0 and not results.exists():
-        write_bytes(folder / "config.yaml", config.encode())
-    ranks.barrier("configuration kept")
-    if until == "report" and results.exists():
-        announce(f"{folder} is complete; nothing is done twice", ranks)
-        records = read_results(results, "--name")
-    else:
-        poison_sets = _craft(experiment, config, ranks)
-        if until == "craft":
-            announce(f"poisons of {len(poison_sets)} setups are in {folder / 'poisons'}", ranks)
-            return folder
-        sanitized = _sanitize(experiment, poison_sets, config, ranks)
-        logger = _logger(experiment, "train", config) if ranks.rank == 0 else None
-        records = []
-        for victim in experiment.victim_backbones:
-            scores, seconds = train_victims(experiment, victim, poison_sets, sanitized, ranks, logger)
-            records += make_records(experiment, victim, poison_sets, scores, seconds)
-        if ranks.rank == 0:
-            write_json(folder / "provenance.json", provenance(str(ranks.device), ranks.world))
-            write_results(results, records)
+    if len(plan.rows) < ranks.world:
+        raise InputError(f"{len(plan.rows)} images cannot be shared by {ranks.world} ranks (--trainer.devices)")
+    job = _Job(plan, ranks, config)
+    job.keep_configuration()
+    if until == "craft":
+        poison_sets = job.craft()
+        announce(f"poisons of {len(poison_sets)} setups are in {plan.folder / 'poisons'}", ranks)
+        return plan.folder
+    job.report(job.results(), started)
+    return plan.folder
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """The steps of one experiment on this launch's ranks, each of which finds what an earlier run left."""
+
+    plan: ExperimentPlan
+    ranks: Ranks
+    config: str
+
+    @property
+    def _first(self) -> bool:
+        return self.ranks.rank == 0
+
+    @property
+    def _kept(self) -> Path:
+        return self.plan.folder / "results.jsonl"
+
+    def keep_configuration(self) -> None:
+        if self._first and not self._kept.exists():
+            write_bytes(self.plan.folder / "config.yaml", self.config.encode())
+        self.ranks.barrier("configuration kept")
+
+    def results(self) -> list[Record]:
+        """On every rank: read where they are there, else crafted, sanitized, trained and tested for."""
+        if self._kept.exists():
+            announce(f"{self.plan.folder} is complete; nothing is done twice", self.ranks)
+            return read_results(self._kept, "--name")
+        poison_sets = self.craft()
+        return self.train(poison_sets, self.sanitize(poison_sets))
+
+    def craft(self) -> list[PoisonSet]:
+        plan, ranks = self.plan, self.ranks
+        logger = self._logger("craft")
+        if plan.imported is not None:
+            poison_sets = keep_imported(plan, plan.imported, ranks)
+        else:
+            poison_sets = craft_poisons(plan, attacker_models(plan, ranks, logger), ranks)
+        if self._first:
+            if logger is not None:
+                columns = ["setup", "target_index", "target_label", "adversarial_label", "objective"]
+                logger.log_table("poisons", columns, [[p.to_record()[c] for c in columns] for p in poison_sets])
+            test = plan.data.split("test")
+            sheets = [contact_sheet(p, p.tested_images(test.images, test.labels)) for p in poison_sets[:4]]
+            log_images(logger, "base_poison_difference", sheets, [f"setup {p.setup.index}" for p in poison_sets[:4]])
+            finish(logger)
+            save_tested(plan, poison_sets)
+        return poison_sets
+
+    def sanitize(self, poison_sets: list[PoisonSet]) -> dict[DefenseName, Sanitized]:
+        plan = self.plan
+        arms = sanitize_all(plan, poison_sets, self.ranks)
+        if self._first and len(arms) > 1:
+            logger = self._logger("sanitize")
+            name, image = picture_panel(plan, poison_sets, arms)
+            (plan.folder / "figures").mkdir(exist_ok=True)
+            write_bytes(plan.folder / "figures" / f"{name}.png", image)
+            if logger is not None:
+                log_images(logger, name, [Image.open(io.BytesIO(image))], ["base, poison, noised, denoised"])
+            finish(logger)
+        return arms
+
+    def train(self, poison_sets: list[PoisonSet], arms: dict[DefenseName, Sanitized]) -> list[Record]:
+        plan, logger = self.plan, self._logger("train")
+        records: list[Record] = []
+        for victim in plan.victims:
+            scores, seconds = train_victims(plan, victim, poison_sets, arms, self.ranks, logger)
+            records += make_records(plan, victim, poison_sets, scores, seconds)
+        if self._first:
+            write_json(plan.folder / "provenance.json", provenance(str(self.ranks.device), self.ranks.world))
+            write_results(self._kept, records)
             if logger is not None:
                 logger.log_table("victims", columns=list(records[0]), data=[list(record.values()) for record in records])
                 finish(logger)
-    if ranks.rank == 0:
-        summary = write_summary(folder / "summary.json", records)
-        page = write_report(folder)
-        print_summary(summary, f"{experiment.run_name}: {summary[0]['n']} setups, test accuracy is on clean images")
-        # Of processes that were killed here, or beside it where networks and sanitized images are shared.
-        for place in (folder, experiment.models_folder, experiment.stores_folder):
-            sweep_partials(place)
-        announce(f"report: {page}   ({time.perf_counter() - started:.0f} s)", ranks)
-    ranks.barrier("reported")
-    return folder
+        return records
 
+    def report(self, records: list[Record], started: float) -> None:
+        plan = self.plan
+        if self._first:
+            summary = write_summary(plan.folder / "summary.json", records)
+            page = write_report(plan.folder)
+            print_summary(summary, f"{plan.name}: {summary[0]['n']} setups, test accuracy is on clean images")
+            # Of processes that were killed here, or beside it where networks and sanitized images are shared.
+            for place in (plan.folder, plan.models, plan.stores):
+                sweep_partials(place)
+            announce(f"report: {page}   ({time.perf_counter() - started:.0f} s)", self.ranks)
+        self.ranks.barrier("reported")
 
-def _logger(experiment: Experiment, job_type: str, config: str) -> Any:
-    return make_logger(experiment.wandb_project, experiment.run_name, job_type, experiment.folder, yaml.safe_load(config))
-
-
-def _craft(experiment: Experiment, config: str, ranks: Ranks) -> list[PoisonSet]:
-    logger = _logger(experiment, "craft", config) if ranks.rank == 0 else None
-    if experiment.imported is not None:
-        poison_sets = keep_imported(experiment, experiment.imported, ranks)
-    else:
-        poison_sets = craft_poisons(experiment, attacker_models(experiment, ranks, logger), ranks)
-    if ranks.rank == 0:
-        if logger is not None:
-            columns = ["setup", "target_index", "target_label", "adversarial_label", "objective"]
-            logger.log_table("poisons", columns, [[p.to_record()[c] for c in columns] for p in poison_sets])
-        test = experiment.data.split("test")
-        sheets = [contact_sheet(p, p.tested_images(test.images, test.labels)) for p in poison_sets[:4]]
-        log_images(logger, "base_poison_difference", sheets, [f"setup {p.setup.index}" for p in poison_sets[:4]])
-        finish(logger)
-        save_tested(experiment, poison_sets)
-    return poison_sets
-
-
-def _sanitize(experiment: Experiment, poison_sets: list[PoisonSet], config: str, ranks: Ranks) -> dict[DefenseName, Sanitized]:
-    sanitized = sanitize_all(experiment, poison_sets, ranks)
-    if ranks.rank == 0 and len(sanitized) > 1:
-        logger = _logger(experiment, "sanitize", config)
-        name, image = picture_panel(experiment, poison_sets, sanitized)
-        (experiment.folder / "figures").mkdir(exist_ok=True)
-        write_bytes(experiment.folder / "figures" / f"{name}.png", image)
-        if logger is not None:
-            log_images(logger, name, [Image.open(io.BytesIO(image))], ["base, poison, noised, denoised"])
-        finish(logger)
-    return sanitized
+    def _logger(self, job_type: str) -> Any:
+        """A run of W&B for one step, on the first rank."""
+        plan = self.plan
+        if not self._first:
+            return None
+        return make_logger(plan.wandb_project, plan.name, job_type, plan.folder, yaml.safe_load(self.config))

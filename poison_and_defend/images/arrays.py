@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from poison_and_defend.core.errors import InputError
@@ -27,6 +28,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def subset(self, rows: NDArray[np.int64]) -> "Split":
+        """Copies of the rows ``(n,)``, in their order."""
+        chosen = torch.from_numpy(rows)
+        return Split(self.images[chosen], self.labels[chosen])
 
 
 def make_split(images: Any, labels: Any, num_classes: int, name: str) -> Split:

@@ -1,3 +1,3 @@
-from tests.small_experiments import digits, experiment
+from tests.small_experiments import digits
 
-__all__ = ["digits", "experiment"]
+__all__ = ["digits"]

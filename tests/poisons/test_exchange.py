@@ -11,15 +11,14 @@ from poison_and_defend.attacks.threat.trigger import PatchTrigger, Trigger
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.ranks import Ranks
 from poison_and_defend.experiment.steps.craft import keep_imported
-from poison_and_defend.experiment.task.plan import check_experiment
 from poison_and_defend.poisons.exchange import export_poisons, import_poisons, to_benchmark
 from poison_and_defend.poisons.files import save_poisons
 
 
-def make(experiment, trigger: Trigger | None = None) -> list[PoisonSet]:
-    train, test = experiment.data.split("train"), experiment.data.split("test")
+def make(plan, trigger: Trigger | None = None) -> list[PoisonSet]:
+    train, test = plan.data.split("train"), plan.data.split("test")
     sets = []
-    for setup in experiment.chosen_setups:
+    for setup in plan.setups:
         bases = train.images[torch.from_numpy(setup.base_indices)]
         noise = torch.randint(-20, 21, bases.shape, generator=torch.Generator().manual_seed(setup.index))
         poisons = (bases.int() + noise).clamp(0, 255).to(torch.uint8)
@@ -30,9 +29,9 @@ def make(experiment, trigger: Trigger | None = None) -> list[PoisonSet]:
 
 
 @pytest.fixture
-def run(experiment, tmp_path: Path):
+def run(plan, tmp_path: Path):
     def build(trigger: Trigger | None = None) -> list[PoisonSet]:
-        sets = make(experiment(), trigger)
+        sets = make(plan(), trigger)
         for poisons in sets:
             save_poisons(poisons, tmp_path / "run" / "poisons")
         return sets
@@ -43,7 +42,7 @@ def run(experiment, tmp_path: Path):
 
 @pytest.mark.parametrize("kind", ["pickle", "npz"])
 @pytest.mark.parametrize("triggered", [False, True])
-def test_what_is_exported_comes_back(run, experiment, digits, tmp_path: Path, kind: str, triggered: bool) -> None:
+def test_what_is_exported_comes_back(run, plan, digits, tmp_path: Path, kind: str, triggered: bool) -> None:
     trigger = PatchTrigger(size=6, seed=3).build((1, 32, 32)) if triggered else None
     sets = run(trigger)
     assert export_poisons(tmp_path / "run", tmp_path / "out", kind) == 2
@@ -70,11 +69,10 @@ def test_the_benchmark_finds_what_it_expects(run, tmp_path: Path) -> None:
     assert label == sets[0].setup.target_label and image.size == (32, 32)
 
 
-def test_an_experiment_takes_imported_poisons_as_its_own(run, experiment, tmp_path: Path) -> None:
+def test_an_experiment_takes_imported_poisons_as_its_own(run, plan, tmp_path: Path) -> None:
     sets = run()
     export_poisons(tmp_path / "run", tmp_path / "out", "pickle")
-    own = experiment(poisons_from=str(tmp_path / "out"))
-    check_experiment(own)
+    own = plan(poisons_from=str(tmp_path / "out"))
     assert [torch.equal(a.images, b.images) for a, b in zip(keep_imported(own, own.imported, Ranks()), sets, strict=True)] == [
         True,
         True,
@@ -82,7 +80,7 @@ def test_an_experiment_takes_imported_poisons_as_its_own(run, experiment, tmp_pa
     assert len(list((own.folder / "poisons").glob("*.json"))) == 2
 
 
-def test_poisons_of_another_setup_are_refused(run, experiment, digits, tmp_path: Path) -> None:
+def test_poisons_of_another_setup_are_refused(run, plan, digits, tmp_path: Path) -> None:
     sets = run()
     export_poisons(tmp_path / "run", tmp_path / "out", "npz")
     other = replace(sets[0].setup, base_indices=sets[0].setup.base_indices[::-1].copy())
@@ -100,7 +98,7 @@ def test_poisons_of_another_setup_are_refused(run, experiment, digits, tmp_path:
         import_poisons(tmp_path / "out", replace(sets[0].setup, index=7), train, test, sets[0].budget, "targets")
 
 
-def test_a_hostile_pickle_is_refused_and_not_run(run, experiment, digits, tmp_path: Path) -> None:
+def test_a_hostile_pickle_is_refused_and_not_run(run, plan, digits, tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self):
             return (Path.touch, (tmp_path / "owned",))
@@ -114,7 +112,7 @@ def test_a_hostile_pickle_is_refused_and_not_run(run, experiment, digits, tmp_pa
     assert not (tmp_path / "owned").exists()
 
 
-def test_four_corners_cannot_be_said_in_one_patch(experiment) -> None:
+def test_four_corners_cannot_be_said_in_one_patch(plan) -> None:
     trigger = Trigger(torch.zeros(1, 3, 3, dtype=torch.uint8), "four_corners")
     with pytest.raises(InputError, match=r"one patch"):
-        to_benchmark(make(experiment(), trigger)[0])
+        to_benchmark(make(plan(), trigger)[0])

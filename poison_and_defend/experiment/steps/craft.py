@@ -1,34 +1,36 @@
 """Crafting or importing the poisons of every setup: in fixed batches, shared among ranks, kept one file a setup."""
 
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
+from poison_and_defend.attacks.threat.setups import Setup
 from poison_and_defend.attacks.threat.surrogate import Surrogate
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.progress import StoreProgress
 from poison_and_defend.core.ranks import Ranks
 from poison_and_defend.core.reading.files import brief
 from poison_and_defend.experiment.steps.retrain import retrainer
-from poison_and_defend.experiment.task.options import Experiment
+from poison_and_defend.experiment.task.plan import ExperimentPlan
 from poison_and_defend.poisons.files import load_poisons, load_record, poison_path, save_poisons
 from poison_and_defend.training.local_trainer import Threads
 
 
-def keep_imported(experiment: Experiment, found: list[PoisonSet], ranks: Ranks) -> list[PoisonSet]:
+def keep_imported(plan: ExperimentPlan, found: list[PoisonSet], ranks: Ranks) -> list[PoisonSet]:
     """Poisons made elsewhere instead of crafted ones: kept in the experiment's folder as our own."""
     if ranks.rank == 0:
-        folder = experiment.folder / "poisons"
+        folder = _folder(plan)
         folder.mkdir(parents=True, exist_ok=True)
         for poisons in found:
-            save_poisons(poisons, folder, {"dataset": experiment.data.name, "crafted_with": experiment.crafted_with})
+            save_poisons(poisons, folder, {"dataset": plan.data.name, "crafted_with": plan.crafted_with})
     ranks.barrier("poisons imported")
     return found
 
 
-def craft_poisons(experiment: Experiment, surrogates: list[Surrogate], ranks: Ranks) -> list[PoisonSet]:
+def craft_poisons(plan: ExperimentPlan, surrogates: list[Surrogate], ranks: Ranks) -> list[PoisonSet]:
     """Craft what is missing and read everything back, validated, on every rank.
 
     Setups are grouped by number, not by rank, so that each batch's arithmetic is the same for any number of ranks.
@@ -36,72 +38,98 @@ def craft_poisons(experiment: Experiment, surrogates: list[Surrogate], ranks: Ra
     Raises:
         InputError: If poisons are there that another experiment made.
     """
-    folder = experiment.folder / "poisons"
-    setups, size = experiment.chosen_setups, experiment.setups_per_batch
-    train, test = experiment.data.split("train"), experiment.data.split("test")
-    batches = [setups[i : i + size] for i in range(0, len(setups), size)]
-    pending = [b for b in batches if not all(poison_path(folder, s.index).with_suffix(".json").exists() for s in b)]
-    # Before hours are spent on the rest.
-    for batch in batches:
-        for setup in batch if batch not in pending else ():
-            _refuse_others(experiment, poison_path(folder, setup.index))
+    pending = _pending_batches(plan)
     ranks.barrier("missing poisons counted")
-    folder.mkdir(parents=True, exist_ok=True)
+    _folder(plan).mkdir(parents=True, exist_ok=True)
     own = [pending[number] for number in ranks.share(len(pending))]
-    steps = 0
-    total = len(own) * experiment.attack.total_steps
-    text = f"craft {experiment.attack.name}, {sum(map(len, own))} setups"
-    with StoreProgress(text, enabled=ranks.rank == 0) as bar, Threads(experiment.threads):
-        first: list[float] = []
-
-        def progress(objective: Tensor) -> None:
-            nonlocal steps
-            steps += 1
-            if not first:
-                first.extend(objective.tolist())
-            bar(steps, total, f"steps, objective {objective.mean():.3f}")
-
+    text = f"craft {plan.attack.name}, {sum(map(len, own))} setups"
+    with StoreProgress(text, enabled=ranks.rank == 0) as bar, Threads(plan.speed.threads):
+        progress = _CraftProgress(bar, len(own) * plan.attack.total_steps)
         for batch in own:
-            started = time.perf_counter()
-            first.clear()
-            crafted = experiment.attack.craft(
-                batch,
-                train.images,
-                train.labels,
-                test.images,
-                surrogates,
-                device=ranks.device,
-                progress=progress,
-                retrain=retrainer(experiment, ranks),
-            )
-            seconds = (time.perf_counter() - started) / len(batch)
-            starts: list[float | None] = [*first] or [None] * len(crafted)
-            for poisons, start in zip(crafted, starts, strict=True):
-                extra = {
-                    "dataset": experiment.data.name,
-                    "crafted_with": experiment.crafted_with,
-                    "seconds": round(seconds, 3),
-                    "objective_start": start,
-                }
-                save_poisons(poisons, folder, extra)
+            _craft_batch(plan, batch, surrogates, ranks, progress)
     ranks.barrier("poisons crafted")
-    for setup in setups:
-        _refuse_others(experiment, poison_path(folder, setup.index))
-    loaded = [load_poisons(poison_path(folder, setup.index)) for setup in setups]
-    for setup, poisons in zip(setups, loaded, strict=True):
+    return _read_back(plan)
+
+
+def _folder(plan: ExperimentPlan) -> Path:
+    return plan.folder / "poisons"
+
+
+def _pending_batches(plan: ExperimentPlan) -> list[Sequence[Setup]]:
+    """Batches of which a setup has no poisons yet.
+
+    Raises:
+        InputError: If those of the others were made by something else; before hours are spent on what is missing.
+    """
+    size, folder = plan.speed.setups_per_batch, _folder(plan)
+    batches = [plan.setups[start : start + size] for start in range(0, len(plan.setups), size)]
+    pending: list[Sequence[Setup]] = []
+    for batch in batches:
+        paths = [poison_path(folder, setup.index) for setup in batch]
+        if not all(path.with_suffix(".json").exists() for path in paths):
+            pending.append(batch)
+            continue
+        for path in paths:
+            _refuse_others(plan, path)
+    return pending
+
+
+class _CraftProgress:
+    """Moves the bar a step on, and remembers where the objective of each setup of a batch started."""
+
+    def __init__(self, bar: Callable[[int, int, str], None], total: int) -> None:
+        self.bar, self.total, self.steps = bar, total, 0
+        self.starts: list[float] = []
+
+    def __call__(self, objective: Tensor) -> None:
+        self.steps += 1
+        self.starts = self.starts or objective.tolist()
+        self.bar(self.steps, self.total, f"steps, objective {objective.mean():.3f}")
+
+
+def _craft_batch(
+    plan: ExperimentPlan, batch: Sequence[Setup], surrogates: list[Surrogate], ranks: Ranks, progress: _CraftProgress
+) -> None:
+    started = time.perf_counter()
+    progress.starts = []
+    train, test = plan.data.split("train"), plan.data.split("test")
+    crafted = plan.attack.craft(
+        batch,
+        train.images,
+        train.labels,
+        test.images,
+        surrogates,
+        device=ranks.device,
+        progress=progress,
+        retrain=retrainer(plan, ranks),
+    )
+    seconds = round((time.perf_counter() - started) / len(batch), 3)
+    starts: list[float | None] = [*progress.starts] or [None] * len(crafted)
+    for poisons, start in zip(crafted, starts, strict=True):
+        made = {"dataset": plan.data.name, "crafted_with": plan.crafted_with, "seconds": seconds, "objective_start": start}
+        save_poisons(poisons, _folder(plan), made)
+
+
+def _read_back(plan: ExperimentPlan) -> list[PoisonSet]:
+    paths = [poison_path(_folder(plan), setup.index) for setup in plan.setups]
+    for path in paths:
+        _refuse_others(plan, path)
+    train, test = plan.data.split("train"), plan.data.split("test")
+    loaded = [load_poisons(path) for path in paths]
+    for path, setup, poisons in zip(paths, plan.setups, loaded, strict=True):
         # An attack that selects its bases has its own choice of them, of the same class.
         found = poisons.setup.seed, poisons.setup.target_indices, poisons.setup.adversarial_label
         if found != (setup.seed, setup.target_indices, setup.adversarial_label):
-            raise InputError(f"{poison_path(folder, setup.index)} belongs to another setup: remove it (--name)")
+            raise InputError(f"{path} belongs to another setup: remove it (--name)")
         poisons.check_against(train.images, train.labels, test.labels)
     return loaded
 
 
-def _refuse_others(experiment: Experiment, path: Path) -> None:
+def _refuse_others(plan: ExperimentPlan, path: Path) -> None:
     """Refuse poisons that say that something else made them, or do not say what did."""
     found = load_record(path).get("crafted_with")
-    if found != experiment.crafted_with:
+    if found != plan.crafted_with:
         raise InputError(
-            f"{path} was crafted with other settings or data ({brief(found or 'unknown')}, not {experiment.crafted_with}): "
+            f"{path} was crafted with other settings or data ({brief(found or 'unknown')}, not {plan.crafted_with}): "
             "choose another folder, or remove this one (--name)"
         )

@@ -9,7 +9,7 @@ from poison_and_defend.core.files import save_arrays
 from poison_and_defend.core.ranks import Ranks
 from poison_and_defend.defenses.switch import DefenseName
 from poison_and_defend.experiment.steps.protect import Sanitized
-from poison_and_defend.experiment.task.options import Experiment
+from poison_and_defend.experiment.task.plan import ExperimentPlan
 from poison_and_defend.lightning_modules.backbones import Backbone
 from poison_and_defend.training.features import extract_features
 
@@ -17,11 +17,11 @@ _SHOWN = 150
 
 
 def save_feature_space(
-    experiment: Experiment,
+    plan: ExperimentPlan,
     model: Backbone,
     poisons: PoisonSet,
     defense: DefenseName,
-    sanitized: dict[DefenseName, Sanitized],
+    own: Sanitized,
     ranks: Ranks,
 ) -> None:
     """Write ``figures/features_<defence>.npz``: penultimate features of both classes, the poisons and what is tested.
@@ -29,12 +29,13 @@ def save_feature_space(
     Training images are as the defence leaves them; targets and triggered images are tested as they are.
 
     Args:
+        own: Training images under the defence.
         model: The extractor, or the trained victim of this setup and defence.
     """
     model = model.to(ranks.device).eval()
-    setup, own = poisons.setup, sanitized[defense]
-    train, test = experiment.data.split("train"), experiment.data.split("test")
-    rows = torch.from_numpy(experiment.rows)
+    setup = poisons.setup
+    train, test = plan.data.split("train"), plan.data.split("test")
+    rows = torch.from_numpy(plan.rows)
     labels = train.labels[rows]
     bases = torch.isin(rows, torch.from_numpy(setup.base_indices))
 
@@ -47,16 +48,16 @@ def save_feature_space(
         "poisons": features(own.poisons[: len(poisons.images)]),
         "targets": features(poisons.tested_images(test.images, test.labels)),
     }
-    folder = experiment.folder / "figures"
+    folder = plan.folder / "figures"
     folder.mkdir(exist_ok=True)
-    shared = np.bool_(experiment.scenario == "transfer")
+    shared = np.bool_(plan.scenario == "transfer")
     save_arrays(folder / f"features_{defense}.npz", {"shared": np.asarray(shared)} | arrays)
 
 
-def save_tested(experiment: Experiment, poison_sets: list[PoisonSet], setups: int = 3, columns: int = 12) -> None:
+def save_tested(plan: ExperimentPlan, poison_sets: list[PoisonSet], setups: int = 3, columns: int = 12) -> None:
     """Write ``figures/tested.npz``: the first targets, or test images with the trigger, of the first setups."""
-    test = experiment.data.split("test")
+    test = plan.data.split("test")
     shown = {f"setup_{p.setup.index:03d}": p.tested_images(test.images, test.labels)[:columns] for p in poison_sets[:setups]}
-    folder = experiment.folder / "figures"
+    folder = plan.folder / "figures"
     folder.mkdir(exist_ok=True)
     save_arrays(folder / "tested.npz", {name: images.numpy() for name, images in shown.items()})

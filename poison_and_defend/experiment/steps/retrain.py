@@ -10,46 +10,55 @@ from poison_and_defend.attacks.crafting.precision import LowPrecision
 from poison_and_defend.attacks.threat.setups import Setup
 from poison_and_defend.attacks.threat.surrogate import Retrain, Surrogate
 from poison_and_defend.core.ranks import Ranks
-from poison_and_defend.experiment.task.networks import standard_spec
-from poison_and_defend.experiment.task.options import Experiment
-from poison_and_defend.lightning_modules.ensemble import EnsembleData
+from poison_and_defend.experiment.task.plan import ExperimentPlan
+from poison_and_defend.lightning_modules.ensemble import EnsembleData, State
 from poison_and_defend.training.features import frozen
+from poison_and_defend.training.kept_models import ModelSpec
 from poison_and_defend.training.members import fit_members
 
 
-def retrainer(experiment: Experiment, ranks: Ranks) -> Retrain:
+def retrainer(plan: ExperimentPlan, ranks: Ranks) -> Retrain:
     """Surrogates from new initialisations, trained on what each setup's victim would train on; one rank by itself."""
-    train, rounds = experiment.data.split("train"), count(1)
-    alone = Ranks(device=ranks.device)
+    rounds, networks = count(1), plan.networks
 
     def retrain(setups: Sequence[Setup], poisons: Tensor) -> list[list[Surrogate]]:
-        images = (poisons.detach().cpu() * 255).round().to(torch.uint8)
-        rows = torch.stack([torch.from_numpy(setup.rows(len(train))).clone() for setup in setups])
-        pool_rows = torch.cat([train.labels, *(train.labels[torch.from_numpy(s.base_indices)] for s in setups)])
-        for place, setup in enumerate(setups):
-            width = len(setup.base_indices)
-            rows[place, torch.from_numpy(setup.positions)] = len(train) + place * width + torch.arange(width)
-        pool = torch.cat([train.images, images.flatten(0, 1)])
-        number, result = next(rounds), [list[Surrogate]() for _ in setups]
-        for backbone in experiment.attacker_backbones:
-            spec = standard_spec(experiment, backbone, 0)
-            for own in range(experiment.surrogates):
+        data, number = _poisoned_sets(plan, setups, poisons), next(rounds)
+        trained: list[list[Surrogate]] = [[] for _ in setups]
+        for backbone in networks.attackers:
+            spec = networks.standard(backbone)
+            for own in range(networks.per_attacker):
                 seeds = [setup.seed ^ (1_000_003 * (number * 1000 + own)) for setup in setups]
                 states = fit_members(
                     spec.build,
                     seeds,
-                    EnsembleData(pool, pool_rows, rows),
-                    experiment.feature_recipe,
-                    alone,
-                    per_block=experiment.members_per_block,
-                    threads=experiment.threads,
+                    data,
+                    networks.recipe,
+                    Ranks(device=ranks.device),
+                    per_block=plan.speed.members_per_block,
+                    threads=plan.speed.threads,
                     text="",
                 )
                 for place, state in states.items():
-                    model = spec.build()
-                    model.load_state_dict(state, strict=False)
-                    model = frozen(model, ranks.device)
-                    result[place].append(LowPrecision(model) if experiment.precision == "bfloat16" else model)
-        return result
+                    trained[place].append(_surrogate(spec, state, ranks.device, networks.low_precision))
+        return trained
 
     return retrain
+
+
+def _surrogate(spec: ModelSpec, state: State, device: torch.device, low_precision: bool) -> Surrogate:
+    model = spec.build()
+    model.load_state_dict(state, strict=False)
+    model = frozen(model, device)
+    return LowPrecision(model) if low_precision else model
+
+
+def _poisoned_sets(plan: ExperimentPlan, setups: Sequence[Setup], poisons: Tensor) -> EnsembleData:
+    """Each setup's training set as it now stands: over a pool of all training images, and after them the poisons."""
+    train = plan.data.split("train")
+    images = (poisons.detach().cpu() * 255).round().to(torch.uint8)
+    rows = torch.stack([torch.from_numpy(setup.rows(len(train))).clone() for setup in setups])
+    labels = torch.cat([train.labels, *(train.labels[torch.from_numpy(s.base_indices)] for s in setups)])
+    for place, setup in enumerate(setups):
+        width = len(setup.base_indices)
+        rows[place, torch.from_numpy(setup.positions)] = len(train) + place * width + torch.arange(width)
+    return EnsembleData(torch.cat([train.images, images.flatten(0, 1)]), labels, rows)

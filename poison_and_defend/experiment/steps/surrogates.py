@@ -1,7 +1,6 @@
-"""Which networks an experiment needs: the attacker's surrogates and the frozen extractors that victims start from."""
+"""The attacker's surrogates and the frozen extractors that victims start from, trained once and kept."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from lightning.pytorch.loggers import Logger
@@ -11,34 +10,30 @@ from poison_and_defend.attacks.threat.surrogate import Surrogate
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.ranks import Ranks
 from poison_and_defend.datamodules import Split
-from poison_and_defend.experiment.task.networks import given_model, robust_spec, standard_spec
-from poison_and_defend.experiment.task.options import Experiment
+from poison_and_defend.experiment.task.plan import ExperimentPlan
 from poison_and_defend.lightning_modules.backbones import Backbone, BackboneName
 from poison_and_defend.training.features import frozen
 from poison_and_defend.training.kept_models import trained_models
 
 
-def extractor(experiment: Experiment, backbone: BackboneName, ranks: Ranks, logger: Logger | None = None) -> Backbone:
+def extractor(plan: ExperimentPlan, backbone: BackboneName, ranks: Ranks, logger: Logger | None = None) -> Backbone:
     """What victims of an architecture start from in transfer learning and fine-tuning."""
-    spec = standard_spec(experiment, backbone, 0)
-    return trained_models([spec], experiment.models_folder, ranks, "features", logger)[0]
+    return trained_models([plan.networks.standard(backbone)], plan.models, ranks, "features", logger)[0]
 
 
-def attacker_models(experiment: Experiment, ranks: Ranks, logger: Logger | None = None) -> list[Surrogate]:
+def attacker_models(plan: ExperimentPlan, ranks: Ranks, logger: Logger | None = None) -> list[Surrogate]:
     """The attacker's surrogates, in the precision that crafting uses."""
-    backbones = experiment.attacker_backbones
+    networks = plan.networks
     models: Sequence[Backbone]
-    if experiment.surrogate_weights is not None:
-        pairs = zip(backbones, experiment.surrogate_weights, strict=True)
-        models = [frozen(given_model(experiment, backbone, Path(path)), ranks.device) for backbone, path in pairs]
+    if networks.weights:
+        models = [frozen(model, ranks.device) for model in networks.given()]
     else:
-        spec = robust_spec if experiment.attack.robust_surrogates else standard_spec
-        specs = [spec(experiment, backbone, number) for backbone in backbones for number in range(experiment.surrogates)]
-        kind = "adversarially trained" if experiment.attack.robust_surrogates else "surrogate"
-        models = trained_models(specs, experiment.models_folder, ranks, kind, logger)
-        if experiment.attack.robust_surrogates:
+        specs = networks.surrogates()
+        kind = "adversarially trained" if networks.robust else "surrogate"
+        models = trained_models(specs, plan.models, ranks, kind, logger)
+        if networks.robust:
             _check_answers(models, specs[0].split, ranks)
-    return [LowPrecision(model) if experiment.precision == "bfloat16" else model for model in models]
+    return [LowPrecision(model) if networks.low_precision else model for model in models]
 
 
 @torch.no_grad()

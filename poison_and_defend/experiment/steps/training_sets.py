@@ -8,7 +8,7 @@ from torch import Tensor
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.defenses.switch import DefenseName
 from poison_and_defend.experiment.steps.protect import Sanitized
-from poison_and_defend.experiment.task.options import Experiment
+from poison_and_defend.experiment.task.plan import ExperimentPlan
 from poison_and_defend.lightning_modules.ensemble import EnsembleData
 
 
@@ -21,11 +21,11 @@ class Member:
 
 
 def training_sets(
-    experiment: Experiment, members: list[Member], poison_sets: list[PoisonSet], sanitized: dict[DefenseName, Sanitized]
+    plan: ExperimentPlan, members: list[Member], poison_sets: list[PoisonSet], sanitized: dict[DefenseName, Sanitized]
 ) -> EnsembleData:
     """All members' training sets over one pool: per defence the clean rows, then the poisons of every setup."""
-    train = experiment.data.split("train")
-    rows = torch.from_numpy(experiment.rows)
+    train = plan.data.split("train")
+    rows = torch.from_numpy(plan.rows)
     poison_rows = torch.cat([torch.from_numpy(p.setup.base_indices) for p in poison_sets])
     pool = torch.cat([part for s in sanitized.values() for part in (s.clean, s.poisons)])
     labels = torch.cat([train.labels[rows], train.labels[poison_rows]]).repeat(len(sanitized))

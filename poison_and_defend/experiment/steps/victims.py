@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from lightning.pytorch.loggers import Logger
@@ -16,20 +17,22 @@ from poison_and_defend.experiment.steps.feature_space import save_feature_space
 from poison_and_defend.experiment.steps.protect import Sanitized
 from poison_and_defend.experiment.steps.surrogates import extractor
 from poison_and_defend.experiment.steps.training_sets import Member, training_sets
-from poison_and_defend.experiment.task.options import Experiment
+from poison_and_defend.experiment.task.plan import ExperimentPlan
 from poison_and_defend.lightning_modules.backbones import Backbone, BackboneName, build_backbone
 from poison_and_defend.lightning_modules.classifier import fresh_head
-from poison_and_defend.lightning_modules.ensemble import EnsembleData
+from poison_and_defend.lightning_modules.ensemble import EnsembleData, State
 from poison_and_defend.lightning_modules.recipe import step_generator
 from poison_and_defend.training.features import extract_features
 from poison_and_defend.training.members import fit_members
 
+Arms = dict[DefenseName, Sanitized]
+
 
 def train_victims(
-    experiment: Experiment,
+    plan: ExperimentPlan,
     victim: BackboneName,
     poison_sets: list[PoisonSet],
-    sanitized: dict[DefenseName, Sanitized],
+    arms: Arms,
     ranks: Ranks,
     logger: Logger | None = None,
 ) -> tuple[list[Score], float]:
@@ -39,93 +42,125 @@ def train_victims(
     heads. In fine-tuning they start from it, and batch normalization keeps its statistics. From scratch they are whole
     networks with initialisations of their own.
 
+    Args:
+        arms: Training images under each defence.
+
     Returns:
         A score per setup and defence, on every rank, and seconds per victim.
     """
     started = time.perf_counter()
-    members = [Member(s, d) for s in range(len(poison_sets)) for d in sanitized]
-    data = training_sets(experiment, members, poison_sets, sanitized)
-    test, trigger = experiment.data.split("test"), poison_sets[0].trigger
-    tested = [test.images] if trigger is None else [test.images, trigger.stamp(test.images, torch.arange(len(test)))]
-    base = None if experiment.scenario == "from_scratch" else extractor(experiment, victim, ranks, logger)
-    if experiment.scenario == "transfer" and base is not None:
-        data = _features(experiment, base, data, ranks)
-        tested = [extract_features(base, images, ranks.device) for images in tested]
-    build = _builder(experiment, victim, base)
-    scores: list[EnsembleScores] = []
+    base = None if plan.scenario == "from_scratch" else extractor(plan, victim, ranks, logger)
+    cohort = Cohort(plan, victim, poison_sets, arms, base)
+    scores, states = cohort.fit(ranks, logger)
+    if victim == plan.victims[0]:
+        cohort.show_features(states, ranks)
+    return scores, (time.perf_counter() - started) / len(cohort.members)
 
-    def callbacks(own: list[int]) -> list[EnsembleScores]:
-        chosen = [members[m] for m in own]
-        watch = Watch(
-            names=[(poison_sets[m.setup].setup.index, m.defense) for m in chosen],
-            poison_sets=[poison_sets[m.setup] for m in chosen],
-            test_inputs=tested[0],
-            triggered_inputs=None if trigger is None else tested[1],
-            test_labels=test.labels,
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """All victims of one architecture: one a setup and defence.
+
+    Attributes:
+        base: The frozen extractor that all start from, None from scratch.
+    """
+
+    plan: ExperimentPlan
+    victim: BackboneName
+    poison_sets: list[PoisonSet]
+    arms: Arms
+    base: Backbone | None
+    members: list[Member] = field(init=False)
+
+    def __post_init__(self) -> None:
+        members = [Member(setup, defense) for setup in range(len(self.poison_sets)) for defense in self.arms]
+        object.__setattr__(self, "members", members)
+
+    def fit(self, ranks: Ranks, logger: Logger | None) -> tuple[list[Score], dict[int, State]]:
+        """Train them with all ranks; every score on every rank, and the states of this rank's members by number."""
+        plan, setups, arms = self.plan, len(self.poison_sets), len(self.arms)
+        data, (clean, triggered) = training_sets(plan, self.members, self.poison_sets, self.arms), self._tested()
+        if plan.scenario == "transfer" and self.base is not None:
+            data = head_inputs(plan, self.base, data, ranks)
+            clean = extract_features(self.base, clean, ranks.device)
+            triggered = None if triggered is None else extract_features(self.base, triggered, ranks.device)
+        scores: list[EnsembleScores] = []
+
+        def callbacks(own: list[int]) -> list[EnsembleScores]:
+            scores.append(EnsembleScores(self._watch(own, clean, triggered), ranks))
+            return scores
+
+        states = fit_members(
+            self.build,
+            [self.poison_sets[m.setup].setup.seed for m in self.members],
+            data,
+            plan.victim_recipe,
+            ranks,
+            per_block=plan.speed.members_per_block,
+            threads=plan.speed.threads,
+            text=f"train {len(self.members)} {self.victim} victims ({setups} setups x {arms} defences)",
+            callbacks=callbacks,
+            logger=logger,
+            frozen_statistics=plan.scenario == "fine_tune",
         )
-        scores.append(EnsembleScores(watch, ranks))
-        return scores
+        order = {(self.poison_sets[m.setup].setup.index, m.defense): number for number, m in enumerate(self.members)}
+        found = sorted(scores[0].scores, key=lambda score: order[score.setup, score.defense])  # type: ignore[index]
+        return found, states
 
-    states = fit_members(
-        build,
-        [poison_sets[m.setup].setup.seed for m in members],
-        data,
-        experiment.victim_recipe,
-        ranks,
-        per_block=experiment.members_per_block,
-        threads=experiment.threads,
-        text=f"train {len(members)} {victim} victims ({len(poison_sets)} setups x {len(sanitized)} defences)",
-        callbacks=callbacks,
-        logger=logger,
-        frozen_statistics=experiment.scenario == "fine_tune",
-    )
-    if victim == experiment.victim_backbones[0]:
-        # The first setup's networks are the ones that the report looks into.
-        for number in (n for n in states if members[n].setup == 0):
-            model = build(0) if base is None or experiment.scenario == "fine_tune" else base
-            if model is not base:
-                model.load_state_dict(states[number], strict=False)
-            save_feature_space(experiment, model, poison_sets[0], members[number].defense, sanitized, ranks)  # type: ignore[arg-type]
-    order = {(poison_sets[m.setup].setup.index, m.defense): i for i, m in enumerate(members)}
-    found = sorted(scores[0].scores, key=lambda score: order[score.setup, score.defense])  # type: ignore[index]
-    return found, (time.perf_counter() - started) / len(members)
-
-
-def _builder(experiment: Experiment, victim: BackboneName, base: Backbone | None) -> Callable[[int], nn.Module]:
-    """Seed to an untrained victim."""
-    data = experiment.data
-
-    def head(seed: int) -> nn.Module:
-        return fresh_head(base.num_features, data.num_classes, seed)  # type: ignore[union-attr]
-
-    def network(seed: int) -> nn.Module:
-        model = build_backbone(
-            victim,
-            in_channels=data.image_shape[0],
-            num_classes=data.num_classes,
-            mean=data.mean,
-            std=data.std,
-            seed=seed,
-        )
+    def build(self, seed: int) -> nn.Module:
+        """An untrained victim: a linear head in transfer learning, else a whole network."""
+        data, base = self.plan.data, self.base
+        if self.plan.scenario == "transfer":
+            return fresh_head(base.num_features, data.num_classes, seed)  # type: ignore[union-attr]
+        shape = {"in_channels": data.image_shape[0], "num_classes": data.num_classes}
+        model = build_backbone(self.victim, **shape, mean=data.mean, std=data.std, seed=seed)
         if base is not None:
             model.body.load_state_dict(base.body.state_dict())
             model.head = fresh_head(model.num_features, data.num_classes, seed)
         return model
 
-    return head if experiment.scenario == "transfer" else network
+    def show_features(self, states: dict[int, State], ranks: Ranks) -> None:
+        """Keep what the report shows of the first setup: features of the extractor, or of the trained victim itself."""
+        for number, state in states.items():
+            member = self.members[number]
+            if member.setup != 0:
+                continue
+            model = self.base
+            if model is None or self.plan.scenario == "fine_tune":
+                model = self.build(0)  # type: ignore[assignment]
+                model.load_state_dict(state, strict=False)  # type: ignore[union-attr]
+            save_feature_space(self.plan, model, self.poison_sets[0], member.defense, self.arms[member.defense], ranks)  # type: ignore[arg-type]
+
+    def _tested(self) -> tuple[Tensor, Tensor | None]:
+        """Test images, and the same with the trigger if the attack has one."""
+        images, trigger = self.plan.data.split("test").images, self.poison_sets[0].trigger
+        return images, None if trigger is None else trigger.stamp(images, torch.arange(len(images)))
+
+    def _watch(self, own: list[int], clean: Tensor, triggered: Tensor | None) -> Watch:
+        chosen = [self.members[number] for number in own]
+        return Watch(
+            names=[(self.poison_sets[m.setup].setup.index, m.defense) for m in chosen],
+            poison_sets=[self.poison_sets[m.setup] for m in chosen],
+            test_inputs=clean,
+            triggered_inputs=triggered,
+            test_labels=self.plan.data.split("test").labels,
+        )
 
 
-def _features(experiment: Experiment, base: Backbone, data: EnsembleData, ranks: Ranks) -> EnsembleData:
+def head_inputs(plan: ExperimentPlan, base: Backbone, data: EnsembleData, ranks: Ranks) -> EnsembleData:
     """Features of every pool row, of several augmented views if heads are trained with augmentation."""
-    recipe = experiment.victim_recipe
+    recipe, device = plan.victim_recipe, ranks.device
     if recipe.max_shift == 0 and not recipe.flip:
-        return EnsembleData(extract_features(base, data.pool, ranks.device), data.labels, data.rows)
-    parts = []
-    for view in range(experiment.head_views):
-        drawn = draw_augmentation((len(data.pool),), step_generator(experiment.seed, -1 - view), flip=recipe.flip)
+        return EnsembleData(extract_features(base, data.pool, device), data.labels, data.rows)
+    parts = [
+        extract_features(base, data.pool, device, transform=_view(plan, view, len(data.pool)))
+        for view in range(plan.head_views)
+    ]
+    return EnsembleData(torch.cat(parts), data.labels, data.rows, plan.head_views)
 
-        def transform(images: Tensor, rows: Tensor, drawn: Tensor = drawn) -> Tensor:
-            return augment(images, drawn[rows].to(images.device), recipe.max_shift)
 
-        parts.append(extract_features(base, data.pool, ranks.device, transform=transform))
-    return EnsembleData(torch.cat(parts), data.labels, data.rows, experiment.head_views)
+def _view(plan: ExperimentPlan, view: int, count: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """One augmentation of every one of ``count`` rows, the same in every run."""
+    recipe = plan.victim_recipe
+    drawn = draw_augmentation((count,), step_generator(plan.seed, -1 - view), flip=recipe.flip)
+    return lambda images, rows: augment(images, drawn[rows].to(images.device), recipe.max_shift)

@@ -1,76 +1,96 @@
 """Which networks an experiment needs, and what each depends on."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-import torch
-
-from poison_and_defend.attacks.base import Scenario
-from poison_and_defend.datamodules import Split
-from poison_and_defend.experiment.task.options import Experiment
+from poison_and_defend.datamodules import ArrayDataModule, Split
 from poison_and_defend.lightning_modules.backbones import Backbone, BackboneName
 from poison_and_defend.lightning_modules.classifier import load_weights
+from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.training.kept_models import ModelSpec
+
+Knowledge = Literal["white box", "grey box", "black box"]
 
 # A robust surrogate shares no seed with the extractor of any victim: it must be independent of it.
 _ROBUST = 500
 
 
-def model_seed(experiment: Experiment, number: int) -> int:
-    """Seeds that no victim shares: those count from zero per setup, these from the top."""
-    return 2**62 - 1 - 7919 * (experiment.seed * 1000 + number)
+@dataclass(frozen=True, eq=False)
+class Networks:
+    """The attacker's surrogates and the extractors that victims start from.
 
-
-def clean_training_set(experiment: Experiment) -> Split:
-    """From scratch the attacker knows the training set but not the victim's initialisation (grey box)."""
-    train, rows = experiment.data.split("train"), torch.from_numpy(experiment.rows)
-    return Split(train.images[rows], train.labels[rows])
-
-
-def standard_spec(experiment: Experiment, backbone: BackboneName, number: int) -> ModelSpec:
-    """The ``number``-th network of an architecture: the first is the victims' own extractor where they have one."""
-    if experiment.scenario == "from_scratch":
-        split, classes = clean_training_set(experiment), experiment.data.num_classes
-    elif experiment.pretraining is not None:
-        split, classes = experiment.pretraining.split("train"), experiment.pretraining.num_classes
-    else:
-        split, classes = experiment.public, experiment.data.num_classes
-    return ModelSpec(
-        backbone,
-        model_seed(experiment, number),
-        experiment.feature_recipe,
-        split,
-        classes,
-        experiment.data,
-        experiment.dropout,
-        experiment.threads,
-    )
-
-
-def robust_spec(experiment: Experiment, backbone: BackboneName, number: int) -> ModelSpec:
-    """An adversarially trained network over the data's own classes, on images that are no victim's where there are such."""
-    scratch = experiment.scenario == "from_scratch"
-    split = clean_training_set(experiment) if scratch else experiment.public
-    seed, recipe = model_seed(experiment, _ROBUST + number), experiment.robust_recipe
-    classes = experiment.data.num_classes
-    return ModelSpec(backbone, seed, recipe, split, classes, experiment.data, 0.0, experiment.threads)
-
-
-def given_model(experiment: Experiment, backbone: BackboneName, path: Path) -> Backbone:
-    """A surrogate whose weights the user gave.
-
-    Raises:
-        InputError: If they are of another architecture or another number of classes.
+    Attributes:
+        data: What victims are trained on; its normalisation is inside every network.
+        split: What extractors and standard surrogates are trained on, which has ``num_classes`` classes.
+        robust_split: What adversarially trained surrogates are trained on, of the data's own classes; None if none is.
+        attackers: Architectures of the attacker's ensemble.
+        per_attacker: How many networks of each.
+        weights: safetensors files of the attackers, in their order, if the user gave any.
+        robust: Whether surrogates are trained adversarially.
+        same_extractor: Whether the attacker holds the very network that victims of his architectures start from.
     """
-    spec = robust_spec if experiment.attack.robust_surrogates else standard_spec
-    model = spec(experiment, backbone, 0).build()
-    load_weights(model, path, option="--surrogate_weights")
-    return model
 
+    data: ArrayDataModule
+    split: Split
+    num_classes: int
+    recipe: Recipe
+    robust_split: Split | None
+    robust_recipe: Recipe
+    attackers: tuple[BackboneName, ...]
+    per_attacker: int
+    weights: tuple[Path, ...]
+    robust: bool
+    same_extractor: bool
+    dropout: float
+    low_precision: bool
+    seed: int
+    threads: int
 
-def knowledge(scenario: Scenario, victim: BackboneName, experiment: Experiment) -> str:
-    """What the attacker knew of the victim: ``white box`` (its very extractor), ``grey box`` (its architecture), or neither."""
-    known = victim in experiment.attacker_backbones
-    if not known:
-        return "black box"
-    own = scenario != "from_scratch" and experiment.surrogate_weights is None and not experiment.attack.robust_surrogates
-    return "white box" if own else "grey box"
+    def model_seed(self, number: int) -> int:
+        """Seeds that no victim shares: those count from zero per setup, these from the top."""
+        return 2**62 - 1 - 7919 * (self.seed * 1000 + number)
+
+    def standard(self, backbone: BackboneName, number: int = 0) -> ModelSpec:
+        """The ``number``-th network of an architecture: the first is the victims' own extractor where they have one."""
+        seed = self.model_seed(number)
+        return ModelSpec(backbone, seed, self.recipe, self.split, self.num_classes, self.data, self.dropout, self.threads)
+
+    def adversarial(self, backbone: BackboneName, number: int = 0) -> ModelSpec:
+        """An adversarially trained network over the data's own classes, on images that are no victim's where there are such.
+
+        Raises:
+            ValueError: If the experiment trains none.
+        """
+        if self.robust_split is None:
+            raise ValueError("this experiment trains no network adversarially")
+        seed = self.model_seed(_ROBUST + number)
+        classes = self.data.num_classes
+        return ModelSpec(backbone, seed, self.robust_recipe, self.robust_split, classes, self.data, 0.0, self.threads)
+
+    def surrogate(self, backbone: BackboneName, number: int = 0) -> ModelSpec:
+        """The attacker's ``number``-th network of an architecture."""
+        return self.adversarial(backbone, number) if self.robust else self.standard(backbone, number)
+
+    def surrogates(self) -> list[ModelSpec]:
+        """All that the attacker trains."""
+        return [self.surrogate(backbone, number) for backbone in self.attackers for number in range(self.per_attacker)]
+
+    def given(self) -> list[Backbone]:
+        """Surrogates whose weights the user gave.
+
+        Raises:
+            InputError: If they are of another architecture or another number of classes.
+        """
+        models = []
+        for backbone, path in zip(self.attackers, self.weights, strict=True):
+            model = self.surrogate(backbone).build()
+            load_weights(model, path, option="--surrogate_weights")
+            models.append(model)
+        return models
+
+    def knowledge(self, victim: BackboneName) -> Knowledge:
+        """What the attacker knows of a victim: its very extractor, its architecture, or neither."""
+        if victim not in self.attackers:
+            return "black box"
+        return "white box" if self.same_extractor else "grey box"

@@ -1,80 +1,200 @@
-"""Refusing an experiment that cannot work, before anything is computed."""
+"""An experiment that can work: its data looked at, everything refused that cannot, nothing computed."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from poison_and_defend.attacks.base import Attack, Scenario
+import numpy as np
+from numpy.typing import NDArray
+
+from poison_and_defend.attacks import Attack
+from poison_and_defend.attacks.base import Scenario
+from poison_and_defend.attacks.threat.poison_set import PoisonSet
+from poison_and_defend.attacks.threat.setups import Setup, check_num_poisons, draw_setups
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.experiment.task.networks import given_model
-from poison_and_defend.experiment.task.options import Experiment
-from poison_and_defend.lightning_modules.backbones import BACKBONES
+from poison_and_defend.core.files import digest
+from poison_and_defend.datamodules import ArrayDataModule, Split
+from poison_and_defend.datamodules.wrappers.rows import public_split, rows_of
+from poison_and_defend.defenses.switch import Defense, DefenseName
+from poison_and_defend.diffusion.denoiser import Denoiser, load_denoiser
+from poison_and_defend.diffusion.noise_level import parse_sigma
+from poison_and_defend.experiment.task.checks import check_options, check_surrogates
+from poison_and_defend.experiment.task.networks import Networks
+from poison_and_defend.experiment.task.options import Arms, Experiment, Setups, Speed
+from poison_and_defend.experiment.task.settings import AFTER_CRAFTING, settings_of
+from poison_and_defend.lightning_modules.backbones import BackboneName
+from poison_and_defend.lightning_modules.recipe import Recipe
+from poison_and_defend.poisons.exchange import import_poisons
+from poison_and_defend.poisons.setup_files import load_setups
 
 
-def check_experiment(experiment: Experiment) -> None:
-    """Refuse what cannot work, reading data and denoiser but computing nothing.
+@dataclass(frozen=True, eq=False)
+class ExperimentPlan:
+    """What the steps of an experiment take; they never ask the options again.
+
+    Attributes:
+        setups: All with the same number of bases.
+        rows: ``(U,)`` int64, sorted: every row of the training split that any victim trains on.
+        imported: Poisons made elsewhere, validated against setups and budget; None if they are to be crafted.
+        networks: What surrogates and extractors depend on.
+        victims: Architectures of the victims.
+        arms: Each defence of the comparison, ready to use, by its name.
+        sigma: Standard deviation of the noise, in [0, 1] pixels.
+        settings: All that the numbers depend on, as JSON can hold it; not where they are kept or on how many ranks.
+        crafted_with: Digest of what the poisons depend on: they serve any defence and victim, but no other attack, data or
+            surrogate.
+        name: Of the folder and of the W&B group.
+        shared: Folder of the experiments; networks and sanitized clean rows are kept by content under it, for all of them.
+    """
+
+    data: ArrayDataModule
+    attack: Attack
+    scenario: Scenario
+    setups: tuple[Setup, ...]
+    rows: NDArray[np.int64]
+    imported: list[PoisonSet] | None
+    networks: Networks
+    victims: tuple[BackboneName, ...]
+    victim_recipe: Recipe
+    head_views: int
+    arms: Mapping[DefenseName, Defense]
+    sigma: float
+    speed: Speed
+    seed: int
+    settings: Mapping[str, Any]
+    crafted_with: str
+    name: str
+    shared: Path
+    wandb_project: str | None
+
+    @property
+    def folder(self) -> Path:
+        """Where everything this experiment makes is kept."""
+        return self.shared / self.name
+
+    @property
+    def stores(self) -> Path:
+        """Where sanitized clean rows are kept by content, for all experiments beside this one."""
+        return self.shared / "stores"
+
+    @property
+    def models(self) -> Path:
+        """Where trained surrogates and extractors are kept by content, for all experiments beside this one."""
+        return self.shared / "models"
+
+
+def plan_experiment(experiment: Experiment) -> ExperimentPlan:
+    """Look at data and denoiser, and refuse what cannot work; nothing is computed.
 
     Raises:
         InputError: Naming value, bound and option.
     """
-    attack, data = experiment.attack, experiment.data
-    _check_scenario(attack, experiment.scenario, outside=experiment.outside_threat_model)
-    for option, names in (("--surrogate_backbones", experiment.attacker_backbones), ("--victims", experiment.victim_backbones)):
-        for name in names:
-            if name not in BACKBONES:
-                raise InputError(f"{name!r} is not a backbone: choose from {', '.join(BACKBONES)} ({option}, --backbone)")
-        if not names or len(set(names)) != len(names):
-            raise InputError(f"the backbones are {list(names)}: name at least one, each once ({option})")
-    if not experiment.defenses or len(set(experiment.defenses)) != len(experiment.defenses):
-        raise InputError(f"defenses are {experiment.defenses}: name at least one, each once (--defenses)")
-    positive = ("num_setups", "num_targets", "surrogates", "setups_per_batch", "sanitize_batch_size", "members_per_block")
-    for option in (*positive, "threads", "head_views"):
-        if getattr(experiment, option) < 1:
-            raise InputError(f"{option} is {getattr(experiment, option)}: it must be at least 1 (--{option})")
-    if experiment.seed < 0:
-        raise InputError(f"seed is {experiment.seed}: it must be at least 0 (--seed)")
-    if experiment.num_targets > 1 and not attack.several_targets:
-        raise InputError(f"num_targets is {experiment.num_targets}, but {attack.name} aims at one target (--num_targets)")
-    attack.budget.check_shape(data.image_shape)
-    attack.build_trigger(data.image_shape)
-    if experiment.pretraining is not None and experiment.pretraining.image_shape != data.image_shape:
-        raise InputError(
-            f"pretraining images are {experiment.pretraining.image_shape}, the data's {data.image_shape} (--pretraining)"
-        )
-    experiment.chosen_setups
-    experiment.imported
-    experiment.built_defenses
-    if experiment.scenario != "from_scratch" and (experiment.pretraining is None or attack.robust_surrogates):
-        experiment.public
-    _check_surrogates(experiment)
-
-
-def _check_scenario(attack: Attack, scenario: Scenario, *, outside: bool) -> None:
-    if scenario in attack.scenarios or outside:
-        return
-    allowed = " or ".join(sorted(attack.scenarios))
-    raise InputError(
-        f"{attack.name} is an attack on {allowed}, not on {scenario} (--scenario; try it with --outside_threat_model true)"
+    check_options(experiment)
+    data, attack, place = experiment.setups.data, experiment.threat.attack, experiment.place
+    setups = _choose_setups(experiment.setups, place.seed)
+    rows = rows_of(setups, len(data.split("train")))
+    imported = _imported(experiment, setups)
+    arms = _build_arms(experiment.arms, data.image_shape, place.seed)
+    public = _public(experiment, rows)
+    networks = _networks(experiment, rows, public)
+    check_surrogates(experiment, networks)
+    settings = settings_of(experiment, setups, rows, imported, arms, public, networks)
+    return ExperimentPlan(
+        data=data,
+        attack=attack,
+        scenario=experiment.threat.scenario,
+        setups=tuple(setups),
+        rows=rows,
+        imported=imported,
+        networks=networks,
+        victims=tuple(experiment.victim_backbones),
+        victim_recipe=experiment.victims.victim_recipe,
+        head_views=experiment.victims.head_views,
+        arms=arms,
+        sigma=parse_sigma(experiment.arms.sigma),
+        speed=experiment.speed,
+        seed=place.seed,
+        settings=settings,
+        crafted_with=digest({key: value for key, value in settings.items() if key not in AFTER_CRAFTING}),
+        name=place.name or f"{data.name}-{attack.name}-{digest(settings)[:6]}",
+        shared=Path(place.output_dir),
+        wandb_project=place.wandb_project,
     )
 
 
-def _check_surrogates(experiment: Experiment) -> None:
-    """Refuse weights that do not fit, and classes that are not the data's where the attack looks at logits."""
-    attack, given = experiment.attack, experiment.surrogate_weights
-    if given is not None:
-        if len(given) != len(experiment.attacker_backbones):
-            raise InputError(
-                f"{len(given)} weight files for {len(experiment.attacker_backbones)} architectures (--surrogate_weights)"
-            )
-        for backbone, path in zip(experiment.attacker_backbones, given, strict=True):
-            given_model(experiment, backbone, Path(path))
-    elif attack.robust_surrogates and not experiment.robust_recipe.adversarial_eps:
-        raise InputError(
-            f"{attack.name} needs adversarially trained surrogates: give their budget (--robust_recipe.adversarial_eps)"
-        )
-    pretrained = experiment.pretraining
-    if not attack.uses_logits or attack.robust_surrogates or pretrained is None or experiment.scenario == "from_scratch":
-        return
-    if pretrained.num_classes != experiment.data.num_classes:
-        raise InputError(
-            f"{attack.name} needs surrogates of the data's {experiment.data.num_classes} classes, those pretrained on "
-            f"{pretrained.name} have {pretrained.num_classes} (--pretraining)"
-        )
+def _choose_setups(options: Setups, seed: int) -> list[Setup]:
+    """The setups, all with the same number of bases."""
+    train, test = options.data.split("train").labels.numpy(), options.data.split("test").labels.numpy()
+    check_num_poisons(options.num_poisons, len(train), 0)
+    if options.setups is None:
+        if options.train_size is not None:
+            raise InputError("train_size goes with setups from a file (--setups)")
+        counts = {"num_setups": options.num_setups, "num_poisons": options.num_poisons, "num_targets": options.num_targets}
+        return draw_setups(train, test, seed=seed, **counts)
+    if options.num_targets > 1:
+        raise InputError("num_targets goes with setups drawn by seed, the benchmark's have one (--num_targets)")
+    path, count, size = Path(options.setups), options.num_setups, options.train_size
+    return load_setups(path, train, test, num_setups=count, train_size=size, seed=seed)
+
+
+def _imported(experiment: Experiment, setups: list[Setup]) -> list[PoisonSet] | None:
+    folder, attack = experiment.threat.poisons_from, experiment.threat.attack
+    if folder is None:
+        return None
+    train, test = (experiment.setups.data.split(name).images for name in ("train", "test"))
+    return [import_poisons(Path(folder), setup, train, test, attack.budget, attack.goal) for setup in setups]
+
+
+def _build_arms(options: Arms, shape: tuple[int, int, int], seed: int) -> dict[DefenseName, Defense]:
+    """Each defence of the comparison, ready to use."""
+    # Before the denoiser is read, or looked for elsewhere.
+    parse_sigma(options.sigma)
+    model: Denoiser | None = None
+    if {"diffusion", "denoise_only"} & set(options.defenses):
+        model = load_denoiser(options.denoiser, steps=options.denoise_steps)
+        model.check_images(shape)
+    sigma, draw, quality = options.sigma, options.draw, options.jpeg_quality
+    return {
+        name: Defense(name, sigma=sigma, denoiser=model, seed=seed, draw=draw, jpeg_quality=quality)
+        for name in options.defenses
+    }
+
+
+def _public(experiment: Experiment, rows: NDArray[np.int64]) -> Split | None:
+    """What features may be trained on in transfer learning: no training row, no base, no test image; None if nothing is."""
+    needed = experiment.surrogates.pretraining is None or experiment.threat.attack.robust_surrogates
+    if experiment.threat.scenario == "from_scratch" or not needed:
+        return None
+    return public_split(experiment.setups.data, rows)
+
+
+def _networks(experiment: Experiment, rows: NDArray[np.int64], public: Split | None) -> Networks:
+    options, data, robust = experiment.surrogates, experiment.setups.data, experiment.threat.attack.robust_surrogates
+    scratch, classes, own = experiment.threat.scenario == "from_scratch", data.num_classes, public
+    if scratch:
+        # The attacker knows the training set but not the victim's initialisation (grey box).
+        own = split = data.split("train").subset(rows)
+    elif options.pretraining is not None:
+        split, classes = options.pretraining.split("train"), options.pretraining.num_classes
+    else:
+        # What is neither from scratch nor pretrained elsewhere has its features from the public part.
+        assert public is not None
+        split = public
+    return Networks(
+        data=data,
+        split=split,
+        num_classes=classes,
+        recipe=options.feature_recipe,
+        robust_split=own if robust else None,
+        robust_recipe=options.robust_recipe,
+        attackers=tuple(experiment.attackers),
+        per_attacker=options.surrogates,
+        weights=tuple(Path(path) for path in options.surrogate_weights or ()),
+        robust=robust,
+        same_extractor=not scratch and options.surrogate_weights is None and not robust,
+        dropout=options.dropout,
+        low_precision=options.precision == "bfloat16",
+        seed=experiment.place.seed,
+        threads=experiment.speed.threads,
+    )

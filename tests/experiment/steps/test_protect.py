@@ -14,11 +14,11 @@ from tests.small_experiments import blank_poisons
 DEFENDED = {"defenses": ["no_attack", "none", "noise_only", "jpeg"]}
 
 
-def test_clean_rows_are_sanitized_once_for_all_attacks_on_them(experiment, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = experiment(**DEFENDED)
-    two = experiment(name="other", attack=PoisonFrogs(steps=2), num_setups=1, num_poisons=3, **DEFENDED)
+def test_clean_rows_are_sanitized_once_for_all_attacks_on_them(plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = plan(**DEFENDED)
+    two = plan(name="other", attack=PoisonFrogs(steps=2), num_setups=1, num_poisons=3, **DEFENDED)
     first = sanitize_all(one, blank_poisons(one), Ranks())
-    assert sorted(path.name.partition("-")[0] for path in one.stores_folder.iterdir()) == ["jpeg", "noise_only"]
+    assert sorted(path.name.partition("-")[0] for path in one.stores.iterdir()) == ["jpeg", "noise_only"]
     seen: list[int] = []
     original = Defense.__call__
 
@@ -29,18 +29,18 @@ def test_clean_rows_are_sanitized_once_for_all_attacks_on_them(experiment, monke
     monkeypatch.setattr(Defense, "__call__", counted)
     second = sanitize_all(two, blank_poisons(two), Ranks())
     assert sum(seen) == 2 * 3  # the poisons of the second attack under both defences, and nothing else
-    assert len(list(one.stores_folder.iterdir())) == 2
+    assert len(list(one.stores.iterdir())) == 2
     for name in ("noise_only", "jpeg"):
         assert torch.equal(first[name].clean, second[name].clean)
         assert not torch.equal(first[name].clean, first["none"].clean)
         assert len(first[name].poisons) == 10 and len(second[name].poisons) == 3
 
 
-def test_other_noise_is_another_store(experiment) -> None:
+def test_other_noise_is_another_store(plan) -> None:
     for sigma in (0.25, 0.5):
-        own = experiment(name=f"sigma_{sigma}", sigma=sigma, defenses=["none", "noise_only"])
+        own = plan(name=f"sigma_{sigma}", sigma=sigma, defenses=["none", "noise_only"])
         sanitize_all(own, blank_poisons(own), Ranks())
-    assert len(list(own.stores_folder.iterdir())) == 2
+    assert len(list(own.stores.iterdir())) == 2
 
 
 def test_a_run_that_finds_anothers_store_where_it_wanted_to_put_its_own_uses_it(tmp_path, monkeypatch) -> None:

@@ -10,16 +10,15 @@ from poison_and_defend.experiment.steps.protect import Sanitized, sanitize_all
 from poison_and_defend.experiment.steps.retrain import retrainer
 from poison_and_defend.experiment.steps.surrogates import attacker_models, extractor
 from poison_and_defend.experiment.steps.training_sets import Member, training_sets
-from poison_and_defend.experiment.steps.victims import _builder, _features, train_victims
-from poison_and_defend.experiment.task.networks import knowledge, robust_spec, standard_spec
+from poison_and_defend.experiment.steps.victims import Cohort, head_inputs, train_victims
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.training.features import extract_features
 from poison_and_defend.training.kept_models import trained_models
 from tests.small_experiments import blank_poisons
 
 
-def test_the_control_trains_on_the_bases(experiment) -> None:
-    own = experiment()
+def test_the_control_trains_on_the_bases(plan) -> None:
+    own = plan()
     sets = blank_poisons(own)
     sanitized = sanitize_all(own, sets, Ranks())
     data = training_sets(own, [Member(1, "no_attack"), Member(1, "none")], sets, sanitized)
@@ -31,49 +30,50 @@ def test_the_control_trains_on_the_bases(experiment) -> None:
     assert torch.equal(data.labels[data.rows[1]], train.labels)
 
 
-def test_models_are_kept_by_content_and_shared(experiment, tmp_path) -> None:
-    one, two = experiment(name="one"), experiment(name="two", num_setups=1)
+def test_models_are_kept_by_content_and_shared(plan, tmp_path) -> None:
+    one, two = plan(name="one"), plan(name="two", num_setups=1)
     model = extractor(one, "convnet", Ranks())
-    (path,) = one.models_folder.iterdir()
+    (path,) = one.models.iterdir()
     stamp = path.stat().st_mtime_ns
     again = attacker_models(two, Ranks())[0]
-    assert path.stat().st_mtime_ns == stamp and list(two.models_folder.iterdir()) == [path]
+    assert path.stat().st_mtime_ns == stamp and list(two.models.iterdir()) == [path]
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
-    other = standard_spec(experiment(feature_recipe=Recipe(epochs=2)), "convnet", 0)
+    other = plan(feature_recipe=Recipe(epochs=2)).networks.standard("convnet", 0)
     assert other.file_name != path.name
 
 
-def test_white_box_is_the_victims_own_extractor_and_black_box_another(experiment) -> None:
-    own = experiment(surrogate_backbones=["convnet"], victims=["convnet", "patchnet"])
-    assert knowledge("transfer", "convnet", own) == "white box"
-    assert knowledge("transfer", "patchnet", own) == "black box"
-    assert knowledge("from_scratch", "convnet", own) == "grey box"
-    robust = experiment(attack=LabelConsistent(), robust_recipe=Recipe(adversarial_eps=0.1))
-    assert knowledge("transfer", "convnet", robust) == "grey box"
-    assert robust_spec(robust, "convnet", 0).seed != standard_spec(robust, "convnet", 0).seed
+def test_white_box_is_the_victims_own_extractor_and_black_box_another(plan) -> None:
+    own = plan(surrogate_backbones=["convnet"], victims=["convnet", "patchnet"])
+    assert own.networks.knowledge("convnet") == "white box"
+    assert own.networks.knowledge("patchnet") == "black box"
+    scratch = plan(scenario="from_scratch", outside_threat_model=True)
+    assert scratch.networks.knowledge("convnet") == "grey box"
+    robust = plan(attack=LabelConsistent(), robust_recipe=Recipe(adversarial_eps=0.1))
+    assert robust.networks.knowledge("convnet") == "grey box"
+    assert robust.networks.adversarial("convnet", 0).seed != robust.networks.standard("convnet", 0).seed
 
 
-def test_both_victims_of_an_experiment_are_scored(experiment) -> None:
-    own = experiment(victims=["convnet", "patchnet"])
+def test_both_victims_of_an_experiment_are_scored(plan) -> None:
+    own = plan(victims=["convnet", "patchnet"])
     own.folder.mkdir(parents=True)
     sets = blank_poisons(own)
     sanitized = sanitize_all(own, sets, Ranks())
-    for victim in own.victim_backbones:
+    for victim in own.victims:
         scores, _ = train_victims(own, victim, sets, sanitized, Ranks())
         assert [(s.setup, s.defense) for s in scores] == [(0, "no_attack"), (0, "none"), (1, "no_attack"), (1, "none")]
-    assert len(list(own.models_folder.iterdir())) == 2
+    assert len(list(own.models.iterdir())) == 2
     assert json.dumps([score.clean_accuracy for score in scores])
 
 
-def test_fine_tuning_starts_from_the_extractor_and_keeps_its_statistics(experiment) -> None:
+def test_fine_tuning_starts_from_the_extractor_and_keeps_its_statistics(plan) -> None:
     recipe = Recipe(epochs=6, learning_rate=0.01, milestones=[])
-    own = experiment(
+    own = plan(
         scenario="fine_tune", backbone="convnet_wide", victim_recipe=recipe, feature_recipe=Recipe(epochs=6), num_setups=1
     )
     own.folder.mkdir(parents=True)
     base = extractor(own, "convnet_wide", Ranks())
     before = {name: value.clone() for name, value in base.state_dict().items()}
-    start = _builder(own, "convnet_wide", base)(5)
+    start = Cohort(own, "convnet_wide", [], {}, base).build(5)
     assert torch.equal(start.body[0][0].weight, base.body[0][0].weight)
     assert not torch.equal(start.head.weight, base.head.weight)
     sets = blank_poisons(own)
@@ -81,7 +81,7 @@ def test_fine_tuning_starts_from_the_extractor_and_keeps_its_statistics(experime
 
     seen = {}
     original = module.save_feature_space
-    module.save_feature_space = lambda experiment, model, *rest: seen.update(model=model)
+    module.save_feature_space = lambda plan, model, *rest: seen.update(model=model)
     try:
         scores, _ = train_victims(own, "convnet_wide", sets, sanitize_all(own, sets, Ranks()), Ranks())
     finally:
@@ -93,29 +93,29 @@ def test_fine_tuning_starts_from_the_extractor_and_keeps_its_statistics(experime
     assert all(torch.equal(value, before[name]) for name, value in base.state_dict().items())
 
 
-def test_cached_views_are_the_augmented_images_features(experiment) -> None:
-    own = experiment(victim_recipe=Recipe(max_shift=0.1, flip=True), head_views=3)
+def test_cached_views_are_the_augmented_images_features(plan) -> None:
+    own = plan(victim_recipe=Recipe(max_shift=0.1, flip=True), head_views=3)
     base = extractor(own, "convnet", Ranks())
     sets = blank_poisons(own)
     clean = own.data.split("train").images
     data = training_sets(own, [Member(0, "none")], sets, {"none": Sanitized(clean, torch.cat([p.images for p in sets]))})
-    found = _features(own, base, data, Ranks())
+    found = head_inputs(own, base, data, Ranks())
     assert found.views == 3 and len(found.pool) == 3 * len(data.labels)
     first, second, third = found.pool.chunk(3)
     plain = extract_features(base, data.pool, torch.device("cpu"))
     distances = [(view - plain).norm(dim=1).mean() for view in (first, second, third)]
     assert min(distances) > 0 and not torch.equal(first, second)
-    none = _features(experiment(victim_recipe=Recipe()), base, data, Ranks())
+    none = head_inputs(plan(victim_recipe=Recipe()), base, data, Ranks())
     assert none.views == 1 and torch.equal(none.pool, plain)
 
 
-def test_retraining_sees_the_poisons_and_starts_anew(experiment) -> None:
+def test_retraining_sees_the_poisons_and_starts_anew(plan) -> None:
     recipe = Recipe(epochs=12, learning_rate=0.02, milestones=[])
-    own = experiment(
+    own = plan(
         attack=SleeperAgent("64/255"), scenario="from_scratch", backbone="patchnet", feature_recipe=recipe, num_poisons=30
     )
     train = own.data.split("train")
-    setups = own.chosen_setups
+    setups = own.setups
     # Poisons that are the target itself: a surrogate trained on them reads it as the adversarial label.
     test = own.data.split("test").images.float() / 255
     poisons = torch.stack([test[s.target_index].expand(30, -1, -1, -1) for s in setups])
@@ -130,18 +130,18 @@ def test_retraining_sees_the_poisons_and_starts_anew(experiment) -> None:
         assert accuracy > 0.7
 
 
-def test_robust_surrogates_are_trained_against_perturbations(experiment) -> None:
+def test_robust_surrogates_are_trained_against_perturbations(plan) -> None:
     recipe = Recipe(epochs=1, adversarial_eps=0.1, adversarial_steps=1)
-    own = experiment(attack=LabelConsistent(), robust_recipe=recipe)
-    specs = [robust_spec(own, "convnet", 0), standard_spec(own, "convnet", 0)]
-    models = trained_models(specs, own.models_folder, Ranks(), "test")
-    assert len(list(own.models_folder.iterdir())) == 2
+    own = plan(attack=LabelConsistent(), robust_recipe=recipe)
+    specs = [own.networks.adversarial("convnet", 0), own.networks.standard("convnet", 0)]
+    models = trained_models(specs, own.models, Ranks(), "test")
+    assert len(list(own.models.iterdir())) == 2
     assert not torch.equal(models[0].head.weight, models[1].head.weight)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_surrogates_come_in_the_precision_asked_for(experiment, precision: str) -> None:
-    own = experiment(precision=precision)
+def test_surrogates_come_in_the_precision_asked_for(plan, precision: str) -> None:
+    own = plan(precision=precision)
     (model,) = attacker_models(own, Ranks())
     images = own.data.split("test").images[:8].float() / 255
     exact = extractor(own, "convnet", Ranks()).features(images)
@@ -150,9 +150,9 @@ def test_surrogates_come_in_the_precision_asked_for(experiment, precision: str) 
     assert difference < 0.1 * exact.abs().max()
 
 
-def test_a_surrogate_with_one_answer_for_all_is_refused(experiment) -> None:
+def test_a_surrogate_with_one_answer_for_all_is_refused(plan) -> None:
     # One epoch at a rate that throws every weight away.
     recipe = Recipe(epochs=1, optimizer="adam", learning_rate=10.0, adversarial_eps=0.1, adversarial_steps=1)
-    own = experiment(attack=LabelConsistent(), robust_recipe=recipe, backbone="patchnet")
+    own = plan(attack=LabelConsistent(), robust_recipe=recipe, backbone="patchnet")
     with pytest.raises(InputError, match=r"surrogate 0 answers every image alike.*--robust_recipe.adversarial_eps"):
         attacker_models(own, Ranks())

@@ -69,47 +69,46 @@ def normalized(values: float) -> DigitsDataModule:
         ("pretraining", {"pretraining": normalized(0.3)}),
     ],
 )
-def test_old_results_are_never_shown_for_other_data(experiment, tmp_path: Path, key: str, change) -> None:
+def test_old_results_are_never_shown_for_other_data(plan, monkeypatch, tmp_path: Path, key: str, change) -> None:
     pretraining = {"pretraining": DigitsDataModule()} if key == "pretraining" else {}
     poisons = {"num_poisons": change["num_poisons"]} if "num_poisons" in change else {}
-    before = experiment(**pretraining, **poisons)
-    before.__dict__["chosen_setups"] = after_setups = before.chosen_setups
-    claim(tmp_path, before.settings)
-    claim(tmp_path, experiment(**pretraining, **poisons).settings)
-    after = experiment(**pretraining | poisons | change)
+    before = plan(**pretraining, **poisons)
+    claim(tmp_path, dict(before.settings))
+    claim(tmp_path, dict(plan(**pretraining, **poisons).settings))
     # Setups drawn from other labels would differ too, and hide what is looked for.
-    after.__dict__["chosen_setups"] = after_setups
+    monkeypatch.setattr("poison_and_defend.experiment.task.plan._choose_setups", lambda options, seed: [*before.setups])
+    after = plan(**pretraining | poisons | change)
     with pytest.raises(InputError, match=rf"holds an experiment with {key} = .*--name"):
-        claim(tmp_path, after.settings)
+        claim(tmp_path, dict(after.settings))
 
 
-def test_a_refused_command_leaves_the_configuration_as_it_was(experiment, tmp_path: Path) -> None:
+def test_a_refused_command_leaves_the_configuration_as_it_was(plan, tmp_path: Path) -> None:
     launch = Launch(accelerator="cpu", devices=1)
-    run(experiment(), launch, "first: 1\n")
+    run(plan(), launch, "first: 1\n")
     results = (tmp_path / "small" / "results.jsonl").read_bytes()
     with pytest.raises(InputError, match="holds an experiment with data"):
-        run(experiment(data=normalized(0.3)), launch, "second: 2\n")
+        run(plan(data=normalized(0.3)), launch, "second: 2\n")
     # Given again, whatever its options are called, it is complete: the configuration that made the numbers stays beside them.
-    run(experiment(), launch, "third: 3\n")
+    run(plan(), launch, "third: 3\n")
     assert (tmp_path / "small" / "config.yaml").read_text() == "first: 1\n"
     assert (tmp_path / "small" / "results.jsonl").read_bytes() == results
 
 
-def test_imported_poisons_count_by_their_content(experiment, tmp_path: Path) -> None:
+def test_imported_poisons_count_by_their_content(plan, tmp_path: Path) -> None:
     (tmp_path / "made").mkdir()
-    for poisons in blank_poisons(experiment()):
+    for poisons in blank_poisons(plan()):
         write_npz(tmp_path / "made" / f"{poisons.setup.index:03d}.npz", to_benchmark(poisons))
-    before = experiment(poisons_from=str(tmp_path / "made")).settings["poisons_from"]
-    assert before == experiment(poisons_from=str(tmp_path / "made")).settings["poisons_from"]
-    first = blank_poisons(experiment())[0]
+    before = plan(poisons_from=str(tmp_path / "made")).settings["poisons_from"]
+    assert before == plan(poisons_from=str(tmp_path / "made")).settings["poisons_from"]
+    first = blank_poisons(plan())[0]
     first.images[0, 0, 0, 0] ^= 1
     write_npz(tmp_path / "made" / "000.npz", to_benchmark(first))
-    assert before != experiment(poisons_from=str(tmp_path / "made")).settings["poisons_from"]
+    assert before != plan(poisons_from=str(tmp_path / "made")).settings["poisons_from"]
 
 
-def test_poisons_of_another_attack_data_or_time_are_refused(experiment, tmp_path: Path) -> None:
-    own = experiment(attack=BullseyePolytope("64/255", steps=60))
-    other = experiment(attack=BullseyePolytope("64/255", steps=10))
+def test_poisons_of_another_attack_data_or_time_are_refused(plan, tmp_path: Path) -> None:
+    own = plan(attack=BullseyePolytope("64/255", steps=60))
+    other = plan(attack=BullseyePolytope("64/255", steps=10))
     folder = own.folder / "poisons"
     folder.mkdir(parents=True)
     for poisons in blank_poisons(own):
@@ -127,11 +126,11 @@ def test_poisons_of_another_attack_data_or_time_are_refused(experiment, tmp_path
     assert len(craft_poisons(own, [], Ranks())) == 2
 
 
-def test_poisons_serve_any_defence_and_victim(experiment) -> None:
-    own = experiment()
-    assert own.crafted_with == experiment(defenses=["none"], victims=["patchnet"]).crafted_with
+def test_poisons_serve_any_defence_and_victim(plan) -> None:
+    own = plan()
+    assert own.crafted_with == plan(defenses=["none"], victims=["patchnet"]).crafted_with
     for change in ({"seed": 1}, {"dropout": 0.1}, {"precision": "bfloat16"}, {"data": normalized(0.3)}, {"num_poisons": 4}):
-        assert own.crafted_with != experiment(**change).crafted_with, change
+        assert own.crafted_with != plan(**change).crafted_with, change
 
 
 _CLAIM = """
@@ -163,10 +162,8 @@ def test_of_two_experiments_begun_together_one_gets_the_folder(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("count", [1, 5, 9, 12])
-def test_pictures_of_few_poisons(experiment, denoiser_folder, count: int) -> None:
-    own = experiment(
-        num_poisons=count, defenses=["no_attack", "none", "jpeg", "denoise_only", "diffusion"], denoiser=denoiser_folder
-    )
+def test_pictures_of_few_poisons(plan, denoiser_folder, count: int) -> None:
+    own = plan(num_poisons=count, defenses=["no_attack", "none", "jpeg", "denoise_only", "diffusion"], denoiser=denoiser_folder)
     poisons = blank_poisons(own)
     _, png = picture_panel(own, poisons, sanitize_all(own, poisons, Ranks()))
     assert png.startswith(b"\x89PNG")
@@ -174,8 +171,8 @@ def test_pictures_of_few_poisons(experiment, denoiser_folder, count: int) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 5])
-def test_an_experiment_of_few_poisons_runs_to_its_report(experiment, denoiser_folder, tmp_path: Path, count: int) -> None:
-    own = experiment(num_poisons=count, defenses=["no_attack", "none", "diffusion"], denoiser=denoiser_folder)
+def test_an_experiment_of_few_poisons_runs_to_its_report(plan, denoiser_folder, tmp_path: Path, count: int) -> None:
+    own = plan(num_poisons=count, defenses=["no_attack", "none", "diffusion"], denoiser=denoiser_folder)
     (tmp_path / "small").mkdir()
     left = tmp_path / "small" / ".config.yaml.abcdef-1-01234567.partial"
     left.touch()
@@ -186,17 +183,17 @@ def test_an_experiment_of_few_poisons_runs_to_its_report(experiment, denoiser_fo
     assert poison_path(folder / "poisons", 0).exists()
 
 
-def test_attack_arguments_that_are_lists_tell_runs_apart(experiment) -> None:
+def test_attack_arguments_that_are_lists_tell_runs_apart(plan) -> None:
     attack = BullseyePolytope("64/255", steps=2)
-    before = experiment(attack=attack).crafted_with
+    before = plan(attack=attack).crafted_with
     attack.layers = [1, 2]
-    assert experiment(attack=attack).crafted_with != before
+    assert plan(attack=attack).crafted_with != before
 
 
-def test_a_triggers_picture_counts_by_its_content(experiment, tmp_path: Path) -> None:
+def test_a_triggers_picture_counts_by_its_content(plan, tmp_path: Path) -> None:
     digests = []
     for value in (0, 255):
         Image.new("L", (8, 8), value).save(tmp_path / "patch.png")
         attack = HiddenTrigger("64/255", trigger=PatchTrigger(image=str(tmp_path / "patch.png"), size=8))
-        digests.append(experiment(attack=attack).settings["trigger"])
+        digests.append(plan(attack=attack).settings["trigger"])
     assert digests[0] != digests[1]

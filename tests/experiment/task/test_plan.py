@@ -10,7 +10,6 @@ from poison_and_defend.core.errors import InputError
 from poison_and_defend.datamodules import DigitsDataModule
 from poison_and_defend.datamodules.base import Split
 from poison_and_defend.experiment.task.claim import claim
-from poison_and_defend.experiment.task.plan import check_experiment
 from poison_and_defend.lightning_modules.backbones import build_backbone
 
 
@@ -20,72 +19,70 @@ class ManyClasses(DigitsDataModule):
     num_classes = 20
 
 
-def refused(experiment, match: str, **changes) -> None:
+def refused(plan, match: str, **changes) -> None:
     with pytest.raises(InputError, match=match) as error:
-        check_experiment(experiment(**changes))
+        plan(**changes)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("attack", [PoisonFrogs, HiddenTrigger, BullseyePolytope])
-def test_a_feature_attack_from_scratch_is_refused_unless_asked_for(experiment, attack) -> None:
+def test_a_feature_attack_from_scratch_is_refused_unless_asked_for(plan, attack) -> None:
     changes = {"attack": attack(eps="64/255"), "scenario": "from_scratch"}
-    refused(experiment, r"attack on fine_tune or transfer, not on from_scratch \(--scenario", **changes)
-    check_experiment(experiment(**changes, outside_threat_model=True))
+    refused(plan, r"attack on fine_tune or transfer, not on from_scratch \(--scenario", **changes)
+    plan(**changes, outside_threat_model=True)
 
 
 @pytest.mark.parametrize("attack", [SleeperAgent, WitchesBrew])
-def test_gradient_matching_on_frozen_features_is_refused(experiment, attack) -> None:
-    refused(experiment, r"from_scratch.*not on transfer \(--scenario", attack=attack())
+def test_gradient_matching_on_frozen_features_is_refused(plan, attack) -> None:
+    refused(plan, r"from_scratch.*not on transfer \(--scenario", attack=attack())
 
 
-def test_one_target_attacks_refuse_several(experiment) -> None:
-    refused(experiment, r"num_targets is 3.*aims at one target \(--num_targets\)", attack=PoisonFrogs(), num_targets=3)
-    check_experiment(experiment(num_targets=3))
+def test_one_target_attacks_refuse_several(plan) -> None:
+    refused(plan, r"num_targets is 3.*aims at one target \(--num_targets\)", attack=PoisonFrogs(), num_targets=3)
+    plan(num_targets=3)
 
 
-def test_adversarially_trained_surrogates_need_a_budget(experiment) -> None:
-    refused(experiment, r"--robust_recipe.adversarial_eps", attack=LabelConsistent())
+def test_adversarially_trained_surrogates_need_a_budget(plan) -> None:
+    refused(plan, r"--robust_recipe.adversarial_eps", attack=LabelConsistent())
 
 
-def test_a_trigger_larger_than_the_image_is_refused(experiment) -> None:
+def test_a_trigger_larger_than_the_image_is_refused(plan) -> None:
     attack = HiddenTrigger(eps="64/255", trigger=PatchTrigger(size=33))
-    refused(experiment, r"trigger of 33 pixels.*32 x 32.*--attack.trigger.size", attack=attack)
+    refused(plan, r"trigger of 33 pixels.*32 x 32.*--attack.trigger.size", attack=attack)
 
 
-def test_more_poisons_than_the_class_has_are_refused(experiment) -> None:
-    refused(experiment, r"num_poisons is 80, but class \d has only \d+ training images.*--num_poisons", num_poisons=80)
+def test_more_poisons_than_the_class_has_are_refused(plan) -> None:
+    refused(plan, r"num_poisons is 80, but class \d has only \d+ training images.*--num_poisons", num_poisons=80)
 
 
-def test_surrogates_of_other_classes_are_refused_where_logits_count(experiment, tmp_path: Path) -> None:
+def test_surrogates_of_other_classes_are_refused_where_logits_count(plan, tmp_path: Path) -> None:
     weights = tmp_path / "other.safetensors"
     save_file(build_backbone("convnet", in_channels=1, num_classes=20).state_dict(), weights)
     changes = {"attack": WitchesBrew(), "scenario": "from_scratch"}
     refused(
-        experiment,
+        plan,
         r"other.safetensors is damaged or no weights of this network: .*--surrogate_weights",
         surrogate_weights=[str(weights)],
         **changes,
     )
     other = {"attack": WitchesBrew(), "scenario": "fine_tune", "pretraining": ManyClasses()}
-    refused(experiment, r"data's 10 classes, those pretrained on digits have 20 \(--pretraining\)", **other)
+    refused(plan, r"data's 10 classes, those pretrained on digits have 20 \(--pretraining\)", **other)
     # A feature attack never looks at them.
-    check_experiment(experiment(pretraining=ManyClasses()))
+    plan(pretraining=ManyClasses())
 
 
-def test_missing_weights_are_named(experiment, tmp_path: Path) -> None:
-    refused(
-        experiment, r"cannot read .*absent\.safetensors: No such file", surrogate_weights=[str(tmp_path / "absent.safetensors")]
-    )
-    refused(experiment, r"2 weight files for 1 architectures", surrogate_weights=["a", "b"])
+def test_missing_weights_are_named(plan, tmp_path: Path) -> None:
+    refused(plan, r"cannot read .*absent\.safetensors: No such file", surrogate_weights=[str(tmp_path / "absent.safetensors")])
+    refused(plan, r"2 weight files for 1 architectures", surrogate_weights=["a", "b"])
 
 
 @pytest.mark.parametrize("option", ["surrogate_backbones", "victims"])
-def test_backbones_are_named_once_each(experiment, option: str) -> None:
-    refused(experiment, rf"at least one, each once \(--{option}\)", **{option: ["convnet", "convnet"]})
-    refused(experiment, rf"'resnet19' is not a backbone.*--{option}", **{option: ["resnet19"]})
+def test_backbones_are_named_once_each(plan, option: str) -> None:
+    refused(plan, rf"at least one, each once \(--{option}\)", **{option: ["convnet", "convnet"]})
+    refused(plan, rf"'resnet19' is not a backbone.*--{option}", **{option: ["resnet19"]})
 
 
-def test_setups_out_of_range_and_of_the_wrong_class_are_refused(experiment, digits, tmp_path: Path) -> None:
+def test_setups_out_of_range_and_of_the_wrong_class_are_refused(plan, digits, tmp_path: Path) -> None:
     train, test = digits.split("train").labels, digits.split("test").labels
     base, target = int(train[0]), int(test[0])
     entry = {"target_class": target, "target_index": 0, "base_class": base, "base_indices": [0]}
@@ -97,10 +94,10 @@ def test_setups_out_of_range_and_of_the_wrong_class_are_refused(experiment, digi
     ):
         path = tmp_path / "setups.json"
         path.write_text(json.dumps({"setups": [entry | change]}))
-        refused(experiment, match, setups=str(path), num_setups=1)
+        refused(plan, match, setups=str(path), num_setups=1)
 
 
-def test_pretraining_images_of_another_shape_are_refused(experiment) -> None:
+def test_pretraining_images_of_another_shape_are_refused(plan) -> None:
     class Small(DigitsDataModule):
         image_shape = (1, 16, 16)
 
@@ -108,13 +105,13 @@ def test_pretraining_images_of_another_shape_are_refused(experiment) -> None:
             split = super().load(name)
             return Split(split.images[:, :, ::2, ::2], split.labels)
 
-    refused(experiment, r"pretraining images are \(1, 16, 16\).*--pretraining", pretraining=Small())
+    refused(plan, r"pretraining images are \(1, 16, 16\).*--pretraining", pretraining=Small())
 
 
-def test_an_experiment_of_its_own_settings_is_claimed_again_and_of_others_is_not(experiment, tmp_path: Path) -> None:
+def test_an_experiment_of_its_own_settings_is_claimed_again_and_of_others_is_not(plan, tmp_path: Path) -> None:
     # 1e-05 is a number in JSON and a word in YAML.
-    own = experiment(attack=PoisonFrogs(tolerance=1e-5))
+    own = plan(attack=PoisonFrogs(tolerance=1e-5))
     claim(tmp_path, own.settings)
     claim(tmp_path, own.settings)
     with pytest.raises(InputError, match=r"holds an experiment with attack.*--name"):
-        claim(tmp_path, experiment(attack=PoisonFrogs(tolerance=1e-6)).settings)
+        claim(tmp_path, plan(attack=PoisonFrogs(tolerance=1e-6)).settings)

@@ -1,0 +1,82 @@
+"""Options of an experiment that cannot work, refused before its images are read."""
+
+from poison_and_defend.attacks.base import Attack, Scenario
+from poison_and_defend.core.bounds import at_least
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.experiment.task.networks import Networks
+from poison_and_defend.experiment.task.options import Experiment
+from poison_and_defend.lightning_modules.backbones import BACKBONES
+
+
+def check_options(experiment: Experiment) -> None:
+    """Refuse options that cannot work whatever the images are.
+
+    Raises:
+        InputError: Naming value, bound and option.
+    """
+    attack, data, options = experiment.threat.attack, experiment.setups.data, experiment.surrogates
+    _check_scenario(attack, experiment.threat.scenario, outside=experiment.threat.outside_threat_model)
+    for option, names in (
+        ("--surrogate_backbones", experiment.attackers),
+        ("--victims", experiment.victim_backbones),
+    ):
+        for name in names:
+            if name not in BACKBONES:
+                raise InputError(f"{name!r} is not a backbone: choose from {', '.join(BACKBONES)} ({option}, --backbone)")
+        if not names or len(set(names)) != len(names):
+            raise InputError(f"the backbones are {list(names)}: name at least one, each once ({option})")
+    defenses = experiment.arms.defenses
+    if not defenses or len(set(defenses)) != len(defenses):
+        raise InputError(f"defenses are {defenses}: name at least one, each once (--defenses)")
+    setups, speed = experiment.setups, experiment.speed
+    at_least("num_setups", setups.num_setups, 1)
+    at_least("num_targets", setups.num_targets, 1)
+    at_least("surrogates", options.surrogates, 1)
+    at_least("setups_per_batch", speed.setups_per_batch, 1)
+    at_least("sanitize_batch_size", speed.sanitize_batch_size, 1)
+    at_least("members_per_block", speed.members_per_block, 1)
+    at_least("threads", speed.threads, 1)
+    at_least("head_views", experiment.victims.head_views, 1)
+    at_least("seed", experiment.place.seed, 0)
+    if setups.num_targets > 1 and not attack.several_targets:
+        raise InputError(f"num_targets is {setups.num_targets}, but {attack.name} aims at one target (--num_targets)")
+    attack.budget.check_shape(data.image_shape)
+    attack.build_trigger(data.image_shape)
+    if options.pretraining is not None and options.pretraining.image_shape != data.image_shape:
+        shape = options.pretraining.image_shape
+        raise InputError(f"pretraining images are {shape}, the data's {data.image_shape} (--pretraining)")
+
+
+def _check_scenario(attack: Attack, scenario: Scenario, *, outside: bool) -> None:
+    if scenario in attack.scenarios or outside:
+        return
+    allowed = " or ".join(sorted(attack.scenarios))
+    raise InputError(
+        f"{attack.name} is an attack on {allowed}, not on {scenario} (--scenario; try it with --outside_threat_model true)"
+    )
+
+
+def check_surrogates(experiment: Experiment, networks: Networks) -> None:
+    """Refuse weights that do not fit, and classes that are not the data's where the attack looks at logits.
+
+    Raises:
+        InputError: Naming value and option.
+    """
+    attack, pretrained = experiment.threat.attack, experiment.surrogates.pretraining
+    if experiment.surrogates.surrogate_weights is not None:
+        if len(networks.weights) != len(networks.attackers):
+            raise InputError(
+                f"{len(networks.weights)} weight files for {len(networks.attackers)} architectures (--surrogate_weights)"
+            )
+        networks.given()
+    elif attack.robust_surrogates and not networks.robust_recipe.adversarial_eps:
+        raise InputError(
+            f"{attack.name} needs adversarially trained surrogates: give their budget (--robust_recipe.adversarial_eps)"
+        )
+    if not attack.uses_logits or attack.robust_surrogates or pretrained is None or experiment.threat.scenario == "from_scratch":
+        return
+    if pretrained.num_classes != networks.data.num_classes:
+        raise InputError(
+            f"{attack.name} needs surrogates of the data's {networks.data.num_classes} classes, those pretrained on "
+            f"{pretrained.name} have {pretrained.num_classes} (--pretraining)"
+        )
