@@ -15,7 +15,7 @@ _MODES = {
 
 
 def wanted_mode() -> str:
-    """``online``, ``offline``, ``disabled`` or ``shared``, as ``WANDB_MODE`` asks; online where it is unset or empty.
+    """``online``, ``offline``, ``disabled`` or ``shared``, as ``WANDB_MODE`` asks; online where it is unset.
 
     ``WANDB_DISABLED=true``, which other trainers read, is ``disabled``.
 
@@ -25,9 +25,7 @@ def wanted_mode() -> str:
     given = os.environ.get("WANDB_MODE", "").strip().lower()
     if os.environ.get("WANDB_DISABLED", "").strip().lower() in ("true", "1", "yes", "on"):
         given = "disabled"
-    if not given:
-        # W&B itself fails on an empty one.
-        os.environ.pop("WANDB_MODE", None)
+    if not given and "WANDB_MODE" not in os.environ:
         return "online"
     if given not in _MODES:
         raise InputError(
@@ -36,3 +34,31 @@ def wanted_mode() -> str:
         )
     os.environ["WANDB_MODE"] = given
     return _MODES[given]
+
+
+def check_variables() -> None:
+    """Refuse what W&B would raise pages about once the work has begun.
+
+    Raises:
+        InputError: If one of its variables has a value that it does not take, naming both.
+    """
+    if wanted_mode() == "disabled":
+        return
+    import wandb
+
+    for name, value in sorted(os.environ.items()):
+        if not name.startswith("WANDB_"):
+            continue
+        try:
+            wandb.Settings().update_from_env_vars({name: value})
+        except (ValueError, wandb.errors.UsageError) as error:
+            raise InputError(
+                f"{name} is {value!r}, which W&B does not take: {_reason(error)} (unset it; --wandb_project null needs none)"
+            ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What pydantic says of one value, or W&B in one line."""
+    details = getattr(error, "errors", None)
+    text = details()[0]["msg"] if callable(details) else str(error)
+    return text[:1].lower() + text[1:].split(". ")[0]

@@ -9,7 +9,7 @@ from poison_and_defend.core.errors import InputError
 from poison_and_defend.datamodules import ArrayDataModule
 from poison_and_defend.datamodules.wrappers.base import WrapperDataModule
 from poison_and_defend.datamodules.wrappers.sanitized import DiffusionSanitizeDataModule
-from poison_and_defend.diffusion.denoiser_files import find_denoiser
+from poison_and_defend.diffusion.find_denoiser import find_denoiser
 from poison_and_defend.images.row_digests import Digests, read_training_rows, row_digests, shared_rows
 
 

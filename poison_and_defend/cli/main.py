@@ -38,7 +38,7 @@ def main(args: list[str] | None = None) -> int:
 def _run(arguments: list[str], interrupts: Interrupts) -> int:
     try:
         # Here, so that an interrupt is answered while it is imported, too.
-        from poison_and_defend.cli.commands import dispatch
+        from poison_and_defend.cli.dispatch import dispatch
 
         dispatch(arguments)
     except Stopped as stopped:

@@ -34,10 +34,11 @@ def hint_of(parser: argparse.ArgumentParser, key: str, owner: type | None) -> An
                 found = hint_of(sub, key, None)
                 if found is not None:
                     return found
-    return _argument_type(owner, key.rpartition(".")[2]) if owner is not None else None
+    return argument_type(owner, key.rpartition(".")[2]) if owner is not None else None
 
 
-def _argument_type(owner: type, name: str) -> Any:
+def argument_type(owner: type, name: str) -> Any:
+    """Type of an argument of a class or of the class that it has it from; None where it is not known."""
     for kind in owner.__mro__:
         if "__init__" in vars(kind):
             try:
@@ -113,14 +114,19 @@ def example(hint: Any, given: str | None = None) -> str:
 
 def class_names(base: type) -> list[str]:
     """Names of the classes that can stand for ``base``, of those that are imported, in alphabetical order."""
-    found: set[str] = set()
+    return sorted({kind.__name__ for kind in descendants(base) if kind is not base}) or [base.__name__]
+
+
+def descendants(base: type) -> list[type]:
+    """The classes that can stand for ``base``, itself included, of those that are imported."""
+    found: dict[type, None] = {}
     rest = [base]
     while rest:
         kind = rest.pop()
         rest += kind.__subclasses__() if kind is not type else []
-        if not inspect.isabstract(kind) and not kind.__name__.startswith("_") and kind is not base:
-            found.add(kind.__name__)
-    return sorted(found) or [base.__name__]
+        if not inspect.isabstract(kind) and not kind.__name__.startswith("_"):
+            found[kind] = None
+    return sorted(found, key=lambda kind: (kind.__name__, kind.__module__))
 
 
 def _one_of(choices: Any) -> str:

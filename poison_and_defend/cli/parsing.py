@@ -3,15 +3,22 @@
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from dataclasses import dataclass
+from typing import Any, NoReturn, Self, TypeVar
 
-from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+import yaml
+from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader, set_parsing_settings
 
-from poison_and_defend.cli.presets import expand_presets
+from poison_and_defend.cli.commands import COMMANDS, usage
+from poison_and_defend.cli.former import current_classes
+from poison_and_defend.cli.presets import config_path, expand
 from poison_and_defend.cli.sentences import sentence
 from poison_and_defend.core.errors import InputError
+from poison_and_defend.core.options import from_flat, option_groups
 from poison_and_defend.training.checkpoint_check import refuse_addresses
 from poison_and_defend.training.machine import check_machine
+
+Task = TypeVar("Task")
 
 
 class OneSentence(argparse.ArgumentParser):
@@ -32,26 +39,83 @@ class CommandParser(OneSentence, ArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
+    @classmethod
+    def of(cls, command: str, defaults: str | None) -> Self:
+        """The parser of a command, still without its options.
+
+        Args:
+            command: Its name.
+            defaults: The preset whose values its options have by default.
+        """
+        files = [] if defaults is None else [config_path(defaults)]
+        parser = cls(usage=usage(command), description=COMMANDS[command].about, default_config_files=files)
+        parser.add_argument("--config", action="config", help="YAML file or preset; may be repeated, later ones win.")
+        return parser
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What a command was given.
+
+    Attributes:
+        options: By name, built; those of where it runs are not among them.
+        launch: Where it runs, None for a command that starts no ranks.
+        text: The resolved configuration as YAML.
+        arguments: What was typed.
+    """
+
+    options: dict[str, Any]
+    launch: Any
+    text: str
+    arguments: list[str]
+
+    def task(self, kind: type[Task]) -> Task:
+        """The task of these options, in its groups."""
+        return from_flat(kind, self.options)
+
+
+def add_task(parser: CommandParser, task: type) -> None:
+    """The options of all groups of a task, flat, each group under its own title."""
+    for group in option_groups(task).values():
+        parser.add_class_arguments(group, None)
+
+
+def parse(parser: CommandParser, arguments: list[str]) -> Given:
+    """Parse, check against this machine and environment, and build.
+
+    Raises:
+        InputError: If an option is wrong, or this machine cannot do what is asked.
+    """
+    with readable_configs():
+        config = parser.parse_args(expand(arguments))
+    check_environment(config)
+    options = dict(vars(parser.instantiate_classes(config)))
+    options.pop("config", None)
+    whole = "default_root_dir" in config.get("trainer", {})
+    launch = None if whole else options.pop("trainer", None)
+    text = "" if whole else parser.dump(config, skip_none=False)
+    return Given(options, launch, text, arguments)
+
+
+_jsonargparses = get_loader("yaml")
+
+
+def _load_yaml(text: str) -> Any:
+    return current_classes(_jsonargparses(text))
+
 
 @contextmanager
 def readable_configs() -> Iterator[None]:
     """Read configurations from this machine alone, and say what that raises besides in one sentence."""
     # Lightning, once imported, has the parser fetch them from addresses.
     set_parsing_settings(config_read_mode_fsspec_enabled=False)
+    set_loader("yaml", _load_yaml, (yaml.YAMLError,))
     try:
         yield
     except UnicodeDecodeError as error:
         raise InputError("the configuration is no text: YAML in UTF-8 is read (--config FILE.yaml)") from error
     except RecursionError as error:
         raise InputError("the configuration is nested too deep to be one (--config FILE.yaml)") from error
-
-
-def parse(parser: ArgumentParser, arguments: list[str]) -> tuple[Namespace, Namespace]:
-    """Parsed configuration, and the same with classes instantiated."""
-    with readable_configs():
-        config = parser.parse_args(expand_presets(arguments))
-    check_environment(config)
-    return config, parser.instantiate_classes(config)
 
 
 def check_environment(config: Namespace) -> None:
@@ -66,30 +130,6 @@ def check_environment(config: Namespace) -> None:
         if "default_root_dir" in config.trainer:
             refuse_addresses(config)
     if config.get("wandb_project") or "Wandb" in str(config.get("trainer.logger")):
-        from poison_and_defend.callbacks.wandb_mode import wanted_mode
+        from poison_and_defend.callbacks.wandb_mode import check_variables
 
-        wanted_mode()
-
-
-def parse_task(command: str, description: str, kind: type, arguments: list[str], launch: type | None = None) -> tuple[Any, Any]:
-    """The task of a command whose options are the arguments of one class, and where it runs.
-
-    Args:
-        command: Its name.
-        description: What it does, for ``--help``.
-        kind: A dataclass.
-        arguments: What was typed.
-        launch: :class:`poison_and_defend.training.launch.Launch` for a command with ``--trainer`` options.
-
-    Returns:
-        The task, and the launch or None.
-    """
-    parser = CommandParser(prog=f"cli.py {command}", description=description)
-    parser.add_argument("--config", action="config", help="YAML file; may be repeated, later ones win")
-    parser.add_class_arguments(kind, None)
-    if launch is not None:
-        parser.add_class_arguments(launch, "trainer")
-    options = dict(vars(parse(parser, arguments)[1]))
-    options.pop("config", None)
-    where = options.pop("trainer", None)
-    return kind(**options), where
+        check_variables()

@@ -1,12 +1,13 @@
-"""Named attack presets: what ``--attack NAME`` stands for on the command line."""
+"""Presets by name: what ``--attack NAME`` and ``--config NAME`` stand for on the command line."""
 
 import re
 from pathlib import Path
 
+from poison_and_defend.cli.former import current_class, current_preset
 from poison_and_defend.core.errors import InputError
 
-_ROOT = Path(__file__).resolve().parent.parent
-# attacks.bullseye_polytope.BullseyePolytope, but not benchmark/bullseye_polytope.yaml.
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+# poison_and_defend.attacks.BullseyePolytope, but not benchmark/bullseye_polytope.yaml.
 _CLASS_PATH = re.compile(r"\w+(\.\w+)*\.[A-Z]\w*")
 
 TRANSFER_ATTACKS = ",".join(
@@ -16,35 +17,60 @@ TRANSFER_ATTACKS = ",".join(
 """The transfer track's five, under the public benchmark's settings."""
 
 
-def expand_presets(arguments: list[str]) -> list[str]:
-    """Turn ``--attack NAME`` into the preset ``configs/attack/NAME.yaml``, which comes before all overrides."""
-    rest, presets = [], []
+def preset_names(folder: str = "") -> list[str]:
+    """Names of the package's presets below a folder of them, such as ``benchmark/poison_frogs`` below ``attack``."""
+    root = CONFIGS / folder
+    return [path.relative_to(root).with_suffix("").as_posix() for path in sorted(root.rglob("*.yaml"))]
+
+
+def config_path(name: str) -> str:
+    """The file that ``--config`` names: a preset of the package, such as ``trainer/gpu``, or any file by its path."""
+    if name in preset_names():
+        return str(CONFIGS / f"{name}.yaml")
+    former = current_preset(name)
+    if former in preset_names() and not Path(name).exists():
+        return str(CONFIGS / f"{former}.yaml")
+    return name
+
+
+def expand(arguments: list[str]) -> list[str]:
+    """Turn names of presets into files: those of ``--attack`` come before all overrides; old names of classes into new ones.
+
+    Raises:
+        InputError: If there is no such attack.
+    """
+    rest: list[str] = []
+    presets: list[str] = []
     words = iter(arguments)
     for word in words:
-        name = None
-        if word == "--attack":
-            name = next(words, "")
-        elif word.startswith("--attack="):
-            name = word.partition("=")[2]
+        option, joined, value = word.partition("=")
+        if option not in ("--attack", "--config"):
+            rest.append(f"{option}={current_class(value)}" if joined else current_class(word))
+            continue
+        value = value if joined else next(words, "")
+        if option == "--config" and not value:
+            rest.append(option)
+        elif option == "--config":
+            rest += [option, config_path(value)]
         # A class name or a dictionary is jsonargparse's business.
-        if name is None or name[:1].isupper() or name.startswith("{") or _CLASS_PATH.fullmatch(name):
-            rest += [word] if name is None else ["--attack", name]
+        elif value[:1].isupper() or value.startswith("{") or _CLASS_PATH.fullmatch(value):
+            rest += [option, current_class(value)]
         else:
-            presets += ["--config", str(_preset(name))]
+            presets += ["--config", str(_attack(value))]
     return presets + rest
 
 
-def _preset(name: str) -> Path:
-    """The file of a preset: one of the project's by name, such as ``benchmark/poison_frogs``, or any YAML file by path."""
-    folder = _ROOT / "configs" / "attack"
-    known = {str(path.relative_to(folder).with_suffix("")): path for path in sorted(folder.rglob("*.yaml"))}
+def _attack(name: str) -> Path:
+    """The file of an attack: one of the package's by name, such as ``benchmark/poison_frogs``, or any YAML file by path."""
+    known = preset_names("attack")
+    if name in known:
+        return CONFIGS / "attack" / f"{name}.yaml"
     if name.endswith(".yaml") and Path(name).is_file():
         return Path(name)
-    if name not in known and not known:
-        raise InputError(
-            f"the attack {name!r} is a preset, and there are no presets in {folder}: give a YAML file by its path, or a class "
-            "and its options, for example --attack BullseyePolytope --attack.eps 8/255 (--attack)"
-        )
-    if name not in known:
-        raise InputError(f"{name!r} is not an attack: choose from {', '.join(known)} (--attack)")
-    return known[name]
+    former = current_preset(name).removeprefix("attack/")
+    if former in known:
+        return CONFIGS / "attack" / f"{former}.yaml"
+    raise InputError(
+        f"{name!r} is not an attack: choose from {', '.join(known)}, a YAML file by its path, or a class and its options, for "
+        "example --attack BullseyePolytope --attack.eps 8/255 (--attack)"
+    )

@@ -1,14 +1,13 @@
 """From what an argument parser says about a wrong option to one sentence with the option and an example."""
 
 import argparse
-import difflib
 import importlib
 import inspect
 import re
-from collections.abc import Iterable
 from typing import Any
 
 from poison_and_defend.cli.option_types import describe, example_of, hint_of
+from poison_and_defend.cli.wording import missing_options, no_value, stray_word, unknown_option, wrong_value
 
 _CONFIG = "(--config FILE.yaml; COMMAND --print_config writes one)"
 # Words of the parser itself, in no sentence of ours.
@@ -30,12 +29,6 @@ def sentence(parser: argparse.ArgumentParser, message: str) -> str:
     key = _key(message)
     about = f"--{key} cannot be understood" if key else "the options cannot be understood"
     return f"{about} (--help lists the options)" if _INTERNAL.search(text) else f"{text[:300]} (--help lists the options)"
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """`` (did you mean ...?)`` with the nearest name, or nothing."""
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f": did you mean {near[0]}?" if near else ""
 
 
 def _key(message: str) -> str:
@@ -73,15 +66,14 @@ def _missing(parser: argparse.ArgumentParser, message: str) -> str | None:
     prefix = f"{_key(message)}." if _key(message) else ""
     names = [f"{prefix}{re.sub(r'^(fit|validate|test|predict)[.]', '', n.strip())}" for n in found[1].split(",")]
     hints = {name: hint_of(parser, name, _class(message)) for name in names}
-    told = " ".join(example_of(parser, name, hints[name]) for name in names)
-    return f"{' and '.join(f'--{name}' for name in names)} must be given, for example {told}"
+    return missing_options(names, [example_of(parser, name, hints[name]) for name in names])
 
 
 def _unknown(parser: argparse.ArgumentParser, message: str) -> str | None:
     found = re.search(r"(?:not accept option|Option) '([\w.]+)'", message) if "accept" in message else None
     typed = re.search(r"unrecognized arguments: (\S+)", message)
     if typed and not typed[1].startswith("-"):
-        return f"{typed[1]!r} is no option: options begin with two dashes, for example --config FILE.yaml (--help lists them)"
+        return stray_word(typed[1])
     if not found and not typed:
         return None
     group = re.search(r"Group '([\w.]+)'", message)
@@ -89,14 +81,10 @@ def _unknown(parser: argparse.ArgumentParser, message: str) -> str | None:
     name = found[1] if found else typed[1].lstrip("-").partition("=")[0]  # type: ignore[index]
     name = name.replace("init_args.", "")
     owner = _class(message)
-    known = [f"{prefix}.{own}" if prefix else own for own in _parameters(owner)] if owner else _options(parser)
+    known = [f"{prefix}.{own}" if prefix else own for own in parameters(owner)] if owner else options_of(parser)
     option = f"{prefix}.{name}" if prefix else name
-    # By the last name where a class has been chosen: what comes before it is right.
-    tails = {own.rpartition(".")[2] if owner else own: own for own in known}
-    near = [tails[own] for own in difflib.get_close_matches(name if owner else option, list(tails), 1)]
-    told = f": did you mean {example_of(parser, near[0], hint_of(parser, near[0], owner))}?" if near else ""
-    of = f" of {owner.__name__}" if owner else ""
-    return f"there is no option --{option}{of}{told or ' (--help lists the options)'}"
+    show = lambda near: example_of(parser, near, hint_of(parser, near, owner))  # noqa: E731
+    return unknown_option(option, owner.__name__ if owner else None, known, show)
 
 
 def _no_value(parser: argparse.ArgumentParser, message: str) -> str | None:
@@ -105,7 +93,7 @@ def _no_value(parser: argparse.ArgumentParser, message: str) -> str | None:
         return None
     option = found[1].split("/")[-1]
     key = option.lstrip("-")
-    return f"{option} needs a value, for example {example_of(parser, key, hint_of(parser, key, None))}"
+    return no_value(key, example_of(parser, key, hint_of(parser, key, None)))
 
 
 def _value(parser: argparse.ArgumentParser, message: str) -> str | None:
@@ -119,8 +107,7 @@ def _value(parser: argparse.ArgumentParser, message: str) -> str | None:
     takes, shown = describe(hint, given), example_of(parser, key, hint, given)
     if abstract:
         return f"--{key} is {abstract[1]}, which is abstract: it takes {takes}, for example {shown}"
-    what = f"--{key} is {given[:60]!r}" if given is not None else f"--{key} cannot be used as it is"
-    return f"{what}: it takes {takes}, for example {shown}"
+    return wrong_value(key, given, takes, shown)
 
 
 def _given(message: str) -> str | None:
@@ -153,7 +140,8 @@ def _class(message: str) -> type | None:
         return None
 
 
-def _parameters(owner: type) -> list[str]:
+def parameters(owner: type) -> list[str]:
+    """Names of a class's arguments, those of its bases included."""
     names: list[str] = []
     for kind in owner.__mro__:
         if "__init__" in vars(kind):
@@ -161,9 +149,10 @@ def _parameters(owner: type) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _options(parser: argparse.ArgumentParser) -> list[str]:
+def options_of(parser: argparse.ArgumentParser) -> list[str]:
+    """Names of a parser's options, those of its commands included."""
     own = [name.lstrip("-") for action in parser._actions for name in action.option_strings if name.startswith("--")]
-    return [*own, *(name for sub in subparsers(parser) for name in _options(sub))]
+    return [*own, *(name for sub in subparsers(parser) for name in options_of(sub))]
 
 
 def subparsers(parser: argparse.ArgumentParser) -> list[Any]:

@@ -17,3 +17,11 @@ class InputError(ValueError):
 
 
 _LONGEST = 3000
+
+
+def no_images(place: str, option: str) -> InputError:
+    """What is said where the images to be cleaned are not."""
+    return InputError(
+        f"there is no folder and no file {place}: name a folder, an image, a pattern such as 'photos/**/*.jpg', a list "
+        f"[a.png,b.png] or an .npz ({option})"
+    )

@@ -16,9 +16,9 @@ from poison_and_defend.diffusion.denoiser_files import (
     SCHEDULER,
     check_numbers,
     check_weights,
-    find_denoiser,
     read_config,
 )
+from poison_and_defend.diffusion.find_denoiser import find_denoiser
 from poison_and_defend.diffusion.network import check_class, check_unconditional, evaluate, image_size, unusual_settings
 from poison_and_defend.diffusion.parametrizations import VariancePreserving
 from poison_and_defend.diffusion.schedulers import check_scheduler, parametrization_of
@@ -129,7 +129,7 @@ def load_denoiser(source: str, *, steps: int = 1) -> Denoiser:
     Only safetensors are read. Nothing is downloaded unless the source begins with ``hf:``.
 
     Args:
-        source: As :func:`poison_and_defend.diffusion.denoiser_files.find_denoiser` takes it.
+        source: As :func:`poison_and_defend.diffusion.find_denoiser.find_denoiser` takes it.
         steps: Evaluations of the model per image.
 
     Raises:

@@ -5,7 +5,7 @@ import os
 from itertools import pairwise
 from pathlib import Path
 
-from poison_and_defend.core.errors import InputError
+from poison_and_defend.core.errors import InputError, no_images
 from poison_and_defend.core.reading.files import plain
 from poison_and_defend.images.listing import SUFFIXES, check_name, in_order
 from poison_and_defend.images.pictures import NAMES
@@ -39,10 +39,7 @@ def choose_files(root: str | list[str], option: str) -> tuple[Path, list[str] | 
         if not found:
             raise InputError(f"no {NAMES} image fits the pattern {plain(root)} ({option})")
         return _below_one(found, option)
-    raise InputError(
-        f"there is no folder and no file {plain(root)}: name a folder, an image, a pattern such as 'photos/**/*.jpg', a list "
-        f"[a.png,b.png] or an .npz ({option})"
-    )
+    raise no_images(plain(root), option)
 
 
 def _below_one(files: list[str], option: str) -> tuple[Path, list[str]]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from poison_and_defend.callbacks.predictions import PredictionFile
-from poison_and_defend.cli.commands import dispatch
+from poison_and_defend.cli.dispatch import dispatch
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.datamodules import DigitsDataModule
 from poison_and_defend.lightning_modules import ClassifierModule

@@ -40,7 +40,7 @@ def test_the_variable_of_other_trainers_disables_too(value, monkeypatch) -> None
 
 
 def test_an_unknown_mode_is_one_sentence_before_any_work(monkeypatch, tmp_path) -> None:
-    from poison_and_defend.cli.commands import dispatch
+    from poison_and_defend.cli.dispatch import dispatch
 
     monkeypatch.setenv("WANDB_MODE", "foo")
     with pytest.raises(InputError, match="WANDB_MODE is 'foo': it is online, offline, disabled or shared"):
@@ -64,7 +64,7 @@ def test_disabled_writes_nothing_and_offline_does(monkeypatch, tmp_path) -> None
 
 
 def test_a_disabled_logger_of_a_fit_keeps_no_configuration_either(monkeypatch, tmp_path) -> None:
-    from poison_and_defend.cli.commands import dispatch
+    from poison_and_defend.cli.dispatch import dispatch
 
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.chdir(tmp_path)

@@ -9,6 +9,9 @@ from poison_and_defend.cleaning.task import SanitizeTask
 from poison_and_defend.core.stopping import Stopped
 from poison_and_defend.storage.ledger import BlockStore
 from poison_and_defend.training.launch import Launch
+from tests.small_experiments import digits, experiment, plan
+
+__all__ = ["digits", "experiment", "plan", "sanitize", "stopped_after"]
 
 
 @pytest.fixture

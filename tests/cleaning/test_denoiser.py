@@ -75,9 +75,9 @@ def test_a_network_whose_sides_do_not_divide_sanitizes_tiles(photos, tmp_path) -
     assert verify(tmp_path / "out", lambda done, total: None)["sanitized"] == 40
 
 
-def test_sigma_is_a_fraction_to_every_command(experiment, digits, denoiser_folder, tmp_path) -> None:
-    told = experiment(sigma="25/255", defenses=["diffusion", "noise_only"], denoiser=denoiser_folder)
-    assert {defense.sigma for defense in told.built_defenses.values()} == {25 / 255}
+def test_sigma_is_a_fraction_to_every_command(plan, digits, denoiser_folder, tmp_path) -> None:
+    told = plan(sigma="25/255", defenses=["diffusion", "noise_only"], denoiser=denoiser_folder)
+    assert {defense.sigma for defense in told.arms.values()} == {25 / 255}
     certificate = CertifyTask(data=digits, sigma=["25/255", 0.5, "0.25"], m=30)
     assert [setting.sigma for setting in certificate.settings] == [25 / 255, 0.5, 0.25]
     assert [setting.sigma for setting in CertifyTask(data=digits, sigma="25/255", m=30).settings] == [25 / 255]
@@ -89,7 +89,7 @@ def test_sigma_is_a_fraction_to_every_command(experiment, digits, denoiser_folde
     assert SanitizeTask(out="out", sigma="25/255", **options).build_defense().sigma == 25 / 255
     for sigma in (25, "25", "50/2"):
         for task in (
-            lambda given: experiment(sigma=given, defenses=["noise_only"]).built_defenses,
+            lambda given: plan(sigma=given, defenses=["noise_only"]),
             lambda given: DiffusionSanitizeDataModule(digits, "store", defense="noise_only", sigma=given),
             lambda given: SanitizeTask(out="out", sigma=given, **options).build_defense(),
             lambda given: CertifyTask(data=digits, sigma=given, m=30, defense="noise_only").check(),

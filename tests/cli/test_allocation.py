@@ -41,7 +41,7 @@ def test_only_tasks_of_a_step_join_others(more, task, kept, monkeypatch) -> None
 
 
 def test_a_fit_in_the_shell_of_an_allocation_works_as_it_was_asked_to(monkeypatch, tmp_path) -> None:
-    from poison_and_defend.cli.commands import dispatch
+    from poison_and_defend.cli.dispatch import dispatch
 
     for name, value in JOB.items():
         monkeypatch.setenv(name, value)

@@ -128,11 +128,3 @@ def test_no_configuration_is_fetched_from_an_address(command, capsys) -> None:
     assert cli.main([command, "--config=memory://c.yaml"]) == 2
     printed = capsys.readouterr().err
     assert "--config" in printed and "Fetched" not in printed
-
-
-@pytest.mark.parametrize("command", [RUN, "sanitize", "fit", "predict"])
-def test_help_is_still_printed(command, capsys) -> None:
-    with pytest.raises(SystemExit) as stop:
-        cli.main([command, "--help"])
-    printed = capsys.readouterr().out
-    assert stop.value.code == 0 and "--config" in printed and ("--out OUT" in printed) == (command in ("sanitize", "predict"))

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -76,7 +77,7 @@ def test_fingerprints_tell_weights_schedules_and_predictions_apart_but_not_place
 @pytest.mark.parametrize("name", ["missing", "./missing", "a/b/c", "/nowhere/missing"])
 def test_a_missing_folder_is_refused_without_asking_the_network(name: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=rf"there is no denoiser folder {name}.*--denoiser"):
+    with pytest.raises(InputError, match=rf"there is no denoiser {re.escape(repr(name))}: choose .*--denoiser"):
         load_denoiser(name)
 
 

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from poison_and_defend.cli.commands import dispatch
+from poison_and_defend.cli.dispatch import dispatch
 from poison_and_defend.core.errors import InputError
 
 
@@ -83,7 +83,7 @@ CASES = {
         lambda f: [f"--denoiser={f / 'broken'}"],
         r"broken/.*safetensors is damaged or no weights of a denoiser: ",
     ),
-    "a missing denoiser": (lambda f: ["--denoiser=/nowhere/at/all"], "there is no denoiser folder"),
+    "a missing denoiser": (lambda f: ["--denoiser=/nowhere/at/all"], "there is no denoiser ./nowhere/at/all.: choose"),
     "unknown backbone": (lambda f: ["--backbone=transformer"], "backbone"),
     "missing setups": (lambda f: ["--setups=nowhere.json"], "cannot read nowhere.json: No such file"),
     "hostile setups": (lambda f: [f"--setups={f / 'evil.pickle'}"], r"evil.pickle.*\(--setups\)"),

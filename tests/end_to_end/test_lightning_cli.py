@@ -101,7 +101,7 @@ def test_every_configuration_is_understood(path, tmp_path, monkeypatch):
 
     import numpy as np
 
-    from poison_and_defend.cli.commands import dispatch
+    from poison_and_defend.cli.dispatch import dispatch
 
     for name in ("train", "test"):
         (tmp_path / "cifar10-jpeg").mkdir(exist_ok=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from poison_and_defend.cli.commands import dispatch
+from poison_and_defend.cli.dispatch import dispatch
 from poison_and_defend.core.errors import InputError
 
 COMMANDS = ["fit", "validate", "test", "predict"]

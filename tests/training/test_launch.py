@@ -33,7 +33,7 @@ def test_a_gpu_is_not_passed_over(monkeypatch) -> None:
 
 def test_a_folder_is_sanitized_without_waiting_for_what_it_does_not_need() -> None:
     code = (
-        "import sys; from poison_and_defend.cli.commands import dispatch\n"
+        "import sys; from poison_and_defend.cli.dispatch import dispatch\n"
         "try: dispatch(['sanitize', '--data.root', '/nowhere', '--out', '/tmp/x', '--trainer.accelerator', 'cpu'])\n"
         "except Exception as error: print(error)\n"
         "print({'lightning', 'torchmetrics', 'matplotlib'} & set(sys.modules))"

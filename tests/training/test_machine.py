@@ -85,18 +85,17 @@ def test_a_stage_takes_no_strategy_that_shards_models(monkeypatch) -> None:
         ["craft"],
         ["benchmark", "--name=x"],
         ["certify"],
-        ["sanitize", "--data.root=x", "--out=y"],
+        ["sanitize", "--data.root=.", "--out=y"],
         ["train-denoiser", "--data.source=DigitsDataModule", "--out=y"],
         *([name, "--model=ClassifierModule", "--data=DigitsDataModule"] for name in ("fit", "validate", "test", "predict")),
     ],
     ids=lambda command: command[0],
 )
 def test_every_command_that_starts_ranks_says_so_before_any_work(command, tmp_path, monkeypatch) -> None:
-    from pathlib import Path
 
-    from poison_and_defend.cli.commands import dispatch
+    from poison_and_defend.cli.dispatch import dispatch
 
-    config = Path("configs/trainer/gpu.yaml").absolute()
+    config = "trainer/gpu"
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="accelerator is gpu, but this machine has no GPU"):
         dispatch([*command, f"--config={config}"])

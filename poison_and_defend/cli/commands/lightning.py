@@ -18,7 +18,9 @@ from poison_and_defend import datamodules
 from poison_and_defend.callbacks import TargetMisclassification
 from poison_and_defend.callbacks.predictions import PredictionFile
 from poison_and_defend.callbacks.wandb_logging import SaveFullConfig
+from poison_and_defend.cli.commands import COMMANDS, LIGHTNING, PROGRAM, usage
 from poison_and_defend.cli.parsing import OneSentence, check_environment, readable_configs
+from poison_and_defend.cli.presets import expand
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import make_folder
 from poison_and_defend.core.interrupts import saying
@@ -33,7 +35,7 @@ _FROM_DATA: dict[str, Callable[[Any], Any]] = {
 }
 
 
-_PREDICT = "cli.py predict"
+_PREDICT = f"{PROGRAM} predict"
 
 
 class _Parser(OneSentence, LightningArgumentParser):
@@ -81,12 +83,12 @@ class _CLI(LightningCLI):
         self.trainer.predict(**{**options, "return_predictions": False})
 
 
-def run_lightning(arguments: list[str], commands: dict[str, str]) -> None:
+def start(command: str, arguments: list[str]) -> None:
     """Run one of Lightning's commands.
 
     Args:
-        arguments: The command and its options.
-        commands: What each of the commands does, for ``--help``.
+        command: ``fit``, ``validate``, ``test`` or ``predict``.
+        arguments: Its options.
 
     Raises:
         InputError: If an option, a checkpoint or this machine does not allow it.
@@ -99,19 +101,45 @@ def run_lightning(arguments: list[str], commands: dict[str, str]) -> None:
             made.append(super().instantiate_trainer(**kwargs))
             return made[-1]
 
-    with saying(lambda: _after_interrupt(arguments[0], made)), _run_refusals():
-        CLI(
-            L.LightningModule,
-            datamodules.ArrayDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            seed_everything_default=0,
-            save_config_callback=SaveFullConfig,
-            trainer_defaults={"callbacks": [TargetMisclassification()]},
-            parser_class=_Parser,
-            parser_kwargs={name: {"description": text, "prog": f"cli.py {name}"} for name, text in commands.items()},
-            args=arguments if arguments != sys.argv[1:] else None,
-        )
+    given = [command, *expand(arguments)]
+    with saying(lambda: _after_interrupt(command, made)), _run_refusals():
+        _make(CLI, given if given != sys.argv[1:] else None)
+
+
+def parser_of(command: str) -> LightningArgumentParser:
+    """The parser of one of the commands, with all its options."""
+
+    class Parsers(_CLI):
+        def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+            raise _ParserMade(self._subcommand_parsers[command])
+
+    try:
+        _make(Parsers, [command])
+    except _ParserMade as made:
+        made.parser.usage = usage(command)
+        return made.parser
+    raise AssertionError("Lightning parses nothing any more")
+
+
+class _ParserMade(Exception):
+    def __init__(self, parser: LightningArgumentParser) -> None:
+        super().__init__()
+        self.parser = parser
+
+
+def _make(cli: type[_CLI], arguments: list[str] | None) -> None:
+    cli(
+        L.LightningModule,
+        datamodules.ArrayDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        seed_everything_default=0,
+        save_config_callback=SaveFullConfig,
+        trainer_defaults={"callbacks": [TargetMisclassification()]},
+        parser_class=_Parser,
+        parser_kwargs={name: {"description": COMMANDS[name].about, "prog": f"{PROGRAM} {name}"} for name in LIGHTNING},
+        args=arguments,
+    )
 
 
 def _check_output(out: str | None) -> None:

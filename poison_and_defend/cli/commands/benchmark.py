@@ -1,0 +1,45 @@
+"""`benchmark`: several attacks on the same data, victims and setups."""
+
+from pathlib import Path
+
+from poison_and_defend.cli.commands import experiment
+from poison_and_defend.cli.parsing import CommandParser, OneSentence, parse
+from poison_and_defend.cli.presets import TRANSFER_ATTACKS
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.experiment.benchmark import Entry, run_all
+from poison_and_defend.experiment.task.options import Experiment
+
+DEFAULTS = experiment.DEFAULTS
+
+
+def add_options(parser: CommandParser, arguments: list[str]) -> None:
+    """Options of an experiment, but for all attacks alike, and which attacks these are."""
+    group = parser.add_argument_group("The comparison", "All other options are those of each of its experiments")
+    group.add_argument("--attacks", type=str, default=TRANSFER_ATTACKS, help="Presets of attacks, separated by commas.")
+    experiment.add_options(parser, arguments)
+
+
+def start(command: str, arguments: list[str]) -> None:
+    """Run one experiment an attack, or what is missing of them.
+
+    Raises:
+        InputError: If the comparison has no name or no attack, or an experiment of it cannot work.
+    """
+    # An attack may have options that others lack, so that each experiment is parsed by itself.
+    own = OneSentence(add_help=False, allow_abbrev=False)
+    own.add_argument("--attacks", default=TRANSFER_ATTACKS)
+    own.add_argument("--name")
+    asked, rest = own.parse_known_args(arguments)
+    if asked.name is None:
+        raise InputError("name the comparison: its folder holds one experiment an attack (--name)")
+    names = [name for name in asked.attacks.split(",") if name]
+    if not names:
+        raise InputError("no attack is named (--attacks)")
+    given = []
+    for name in names:
+        parser = CommandParser.of(command, DEFAULTS)
+        experiment.add_options(parser, rest)
+        # What all attacks are tried on overrides what a preset was made for.
+        given.append(parse(parser, ["--attack", name, *rest, "--name", f"{asked.name}/{Path(name).stem}"]))
+    entries = [Entry(one.task(Experiment), one.text) for one in given]
+    run_all(entries, given[0].launch, Path(entries[0].experiment.place.output_dir) / asked.name)

@@ -1,0 +1,23 @@
+"""`poison-and-defend`: a whole experiment."""
+
+# Importing the rooms lets options name their classes without a path.
+import poison_and_defend.attacks
+import poison_and_defend.datamodules  # noqa: F401
+from poison_and_defend.cli.parsing import CommandParser, Given, add_task
+from poison_and_defend.experiment.run import run as run_experiment
+from poison_and_defend.experiment.task.options import Experiment
+from poison_and_defend.experiment.task.plan import plan_experiment
+from poison_and_defend.training.launch import Launch
+
+DEFAULTS = "digits"
+
+
+def add_options(parser: CommandParser, arguments: list[str]) -> None:
+    """Options of an experiment, and where it runs."""
+    add_task(parser, Experiment)
+    parser.add_class_arguments(Launch, "trainer")
+
+
+def run(given: Given) -> None:
+    """Run what is missing of an experiment."""
+    run_experiment(plan_experiment(given.task(Experiment)), given.launch, given.text)
