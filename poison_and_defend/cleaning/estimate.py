@@ -12,7 +12,6 @@ import torch
 
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.sanitizing.tiled import Group, Sanitized, TiledDefense
-from poison_and_defend.storage.folder_target import FolderTarget, encode
 from poison_and_defend.storage.sources import Item, Source
 from poison_and_defend.storage.targets import Target
 
@@ -51,7 +50,7 @@ def estimate(source: Source, target: Target, tiled: TiledDefense, count: int, do
     parts, share = _parts(tiled, items)
     found, denoising = _measure(tiled, parts)
     started = time.perf_counter()
-    sizes = [_size(target, images.images[0].numpy()) for images in found]
+    sizes = [target.size(images.images[0].numpy()) for images in found]
     writing = time.perf_counter() - started
     measured = sum(part.images[0, 0].numel() for part in parts)
     # Writing goes on beside denoising, on the same cores.
@@ -133,11 +132,6 @@ def duration(seconds: float) -> str:
 
 def _group(pixels: Any, key: int) -> Group:
     return Group(torch.from_numpy(np.array(pixels))[None], torch.tensor([key]))
-
-
-def _size(target: Target, pixels: np.ndarray) -> int:
-    # An array is reserved already; its copy in the .npz is not.
-    return len(encode(pixels, target.form)) if isinstance(target, FolderTarget) else pixels.nbytes
 
 
 def _existing(path: Path) -> Path:

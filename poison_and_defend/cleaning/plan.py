@@ -7,82 +7,63 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+import torch
 
-from poison_and_defend.cleaning.task import SanitizeTask
+from poison_and_defend.cleaning.task import SanitizeInput, SanitizeTask
+from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import make_folder
-from poison_and_defend.core.hashing import hash_array
 from poison_and_defend.core.reading.files import plain
 from poison_and_defend.defenses.switch import Defense
-from poison_and_defend.images.arrays import Split
+from poison_and_defend.diffusion.denoiser import load_denoiser
+from poison_and_defend.diffusion.noise_level import parse_sigma
+from poison_and_defend.images.arrays import make_split, read_arrays
 from poison_and_defend.images.chosen_files import choose_files
 from poison_and_defend.images.listing import SUFFIXES, Rules
-from poison_and_defend.images.names import write_names
 from poison_and_defend.images.pictures import check_bits
-from poison_and_defend.images.set_files import ROWS
+from poison_and_defend.sanitizing.filler import Unreadable
 from poison_and_defend.sanitizing.tiled import TiledDefense
 from poison_and_defend.storage.folder_target import FolderTarget
 from poison_and_defend.storage.inputs import keep_stats, kept_stats, refuse_changed, stat_names
 from poison_and_defend.storage.ledger import BlockStore
-from poison_and_defend.storage.npz_target import NpzTarget, read_npz_records
-from poison_and_defend.storage.output_names import top_folder
-from poison_and_defend.storage.records import RowRecord, read_records
-from poison_and_defend.storage.sources import ArraySource, FolderSource
+from poison_and_defend.storage.listed import Listed
+from poison_and_defend.storage.npz_target import NpzTarget
+from poison_and_defend.storage.records import RowRecord
+from poison_and_defend.storage.sources import ArraySource, FolderSource, Source
 from poison_and_defend.storage.targets import Target
 
 
 @dataclass(frozen=True, eq=False)
 class SanitizePlan:
-    """A task whose input and output were looked at.
+    """A task whose input and output were looked at; what follows never asks the task again.
 
     Attributes:
-        task: What was asked.
         defense: What is done to each image.
         source: Where images come from.
         target: Where they go.
-        labels: ``(N,)`` int64 of an array; None for a folder.
-        settings: All that the bytes depend on, but for the list of a folder's files.
+        settings: All that the bytes depend on, but for what identifies the images and what is chosen once the set is begun.
+        batch_size: Images or tiles per model evaluation; None for what is fastest.
+        precision: Of the denoiser; None for what fits the device.
+        compiled: Whether `torch.compile` rewrites the denoiser.
+        unreadable: What happens to images that cannot be read.
     """
 
-    task: SanitizeTask
     defense: Defense
-    source: ArraySource | FolderSource
+    source: Source
     target: Target
-    labels: np.ndarray | None
     settings: dict[str, Any]
+    batch_size: int | None
+    precision: str | None
+    compiled: bool
+    unreadable: Unreadable
 
-    def describe_input(self, *, listed: bool = True) -> dict[str, Any]:
-        """What identifies the images.
-
-        Args:
-            listed: Whether to list a folder; None stands for its files otherwise.
-        """
-        if isinstance(self.source, FolderSource):
-            return {"files": self.source.digest_names() if listed else None}
-        assert self.labels is not None
-        return self.source.settings() | {"labels": hash_array(self.labels)}
-
-    def save_input(self, working: Path) -> tuple[int, dict[str, Any], list[str]]:
-        """Put the list of images into the working folder.
-
-        Returns:
-            How many there are, what identifies them, and which files are not taken.
-        """
-        if isinstance(self.source, FolderSource):
-            count, names, not_taken = self.source.save_names(working)
-            listed = self.source.open_names(working)
-            keep_stats(self.target.place, stat_names(self.source.root, (listed[row] for row in range(count))))
-            if isinstance(self.target, NpzTarget):
-                self.target.labels = _folder_labels(self.source, count)
-                self.target.shape = self.target.shape or self.source.first_shape(count)
-            self.target.prepare(working, count)
-            return count, {"files": names}, not_taken
-        assert self.labels is not None
-        if isinstance(self.target, FolderTarget):
-            write_names(working, "files", _label_names(self.labels))
-        self.target.prepare(working, len(self.source.images))
-        return len(self.source.images), self.describe_input(), []
+    def save_input(self, working: Path) -> Listed:
+        """Put the list of images into the working folder, and reserve room there for what they become."""
+        listed, folder = self.source.save(working), self.source.folder()
+        if folder is not None:
+            keep_stats(self.target.place, stat_names(folder.root, folder.names()))
+        self.target.prepare(working, listed)
+        return listed
 
     def refuse_changed(self, store: BlockStore, *, complete: bool, progress: Callable[[int, int], None]) -> None:
         """Compare the files of rows that are done with what was read of them.
@@ -90,158 +71,158 @@ class SanitizePlan:
         Raises:
             InputError: If one changed.
         """
-        if not isinstance(self.source, FolderSource):
+        folder, place = self.source.folder(), self.target.place
+        if folder is None:
             return
-        place, option = self.target.place, self.target.option
 
         def records() -> Iterator[RowRecord]:
-            if not complete:
-                return store.done_records()
-            return read_npz_records(place) if isinstance(self.target, NpzTarget) else read_records(place / ROWS)
+            return self.target.records() if complete else store.done_records()
 
-        if complete:
-            names = (record.file for record in records())
-        else:
-            listed = self.source.open_names(store.working)
-            names = (listed[row] for row in range(len(listed)))
-        now = stat_names(self.source.root, names)
+        if not complete:
+            folder.open(store.working)
+        now = stat_names(folder.root, (record.file for record in records()) if complete else folder.names())
         kept = kept_stats(place, len(now))
-        refuse_changed(self.source, place, now, kept, records(), progress, option)
+        refuse_changed(folder, place, now, kept, records(), progress, self.target.option)
         if kept is None or not np.array_equal(now, kept):
             # Without it all contents are compared again.
             with contextlib.suppress(OSError):
                 keep_stats(place, now)
 
-    def typical_pixels(self, working: Path, count: int) -> int:
-        """Pixels of an image, the largest of a few spread over the set."""
-        self.open_input(working)
+    def typical_pixels(self, count: int) -> int:
+        """Pixels of an image of a list that is open, the largest of a few spread over the set."""
         rows = np.unique(np.linspace(0, count - 1, min(16, count)).astype(int)).tolist()
         found = [self.source.read(row).pixels for row in rows]
         return max([1, *(pixels[0].size for pixels in found if pixels is not None)])
 
-    def open_input(self, working: Path, count: int | None = None) -> None:
+    def open_input(self, working: Path, count: int) -> None:
         """Read the list that one process saved.
 
         Raises:
             InputError: If it has not as many images as planned.
         """
-        found = count
-        if isinstance(self.source, FolderSource):
-            found = len(self.source.open_names(working))
-        if count is not None and found != count:
+        found = self.source.open(working)
+        if found != count:
             raise InputError(
                 f"{working} is damaged: it plans {count} images and lists {found}; remove it ({self.target.option})"
             )
 
 
-def plan_task(task: SanitizeTask) -> SanitizePlan:
+def plan_sanitizing(task: SanitizeTask) -> SanitizePlan:
     """Look at input, output and denoiser.
 
     Raises:
         InputError: If anything cannot work, naming value and option.
     """
+    if task.out is None:
+        raise InputError("--out must be given, for example --out NAME")
     if task.large not in ("tiles", "resize"):
         raise InputError(f"large is {task.large!r}: tiles or resize are possible (--large)")
     if task.precision not in (None, "float32", "bfloat16"):
         raise InputError(f"precision is {task.precision!r}: float32 or bfloat16 are possible (--precision)")
-    if task.batch_size is not None and task.batch_size < 1:
-        raise InputError(f"batch_size is {task.batch_size}: it must be at least 1 (--batch_size)")
-    arrays = task.data.arrays()
-    defense = task.build_defense()
+    if task.batch_size is not None:
+        at_least("batch_size", task.batch_size, 1)
+    arrays = _open_arrays(task.data)
+    defense = build_defense(task)
     # Built for its check of the overlap, and for what it chooses.
     overlap = None if defense.denoiser is None else TiledDefense(defense, batch_size=1, overlap=task.overlap).overlap
-    square = None
-    if task.large == "resize":
-        if defense.denoiser is None:
-            raise InputError(f"the defence {task.defense} has no denoiser whose size images could get (--large)")
-        square = defense.denoiser.size[0]
-        if len(set(defense.denoiser.size)) > 1:
-            raise InputError(f"the denoiser takes images of {defense.denoiser.size}, which are not square (--large)")
-    source, labels = _open_source(task, arrays, defense, square)
-    target = _open_target(task, source, labels)
-    settings = {
-        **defense.settings(),
-        "large": task.large,
-        "channels": source.channels,
-        "overlap": overlap,
-    }
-    if isinstance(target, FolderTarget):
-        settings["format"] = task.format
+    square = _square(defense) if task.large == "resize" else None
+    source = _open_source(task.data, arrays, defense, square)
+    target = _open_target(task, task.out, source)
+    settings = {**defense.settings(), "large": task.large, "channels": source.channels, "overlap": overlap, **target.settings()}
     if task.data.bits != 16:
         settings["bits"] = task.data.bits
-    return SanitizePlan(task, defense, source, target, labels, settings)
+    return SanitizePlan(
+        defense, source, target, settings, task.batch_size, task.precision, task.compile, unreadable=task.unreadable
+    )
 
 
-def _open_source(
-    task: SanitizeTask, arrays: tuple[Split, Tensor] | None, defense: Defense, square: int | None
-) -> tuple[ArraySource | FolderSource, np.ndarray | None]:
+def build_defense(task: SanitizeTask) -> Defense:
+    """The defence that a task asks for.
+
+    Raises:
+        InputError: If its settings or the denoiser cannot be used.
+    """
+    if task.defense in ("none", "no_attack"):
+        raise InputError(f"the defence {task.defense} changes nothing: choose another (--defense)")
+    # Before the denoiser is read, or looked for elsewhere.
+    parse_sigma(task.sigma)
+    needed = task.defense in ("diffusion", "denoise_only")
+    model = load_denoiser(task.denoiser, steps=task.denoise_steps) if needed else None
+    seeds: dict[str, Any] = {"seed": task.noise_seed, "draw": task.draw, "jpeg_quality": task.jpeg_quality}
+    return Defense(task.defense, sigma=task.sigma, denoiser=model, **seeds)
+
+
+def _square(defense: Defense) -> int:
+    """Height and width that images are scaled to."""
+    if defense.denoiser is None:
+        raise InputError(f"the defence {defense.name} has no denoiser whose size images could get (--large)")
+    if len(set(defense.denoiser.size)) > 1:
+        raise InputError(f"the denoiser takes images of {defense.denoiser.size}, which are not square (--large)")
+    return defense.denoiser.size[0]
+
+
+def _open_arrays(data: SanitizeInput) -> ArraySource | None:
+    """Images and labels, and the numbers of their rows that key the noise; None for image files."""
+    # Of the task for data sets alone, which are not imported for folders.
+    source = getattr(data, "source", None)
+    if source is not None and data.root is not None:
+        raise InputError(f"both {data.root} and {source.name} are named: sanitize one (--data.root, --data.source)")
+    if source is not None:
+        split = source.split("train")
+        return ArraySource(split.images, source.row_numbers(), labels=split.labels.numpy())
+    if data.root is None:
+        raise InputError(
+            "name the images to sanitize: a folder, an image, a pattern or an .npz (--data.root), or a data set (--data.source)"
+        )
+    if isinstance(data.root, list) or not data.root.endswith(".npz"):
+        return None
+    path = Path(data.root)
+    images, labels = read_arrays(path, "--data.root")
+    classes = int(labels.max(initial=0)) + 1 if np.issubdtype(labels.dtype, np.integer) else 1
+    split = make_split(images, labels, classes, f"{path} (--data.root)")
+    return ArraySource(split.images, torch.arange(len(split)), labels=split.labels.numpy())
+
+
+def _open_source(data: SanitizeInput, arrays: ArraySource | None, defense: Defense, square: int | None) -> Source:
     wanted = None if defense.denoiser is None else defense.denoiser.channels
-    channels = task.data.channels or wanted or 3
+    channels = data.channels or wanted or 3
     if channels not in (1, 3) or (wanted is not None and channels != wanted):
         raise InputError(
             f"images of {channels} channels do not go through a denoiser of {wanted or '1 or 3'}: "
             "leave the channels out or choose another (--data.channels, --denoiser)"
         )
     if arrays is None:
-        root, chosen = choose_files(task.data.root or "", "--data.root")
-        check_bits(task.data.bits, "--data.bits")
-        rules = Rules("--data.root", task.data.follow_links)
+        root, chosen = choose_files(data.root or "", "--data.root")
+        check_bits(data.bits, "--data.bits")
+        rules = Rules("--data.root", data.follow_links)
         # Asked for, a colour file may become grey; without a word it may not.
-        grey = task.data.channels == 1
-        return FolderSource(root, channels, square, rules, may_lose_colour=grey, bits=task.data.bits, chosen=chosen), None
-    split, rows = arrays
-    found = split.images.shape[1]
-    if (wanted or task.data.channels or found) != found:
+        grey = data.channels == 1
+        return FolderSource(root, channels, square, rules, may_lose_colour=grey, bits=data.bits, chosen=chosen)
+    found = arrays.channels
+    if (wanted or data.channels or found) != found:
         raise InputError(f"the images have {found} channels and the denoiser takes {wanted or channels} (--denoiser)")
-    return ArraySource(split.images, rows, square), split.labels.numpy()
+    arrays.square = square
+    return arrays
 
 
-def _open_target(task: SanitizeTask, source: ArraySource | FolderSource, labels: np.ndarray | None) -> Target:
-    out = Path(task.out)
-    if "\0" in task.out or not out.name or out.name == "..":
+def _open_target(task: SanitizeTask, written: str, source: Source) -> Target:
+    out = Path(written)
+    if "\0" in written or not out.name or out.name == "..":
         raise InputError(
-            f"{plain(task.out) or 'nothing'} cannot be the name of an output: name a folder or an .npz file (--out)"
+            f"{plain(written) or 'nothing'} cannot be the name of an output: name a folder or an .npz file (--out)"
         )
     if out.suffix.lower() in SUFFIXES:
         raise InputError(f"{out} is named like an image: an output is a folder, even of one image, or an .npz file (--out)")
-    if isinstance(source, FolderSource):
-        _keep_apart(source, out)
+    source.keep_apart(out)
     if out.suffix == ".npz":
         if task.unreadable == "copy":
             raise InputError("an array has no place for files that cannot be read: leave them out (--unreadable skip)")
         make_folder(out.parent, "--out")
         if out.is_dir():
             raise InputError(f"{out} is a folder: name a file (--out)")
-        return NpzTarget(out, source.shape(), labels, "--out")
+        return NpzTarget(out, "--out")
     target = FolderTarget(out, task.format, "--out")
     # Before the folder is made: what holds something else is not touched at all.
     target.manifest()
     make_folder(out, "--out")
     return target
-
-
-def _keep_apart(source: FolderSource, out: Path) -> None:
-    """Refuse an output that would be read as input, or the other way round."""
-    root, inside, place = source.root, source.root.resolve(), out.resolve()
-    if source.chosen is not None:
-        # Named one by one, images may lie beside the output but not in it.
-        for name in source.chosen:
-            if place in (inside / name).parents:
-                raise InputError(f"the input {plain(name)} lies in the output {out}: choose another place (--out)")
-        return
-    if place == inside or inside in place.parents:
-        raise InputError(f"the output {out} lies in the input {root}: choose a place outside (--out)")
-    if place in inside.parents:
-        raise InputError(f"the input {root} lies in the output {out}: choose another place (--out)")
-
-
-def _folder_labels(source: FolderSource, count: int) -> np.ndarray:
-    """``(N,)`` int64: number of each image's top folder, in order; 0 where images lie in none."""
-    tops = [top_folder(source.name(row)) for row in range(count)]
-    return np.unique(np.array(tops), return_inverse=True)[1].astype(np.int64)
-
-
-def _label_names(labels: np.ndarray) -> list[str]:
-    """One file a row, in a folder a label, both padded with zeros so that their order is that of numbers."""
-    width, digits = len(str(int(labels.max()))), len(str(len(labels) - 1))
-    return [f"{label:0{width}d}/{row:0{digits}d}.png" for row, label in enumerate(labels.tolist())]

@@ -24,23 +24,34 @@ _SHOWN = 12
 _THUMB = 64
 
 
-@dataclass
+@dataclass(frozen=True)
+class Originals:
+    """What it was made from.
+
+    Args:
+        root: Folder or ``.npz``.
+    """
+
+    root: str
+
+
+@dataclass(frozen=True)
 class QualityTask:
     """Compare a sanitized set with what it was made from.
 
     Args:
         sanitized: Folder or ``.npz`` that `sanitize` wrote.
-        root: Folder or ``.npz`` that it was made from.
+        data: What it was made from.
         out: Folder for ``quality.json`` and ``quality.html``; by default the sanitized set's name with ``.quality``.
-        limit: How many images to compare, spread evenly over the set; by default all.
+        sample: How many images to compare, spread evenly over the set; by default all.
         classifier: Checkpoint of a ``ClassifierModule`` whose classes are the set's in order; its accuracy is measured on both.
         size: Height and width of the classifier's images; by default that of the first image.
     """
 
     sanitized: str
-    root: str
+    data: Originals
     out: str | None = None
-    limit: int | None = None
+    sample: int | None = None
     classifier: str | None = None
     size: int | None = None
 
@@ -52,7 +63,7 @@ def run_quality(task: QualityTask) -> Path:
         InputError: If a set cannot be read, or the classifier does not fit.
     """
     sanitized = Path(task.sanitized)
-    pairs = SetPairs(sanitized, Path(task.root), task.limit)
+    pairs = SetPairs(sanitized, Path(task.data.root), task.sample)
     out = Path(task.out) if task.out else sanitized.with_name(f"{sanitized.name}.quality")
     if sanitized.resolve() in (out.resolve(), *out.resolve().parents):
         raise InputError(f"{out} lies in the sanitized set: choose a place outside (--out)")

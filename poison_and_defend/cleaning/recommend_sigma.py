@@ -35,7 +35,20 @@ from poison_and_defend.training.members import fit_members
 _BATCH = 64
 
 
-@dataclass
+@dataclass(frozen=True)
+class Labelled:
+    """The images and their classes.
+
+    Args:
+        root: Folder of images, one sub-folder a class; or an ``.npz`` of ``images`` and ``labels``.
+        follow_links: Whether symbolic links may lead out of the folder.
+    """
+
+    root: str
+    follow_links: bool = False
+
+
+@dataclass(frozen=True)
 class RecommendTask:
     """Find the largest sigma that a classifier bears.
 
@@ -43,7 +56,7 @@ class RecommendTask:
     half as it is: what a defended training will be like. With one, it reads the sample before and after.
 
     Args:
-        root: Folder of images, one sub-folder a class; or an ``.npz`` of ``images`` and ``labels``.
+        data: The images and their classes.
         denoiser: A name (``digits``, ``mnist``, ``cifar10``), a diffusers folder, or ``hf:OWNER/NAME`` of the Hugging Face Hub.
         sigmas: What is tried, in [0, 1] units, numbers or fractions such as 25/255.
         max_drop: How much accuracy may be lost, as a share: .02 is two points.
@@ -53,12 +66,11 @@ class RecommendTask:
         backbone: Of the networks that are trained.
         recipe: How they are trained.
         repeats: Networks for each sigma, with other seeds; the same ones for every sigma.
-        follow_links: Whether symbolic links may lead out of the folder.
         seed: Of the noise and the networks.
         out: JSON file for the result; optional.
     """
 
-    root: str
+    data: Labelled
     denoiser: str = "digits"
     sigmas: list[float | str] = field(default_factory=lambda: [0.05, 0.1, 0.15, 0.25, 0.35, 0.5, 0.75, 1.0])
     max_drop: float = 0.02
@@ -68,7 +80,6 @@ class RecommendTask:
     backbone: BackboneName = "convnet"
     recipe: Recipe = field(default_factory=Recipe)
     repeats: int = 3
-    follow_links: bool = False
     seed: int = 0
     out: str | None = None
 
@@ -119,7 +130,7 @@ def recommend_sigma(task: RecommendTask) -> dict[str, Any]:
     before = right[0.0].tolist()
     rows = [judge(sigma, before, right[sigma].tolist(), task.max_drop, model.trained) for sigma in defenses]
     return {
-        "root": task.root,
+        "root": task.data.root,
         "denoiser": task.denoiser,
         "how": how,
         "sample": len(labels),
@@ -155,24 +166,24 @@ def _check(task: RecommendTask) -> None:
 
 def _sample(task: RecommendTask, channels: int) -> tuple[list[np.ndarray], Tensor, int]:
     """Images ``(C, H, W)`` of any sizes and ``(n,)`` labels, and how many there are in the set."""
-    root = Path(task.root)
+    root = Path(task.data.root)
     if root.suffix == ".npz":
         images, given = read_arrays(root)
-        split: Split = make_split(images, given, int(given.max(initial=0)) + 1, f"{root} (--root)")
+        split: Split = make_split(images, given, int(given.max(initial=0)) + 1, f"{root} (--data.root)")
         if split.images.shape[1] != channels:
             raise InputError(f"the images have {split.images.shape[1]} channels and the denoiser takes {channels} (--denoiser)")
         chosen = _spread(len(split), task.sample)
         return list(split.images[chosen].numpy()), split.labels[chosen], len(split)
     if not root.is_dir():
-        raise InputError(f"there is no folder {root} (--root)")
-    names = list(iterate_images(root, Rules("--root", task.follow_links)))
+        raise InputError(f"there is no folder {root} (--data.root)")
+    names = list(iterate_images(root, Rules("--data.root", task.data.follow_links)))
     tops = [name.partition("/")[0] if "/" in name else "" for name in names]
     classes = sorted(set(tops))
     if len(classes) < 2:
-        raise InputError(f"{root} has {len(classes)} classes: accuracy needs at least two sub-folders of images (--root)")
+        raise InputError(f"{root} has {len(classes)} classes: accuracy needs at least two sub-folders of images (--data.root)")
     numbers = {name: number for number, name in enumerate(classes)}
     chosen = _spread(len(names), task.sample)
-    source = FolderSource(root, channels, None, Rules("--root", task.follow_links))
+    source = FolderSource(root, channels, None, Rules("--data.root", task.data.follow_links))
     with ThreadPoolExecutor() as pool:
         items = list(pool.map(lambda row: source.read_file(row, names[row]), chosen.tolist()))
     kept = [item for item in items if item.pixels is not None]

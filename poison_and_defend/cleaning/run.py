@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from poison_and_defend.cleaning.estimate import duration, estimate
-from poison_and_defend.cleaning.plan import SanitizePlan, plan_task
+from poison_and_defend.cleaning.plan import SanitizePlan, plan_sanitizing
 from poison_and_defend.cleaning.task import SanitizeTask
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.noise_secret import secret_path
@@ -28,7 +28,6 @@ from poison_and_defend.sanitizing.engine import (
 from poison_and_defend.sanitizing.filler import Filler
 from poison_and_defend.sanitizing.tiled import TiledDefense
 from poison_and_defend.storage.ledger import BlockStore
-from poison_and_defend.storage.npz_target import NpzTarget
 from poison_and_defend.storage.targets import digest_set
 from poison_and_defend.training.launch import Launch
 
@@ -52,7 +51,7 @@ def sanitize_alone(task: SanitizeTask, launch: Launch) -> Path:
         Stopped: If a signal asked for it.
     """
     started = time.perf_counter()
-    plan = plan_task(task)
+    plan = plan_sanitizing(task)
     ranks = launch.start()
     with StopSignals(ranks.children) as signals:
         wanted = _settings(plan, ranks)
@@ -83,7 +82,7 @@ def _compare(plan: SanitizePlan, store: BlockStore, bar: StoreProgress, *, compl
 
 
 def _fill(plan: SanitizePlan, store: BlockStore, ranks: Ranks, signals: StopSignals) -> None:
-    settings, task = store.plan["settings"], plan.task
+    settings = store.plan["settings"]
     what = "no plan of a set in the making; remove its folder and begin again"
     with guarded(store.working, what, plan.target.option):
         if type(settings["batch_size"]) is not int or not 1 <= settings["batch_size"] <= _LARGEST_BATCH:
@@ -104,37 +103,37 @@ def _fill(plan: SanitizePlan, store: BlockStore, ranks: Ranks, signals: StopSign
         overlap=settings["overlap"],
         device=ranks.device,
         precision=settings["precision"],
-        compiled=task.compile,
+        compiled=plan.compiled,
     )
     if ranks.rank == 0:
         announce(estimate(plan.source, plan.target, tiled, store.count, store.rows_done(), ranks.world), ranks)
-    filler = Filler(store, plan.source, plan.target, tiled, task.unreadable)
-    with StoreProgress(f"sanitize ({task.defense})", enabled=ranks.rank == 0) as bar:
+    filler = Filler(store, plan.source, plan.target, tiled, plan.unreadable)
+    with StoreProgress(f"sanitize ({plan.defense.name})", enabled=ranks.rank == 0) as bar:
         fill(filler, ranks, signals, bar)
 
 
 def _settings(plan: SanitizePlan, ranks: Ranks) -> dict[str, Any]:
     """What a set that is there already must have been made with; None for what it may have chosen itself."""
-    # The first rank alone lists the folder; the others join what it found.
-    images = plan.describe_input(listed=ranks.rank == 0)
-    task = plan.task
-    options = {"batch_size": task.batch_size, "precision": task.precision, "version": VERSION}
+    # The first rank alone lists a folder; the others join what it found.
+    listed = ranks.rank == 0 or plan.source.folder() is None
+    images = plan.source.identify() if listed else {"files": None}
+    options = {"batch_size": plan.batch_size, "precision": plan.precision, "version": VERSION}
     return wanted_noise({**plan.settings, **images, **options})
 
 
 def _begin(plan: SanitizePlan, partial: Path, ranks: Ranks) -> dict[str, Any]:
     """Fill the working folder; choose what was left open."""
-    task, denoiser = plan.task, plan.defense.denoiser
-    cuda = ranks.device.type == "cuda"
-    precision: Any = task.precision or ("bfloat16" if cuda else "float32")
-    batch_size = task.batch_size or _CPU_BATCH
-    if cuda and denoiser is not None and task.batch_size is None:
-        options = {"precision": precision, "compiled": task.compile}
+    denoiser, cuda = plan.defense.denoiser, ranks.device.type == "cuda"
+    precision: Any = plan.precision or ("bfloat16" if cuda else "float32")
+    batch_size = plan.batch_size or _CPU_BATCH
+    if cuda and denoiser is not None and plan.batch_size is None:
+        options = {"precision": precision, "compiled": plan.compiled}
         batch_size = find_batch_size(denoiser, plan.defense.sigma, ranks.device, **options)
-    count, images, not_taken = plan.save_input(partial)
-    settings = {**plan.settings, **images, "batch_size": batch_size, "precision": precision, "version": VERSION}
-    block = min(block_size(count, batch_size), max(1, _BLOCK_PIXELS // plan.typical_pixels(partial, count)))
-    return {"settings": seal_noise(settings, plan.target), "count": count, "block": block, "not_taken": not_taken}
+    listed = plan.save_input(partial)
+    settings = {**plan.settings, **listed.identity, "batch_size": batch_size, "precision": precision, "version": VERSION}
+    block = min(block_size(listed.count, batch_size), max(1, _BLOCK_PIXELS // plan.typical_pixels(listed.count)))
+    sealed = seal_noise(settings, plan.target)
+    return {"settings": sealed, "count": listed.count, "block": block, "not_taken": listed.not_taken}
 
 
 def _summary(plan: SanitizePlan, manifest: dict[str, Any], seconds: float | None) -> str:
@@ -164,8 +163,7 @@ def _summary(plan: SanitizePlan, manifest: dict[str, Any], seconds: float | None
 def _refuse_lost_classes(plan: SanitizePlan, manifest: dict[str, Any]) -> None:
     lost = manifest["lost_classes"]
     if lost:
-        what = "have no row" if isinstance(plan.target, NpzTarget) else "have an empty folder, so that labels do not shift"
         raise InputError(
-            f"no image of the classes {', '.join(map(plain, lost))} could be sanitized: they {what}; mend their images, remove "
-            f"{plan.target.place} and sanitize again (--data)"
+            f"no image of the classes {', '.join(map(plain, lost))} could be sanitized: they {plan.target.lost}; mend their "
+            f"images, remove {plan.target.place} and sanitize again (--data)"
         )

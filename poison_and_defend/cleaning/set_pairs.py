@@ -46,15 +46,15 @@ class SetPairs:
     Args:
         sanitized: Folder or ``.npz`` that `sanitize` wrote.
         root: Folder or ``.npz`` that it was made from.
-        limit: How many images at most, spread evenly; None for all.
+        sample: How many images at most, spread evenly; None for all.
 
     Raises:
         InputError: If either is missing or not complete.
     """
 
-    def __init__(self, sanitized: Path, root: Path, limit: int | None = None) -> None:
-        if limit is not None and limit < 1:
-            raise InputError(f"limit is {limit}: at least one image is needed (--limit)")
+    def __init__(self, sanitized: Path, root: Path, sample: int | None = None) -> None:
+        if sample is not None and sample < 1:
+            raise InputError(f"sample is {sample}: at least one image is needed (--sample)")
         self.sanitized, self.root = sanitized, root
         self.manifest = self._read_manifest()
         settings = self.manifest["settings"]
@@ -68,8 +68,8 @@ class SetPairs:
         self.records = [record for record in listed if record.status == "sanitized"]
         self._folders = sorted({_top(record.file) for record in listed})
         self.places = {record.row: place for place, record in enumerate(self.records)}
-        if limit is not None and limit < len(self.records):
-            chosen = np.linspace(0, len(self.records) - 1, limit).round().astype(int)
+        if sample is not None and sample < len(self.records):
+            chosen = np.linspace(0, len(self.records) - 1, sample).round().astype(int)
             self.records = [self.records[i] for i in chosen.tolist()]
         if not self.records:
             raise InputError(f"{sanitized} holds no sanitized image (--sanitized)")

@@ -1,23 +1,13 @@
 """What `sanitize` is asked to do."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from poison_and_defend.core.errors import InputError
-from poison_and_defend.defenses.switch import Defense, DefenseName
-from poison_and_defend.diffusion.denoiser import load_denoiser
-from poison_and_defend.diffusion.noise_level import parse_sigma
-from poison_and_defend.images.arrays import Split, make_split, read_arrays
+from poison_and_defend.defenses.switch import DefenseName
 from poison_and_defend.sanitizing.filler import Unreadable
 from poison_and_defend.storage.output_names import Format
 
 
-@dataclass
+@dataclass(frozen=True)
 class SanitizeInput:
     """The set to sanitize.
 
@@ -34,32 +24,14 @@ class SanitizeInput:
     bits: int = 16
     follow_links: bool = False
 
-    def arrays(self) -> tuple[Split, Tensor] | None:
-        """Images and labels, and the numbers of their rows that key the noise; None for image files.
 
-        Raises:
-            InputError: If there is nothing to sanitize, or it cannot be read.
-        """
-        if self.root is None:
-            raise InputError(
-                "name the images to sanitize: a folder, an image, a pattern or an .npz (--data.root), or a data set "
-                "(--data.source)"
-            )
-        if isinstance(self.root, list) or not self.root.endswith(".npz"):
-            return None
-        path = Path(self.root)
-        images, labels = read_arrays(path, "--data.root")
-        classes = int(labels.max(initial=0)) + 1 if np.issubdtype(labels.dtype, np.integer) else 1
-        split = make_split(images, labels, classes, f"{path} (--data.root)")
-        return split, torch.arange(len(split))
-
-
-@dataclass
+@dataclass(frozen=True)
 class SanitizeTask:
     """Add noise to a whole set of images and denoise it.
 
     Args:
-        out: Where it goes: an ``.npz`` file, or a folder, which gets the layout, names and order of the input.
+        out: Where it goes: an ``.npz`` file, or a folder, which gets the layout, names and order of the
+            input. It must be given.
         data: The set.
         defense: ``diffusion``, ``noise_only``, ``denoise_only`` or ``jpeg``.
         denoiser: A name (``digits``, ``mnist``, ``cifar10``), a diffusers folder, or ``hf:OWNER/NAME`` of the Hugging Face Hub.
@@ -80,7 +52,7 @@ class SanitizeTask:
             are, ``stop`` ends the run. They are listed either way.
     """
 
-    out: str
+    out: str | None = None
     data: SanitizeInput = field(default_factory=SanitizeInput)
     defense: DefenseName = "diffusion"
     denoiser: str = "digits"
@@ -96,14 +68,3 @@ class SanitizeTask:
     compile: bool = False
     format: Format = "png"
     unreadable: Unreadable = "skip"
-
-    def build_defense(self) -> Defense:
-        """The defence; raises `InputError` if its settings or the denoiser cannot be used."""
-        if self.defense in ("none", "no_attack"):
-            raise InputError(f"the defence {self.defense} changes nothing: choose another (--defense)")
-        # Before the denoiser is read, or looked for elsewhere.
-        parse_sigma(self.sigma)
-        needed = self.defense in ("diffusion", "denoise_only")
-        model = load_denoiser(self.denoiser, steps=self.denoise_steps) if needed else None
-        seeds: dict[str, Any] = {"seed": self.noise_seed, "draw": self.draw, "jpeg_quality": self.jpeg_quality}
-        return Defense(self.defense, sigma=self.sigma, denoiser=model, **seeds)

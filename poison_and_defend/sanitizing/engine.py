@@ -140,7 +140,7 @@ def sanitize(
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: at least 1 is needed (--sanitize_batch_size)")
     source = ArraySource(images, rows)
-    settings = source.settings() | defense.settings() | {"batch_size": batch_size, "version": VERSION}
+    settings = source.identify() | defense.settings() | {"batch_size": batch_size, "version": VERSION}
     if by_content and defense.needs_secret:
         raise RuntimeError("what has a secret seed is not found by its content")
     if by_content:
@@ -148,7 +148,7 @@ def sanitize(
     target = ArrayTarget(folder, tuple(images.shape[1:]), "--store")
 
     def prepare(partial: Path) -> dict[str, Any]:
-        target.prepare(partial, len(images))
+        target.prepare(partial, source.save(partial))
         sealed = seal_noise(settings, target)
         return {"settings": sealed, "count": len(images), "block": block_size(len(images), batch_size)}
 

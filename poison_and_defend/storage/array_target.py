@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from poison_and_defend.core.hashing import checksum, checksum_file
 from poison_and_defend.core.reading.arrays import read_header
 from poison_and_defend.core.reading.files import guarded, open_regular
 from poison_and_defend.images.set_files import IMAGES, MANIFEST, ROWS, WORKING
+from poison_and_defend.storage.listed import Listed
+from poison_and_defend.storage.records import RowRecord, read_records
 from poison_and_defend.storage.targets import manifest_bytes, read_manifest
 
 
@@ -31,7 +34,7 @@ class ArrayTarget:
 
     def __init__(self, folder: Path, shape: tuple[int, ...] | None, option: str) -> None:
         self.place, self.shape, self.option = folder, shape, option
-        self.working = folder / WORKING
+        self.working, self.lost = folder / WORKING, "have no row"
         self._file = -1
         self._start = 0
 
@@ -39,9 +42,21 @@ class ArrayTarget:
         """See :class:`~poison_and_defend.storage.targets.Target`."""
         return read_manifest(self.place, self.option)
 
-    def prepare(self, partial: Path, rows: int) -> None:
+    def settings(self) -> dict[str, Any]:
+        """See :class:`~poison_and_defend.storage.targets.Target`."""
+        return {}
+
+    def size(self, pixels: NDArray[np.uint8]) -> int:
+        """The array is reserved already; its copy in an ``.npz`` is not."""
+        return pixels.nbytes
+
+    def records(self) -> Iterator[RowRecord]:
+        """See :class:`~poison_and_defend.storage.targets.Target`."""
+        return read_records(self.place / ROWS)
+
+    def prepare(self, partial: Path, listed: Listed) -> None:
         """Reserve the whole array, so that a disk that is too small is known now."""
-        assert self.shape is not None
+        rows, self.shape = listed.count, self.shape or listed.shape()
         with open(partial / IMAGES, "wb") as file:
             np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (rows, *self.shape)})
             file.flush()

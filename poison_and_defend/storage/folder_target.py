@@ -3,6 +3,7 @@
 import io
 import os
 import secrets
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from poison_and_defend.core.hashing import checksum
 from poison_and_defend.images.names import Names, write_names
 from poison_and_defend.images.pictures import to_picture
 from poison_and_defend.images.set_files import MANIFEST, ROWS, WORKING
+from poison_and_defend.storage.listed import Listed
 from poison_and_defend.storage.output_names import Format, output_names, possible_names, refuse_file_and_folder, top_folder
-from poison_and_defend.storage.records import read_records
+from poison_and_defend.storage.records import RowRecord, read_records
 from poison_and_defend.storage.targets import manifest_bytes, read_manifest
 
 OUTPUTS = "outputs"
@@ -38,6 +40,7 @@ class FolderTarget:
     def __init__(self, folder: Path, form: Format, option: str) -> None:
         self.place, self.form, self.option = folder, form, option
         self.working = folder / WORKING
+        self.lost = "have an empty folder, so that labels do not shift"
         self._outputs: Names | None = None
         self._made: set[str] = set()
         self._token, self._numbers = secrets.token_hex(6), count()
@@ -46,13 +49,26 @@ class FolderTarget:
         """See :class:`~poison_and_defend.storage.targets.Target`."""
         return read_manifest(self.place, self.option)
 
-    def prepare(self, partial: Path, rows: int) -> None:
-        """Name the outputs after the inputs, whose names are there.
+    def settings(self) -> dict[str, Any]:
+        """See :class:`~poison_and_defend.storage.targets.Target`."""
+        return {"format": self.form}
+
+    def size(self, pixels: NDArray[np.uint8]) -> int:
+        """See :class:`~poison_and_defend.storage.targets.Target`."""
+        return len(encode(pixels, self.form))
+
+    def records(self) -> Iterator[RowRecord]:
+        """See :class:`~poison_and_defend.storage.targets.Target`."""
+        return read_records(self.place / ROWS)
+
+    def prepare(self, partial: Path, listed: Listed) -> None:
+        """Name the outputs after the inputs; rows of an array get names with their classes.
 
         Raises:
             InputError: If a name cannot be written here.
         """
-        del rows
+        if not listed.named:
+            write_names(partial, "files", _label_names(listed.labels()))
         files = Names(partial, "files")
         names = output_names((files[row] for row in range(len(files))), self.form)
         write_names(partial, OUTPUTS, possible_names(names, self.place, self.option))
@@ -129,6 +145,12 @@ class FolderTarget:
             for name in files:
                 if name.startswith(".") and name.endswith(".partial"):
                     Path(folder, name).unlink(missing_ok=True)
+
+
+def _label_names(labels: NDArray[np.int64]) -> list[str]:
+    """One file a row, in a folder a label, both padded with zeros so that their order is that of numbers."""
+    width, digits = len(str(int(labels.max()))), len(str(len(labels) - 1))
+    return [f"{label:0{width}d}/{row:0{digits}d}.png" for row, label in enumerate(labels.tolist())]
 
 
 def encode(pixels: NDArray[np.uint8], form: Format) -> bytes:

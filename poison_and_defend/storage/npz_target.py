@@ -20,6 +20,7 @@ from poison_and_defend.core.reading.files import MAX_TEXT, guarded, open_regular
 from poison_and_defend.images.names import Names
 from poison_and_defend.images.set_files import IMAGES, MANIFEST, ROWS
 from poison_and_defend.storage.array_target import ArrayTarget
+from poison_and_defend.storage.listed import Listed
 from poison_and_defend.storage.output_names import top_folder
 from poison_and_defend.storage.records import RowRecord, parse_records, read_records
 from poison_and_defend.storage.targets import check_manifest, manifest_bytes
@@ -37,25 +38,26 @@ class NpzTarget(ArrayTarget):
 
     Args:
         path: The file.
-        shape: See :class:`ArrayTarget`.
-        labels: ``(N,)`` int64; likewise.
         option: What the user should change if the file cannot be written.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, ...] | None, labels: NDArray[np.int64] | None, option: str) -> None:
-        super().__init__(path.parent, shape, option)
-        self.place, self.labels = path, labels
+    def __init__(self, path: Path, option: str) -> None:
+        super().__init__(path.parent, None, option)
+        self.place = path
         self.working = npz_working(path)
 
     def manifest(self) -> dict[str, Any] | None:
         """See :class:`~poison_and_defend.storage.targets.Target`."""
         return read_npz_manifest(self.place, self.option)
 
-    def prepare(self, partial: Path, rows: int) -> None:
+    def records(self) -> Iterator[RowRecord]:
+        """See :class:`~poison_and_defend.storage.targets.Target`."""
+        return read_npz_records(self.place)
+
+    def prepare(self, partial: Path, listed: Listed) -> None:
         """Reserve the array, and keep the labels."""
-        assert self.labels is not None
-        super().prepare(partial, rows)
-        np.save(partial / LABELS, self.labels, allow_pickle=False)
+        super().prepare(partial, listed)
+        np.save(partial / LABELS, listed.labels(), allow_pickle=False)
 
     def publish(self, rows: Path, manifest: dict[str, Any]) -> None:
         """Copy what was not skipped into the file, piece by piece."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ from poison_and_defend.images.pictures import (
     to_array,
     to_picture,
 )
+from poison_and_defend.storage.listed import Listed
+from poison_and_defend.storage.output_names import top_folder
 
 # Not the file is at fault but the disk, and the next file will be no better.
 _DISK = {errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENODEV, errno.ENXIO}
@@ -54,7 +56,31 @@ class Item:
 
 
 class Source(Protocol):
-    """A set to sanitize, already listed."""
+    """A set to sanitize.
+
+    Attributes:
+        channels: Of its images.
+    """
+
+    channels: int
+
+    def identify(self) -> dict[str, Any]:
+        """What identifies the images, as a set's settings hold it."""
+
+    def save(self, working: Path) -> Listed:
+        """List the images once, for all processes."""
+
+    def open(self, working: Path) -> int:
+        """Use the list that one process saved; returns how many images it has."""
+
+    def shape(self) -> tuple[int, ...] | None:
+        """``(C, H, W)`` of what :meth:`read` gives, None where images keep their sizes."""
+
+    def keep_apart(self, out: Path) -> None:
+        """Refuse an output that would be read as input, or the other way round."""
+
+    def folder(self) -> "FolderSource | None":
+        """The folder whose files may change while they are read; None for what is in memory."""
 
     def read(self, row: int) -> Item:
         """Read and decode one image; called from several threads at once."""
@@ -70,10 +96,13 @@ class ArraySource:
         images: ``(N, C, H, W)`` uint8, possibly memory-mapped.
         keys: ``(N,)`` int64: the number that keys each image's noise.
         square: Height and width to crop and scale to; None keeps the images' size.
+        labels: ``(N,)`` int64, for a set that has them.
     """
 
-    def __init__(self, images: Tensor, keys: Tensor, square: int | None = None) -> None:
-        self.images, self.keys, self.square = images.numpy(), keys.numpy(), square
+    def __init__(
+        self, images: Tensor, keys: Tensor, square: int | None = None, labels: NDArray[np.int64] | None = None
+    ) -> None:
+        self.images, self.keys, self.square, self.labels = images.numpy(), keys.numpy(), square, labels
         self.channels = int(images.shape[1])
 
     def shape(self) -> tuple[int, ...]:
@@ -81,9 +110,25 @@ class ArraySource:
         found = self.images.shape[1:]
         return found if self.square is None else (found[0], self.square, self.square)
 
-    def settings(self) -> dict[str, str]:
-        """What identifies the images."""
-        return {"images": hash_array(self.images), "rows": hash_array(self.keys)}
+    def identify(self) -> dict[str, Any]:
+        """See :class:`Source`."""
+        named = {"images": self.images, "rows": self.keys} | ({} if self.labels is None else {"labels": self.labels})
+        return {name: hash_array(array) for name, array in named.items()}
+
+    def save(self, working: Path) -> Listed:
+        """Nothing is saved: every process has the array."""
+        labels = np.zeros(len(self.images), np.int64) if self.labels is None else self.labels
+        return Listed(len(self.images), self.identify(), lambda: labels, self.shape)
+
+    def open(self, working: Path) -> int:
+        """See :class:`Source`."""
+        return len(self.images)
+
+    def keep_apart(self, out: Path) -> None:
+        """What is in memory lies nowhere."""
+
+    def folder(self) -> None:
+        """See :class:`Source`."""
 
     def read(self, row: int) -> Item:
         """See :class:`Source`."""
@@ -145,19 +190,15 @@ class FolderSource:
         if empty:
             raise InputError(f"{self.root} holds no {NAMES} images ({self.rules.option})")
 
-    def digest_names(self) -> str:
-        """What identifies the list of images."""
+    def identify(self) -> dict[str, Any]:
+        """See :class:`Source`."""
         digest = hashlib.blake2b(digest_size=16)
         for name in self.list_names():
             digest.update(name.encode() + b"\0")
-        return digest.hexdigest()
+        return {"files": digest.hexdigest()}
 
-    def save_names(self, folder: Path) -> tuple[int, str, list[str]]:
-        """List once, for all processes.
-
-        Returns:
-            The number of images, their list's digest, and the names of what is not taken, in order.
-        """
+    def save(self, working: Path) -> Listed:
+        """See :class:`Source`; the names are in the order of rows."""
         digest, not_taken = hashlib.blake2b(digest_size=16), list[str]()
 
         def names() -> Iterator[str]:
@@ -165,29 +206,61 @@ class FolderSource:
                 digest.update(name.encode() + b"\0")
                 yield name
 
-        count = write_names(folder, "files", names())
-        return count, digest.hexdigest(), sorted(plain(name) for name in not_taken)
+        count = write_names(working, "files", names())
+        self.open(working)
+        return Listed(
+            count,
+            {"files": digest.hexdigest()},
+            lambda: self._labels(count),
+            lambda: self.shape() or self._first_shape(count),
+            named=True,
+            not_taken=sorted(plain(name) for name in not_taken),
+        )
 
-    def open_names(self, folder: Path) -> Names:
-        """Use the list that one process saved."""
-        self._names = Names(folder, "files")
-        return self._names
+    def open(self, working: Path) -> int:
+        """See :class:`Source`."""
+        self._names = Names(working, "files")
+        return len(self._names)
+
+    def names(self) -> Iterator[str]:
+        """All names of the list that is open, in the order of rows."""
+        assert self._names is not None
+        return (self._names[row] for row in range(len(self._names)))
+
+    def folder(self) -> "FolderSource":
+        """See :class:`Source`."""
+        return self
+
+    def keep_apart(self, out: Path) -> None:
+        """See :class:`Source`."""
+        inside, place = self.root.resolve(), out.resolve()
+        if self.chosen is not None:
+            # Named one by one, images may lie beside the output but not in it.
+            for name in self.chosen:
+                if place in (inside / name).parents:
+                    raise InputError(f"the input {plain(name)} lies in the output {out}: choose another place (--out)")
+            return
+        if place == inside or inside in place.parents:
+            raise InputError(f"the output {out} lies in the input {self.root}: choose a place outside (--out)")
+        if place in inside.parents:
+            raise InputError(f"the input {self.root} lies in the output {out}: choose another place (--out)")
 
     def shape(self) -> tuple[int, ...] | None:
-        """``(C, H, W)`` of what :meth:`read` gives, None where images keep their sizes."""
+        """See :class:`Source`."""
         return None if self.square is None else (self.channels, self.square, self.square)
 
-    def first_shape(self, count: int) -> tuple[int, ...]:
-        """``(C, H, W)`` of the first image that can be read.
-
-        Raises:
-            InputError: If none of the first thousand can.
-        """
+    def _first_shape(self, count: int) -> tuple[int, ...]:
+        """That of the first image that can be read, of the first thousand."""
         for row in range(min(count, 1000)):
             pixels = self.read(row).pixels
             if pixels is not None:
                 return pixels.shape
         raise InputError(f"none of the first images of {self.root} can be read ({self.rules.option})")
+
+    def _labels(self, count: int) -> NDArray[np.int64]:
+        """Number of each image's top folder, in order; 0 where images lie in none."""
+        tops = [top_folder(self.name(row)) for row in range(count)]
+        return np.unique(np.array(tops), return_inverse=True)[1].astype(np.int64)
 
     def name(self, row: int) -> str:
         """An image's path below the folder."""

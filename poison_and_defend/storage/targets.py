@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.reading.files import check_fields, guarded, read_json
 from poison_and_defend.images.set_files import MANIFEST, WORKING
+from poison_and_defend.storage.listed import Listed
+from poison_and_defend.storage.records import RowRecord
 
 
 class Target(Protocol):
@@ -20,11 +23,13 @@ class Target(Protocol):
         place: The folder or file that the user named.
         working: The folder that is shared until the set is complete.
         option: What the user should change if the place cannot be used.
+        lost: What becomes of a class none of whose images could be sanitized.
     """
 
     place: Path
     working: Path
     option: str
+    lost: str
 
     def manifest(self) -> dict[str, Any] | None:
         """That of a complete set, None if there is none yet.
@@ -33,8 +38,17 @@ class Target(Protocol):
             InputError: If something else is there.
         """
 
-    def prepare(self, partial: Path, rows: int) -> None:
+    def settings(self) -> dict[str, Any]:
+        """What the bytes depend on besides the pixels."""
+
+    def prepare(self, partial: Path, listed: Listed) -> None:
         """Reserve room in the working folder that is about to be."""
+
+    def size(self, pixels: NDArray[np.uint8]) -> int:
+        """Bytes that an image ``(C, H, W)`` will need beyond what is reserved."""
+
+    def records(self) -> Iterator[RowRecord]:
+        """The lines of ``rows.csv`` of a complete set, one by one."""
 
     def open(self) -> None:
         """Get ready to write; the working folder is there."""

@@ -9,6 +9,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, UNet2DModel
 
 from poison_and_defend.certificate.task import CertifyTask
+from poison_and_defend.cleaning.plan import build_defense
 from poison_and_defend.cleaning.run import sanitize_alone
 from poison_and_defend.cleaning.task import SanitizeInput, SanitizeTask
 from poison_and_defend.core.errors import InputError
@@ -86,12 +87,12 @@ def test_sigma_is_a_fraction_to_every_command(plan, digits, denoiser_folder, tmp
     module = DiffusionSanitizeDataModule(digits, str(tmp_path / "store"), denoiser=denoiser_folder, sigma="25/255")
     assert module.defense.sigma == 25 / 255
     options = {"denoiser": denoiser_folder, "defense": "diffusion"}
-    assert SanitizeTask(out="out", sigma="25/255", **options).build_defense().sigma == 25 / 255
+    assert build_defense(SanitizeTask(out="out", sigma="25/255", **options)).sigma == 25 / 255
     for sigma in (25, "25", "50/2"):
         for task in (
             lambda given: plan(sigma=given, defenses=["noise_only"]),
             lambda given: DiffusionSanitizeDataModule(digits, "store", defense="noise_only", sigma=given),
-            lambda given: SanitizeTask(out="out", sigma=given, **options).build_defense(),
+            lambda given: build_defense(SanitizeTask(out="out", sigma=given, **options)),
             lambda given: CertifyTask(data=digits, sigma=given, m=30, defense="noise_only").check(),
         ):
             with pytest.raises(InputError, match=r"sigma is 25: .*25/255 \(--sigma\)"):

@@ -120,7 +120,7 @@ def test_a_link_to_a_private_file_is_never_published(sanitize, tmp_path, unreada
 def sanitize_with_a_swap(sanitize, root, target, unreadable: str) -> None:
     from poison_and_defend.storage.sources import FolderSource
 
-    original = FolderSource.save_names
+    original = FolderSource.save
 
     def swapped(self, folder):
         found = original(self, folder)
@@ -129,7 +129,7 @@ def sanitize_with_a_swap(sanitize, root, target, unreadable: str) -> None:
         return found
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FolderSource, "save_names", swapped)
+        patch.setattr(FolderSource, "save", swapped)
         sanitize(root, unreadable=unreadable)
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from poison_and_defend.cleaning.quality import QualityTask, run_quality
-from poison_and_defend.cleaning.recommend_sigma import RecommendTask, recommend_sigma, run_recommend
+from poison_and_defend.cleaning.quality import Originals, QualityTask, run_quality
+from poison_and_defend.cleaning.recommend_sigma import Labelled, RecommendTask, recommend_sigma, run_recommend
 from poison_and_defend.cleaning.run import sanitize_alone
 from poison_and_defend.cleaning.task import SanitizeInput, SanitizeTask
 from poison_and_defend.core.errors import InputError
@@ -55,7 +55,7 @@ def test_numbers_pictures_and_the_images_that_changed_most(colour_denoiser_folde
     (root / "class1" / "0007.png").write_bytes(b"broken")
     out = sanitized(root, tmp_path / "out", colour_denoiser_folder, sigma=0.1, noise_seed=0)
     # As if this one had been changed most.
-    folder = run_quality(QualityTask(str(out), str(root)))
+    folder = run_quality(QualityTask(str(out), Originals(str(root))))
     quality = json.loads((folder / "quality.json").read_text())
     assert folder == tmp_path / "out.quality" and quality["measured"] == 7
     assert [(row["class"], row["images"]) for row in quality["classes"]] == [("class0", 4), ("class1", 3), ("all", 7)]
@@ -73,7 +73,7 @@ def test_numbers_pictures_and_the_images_that_changed_most(colour_denoiser_folde
 
 def test_arrays_are_compared_row_by_row_and_a_classifier_reads_both(digits, checkpoint, tmp_path) -> None:
     out = sanitized(digits, tmp_path / "out.npz", DIGITS, sigma=0.25)
-    folder = run_quality(QualityTask(str(out), str(digits), classifier=str(checkpoint), limit=150))
+    folder = run_quality(QualityTask(str(out), Originals(str(digits)), classifier=str(checkpoint), sample=150))
     quality = json.loads((folder / "quality.json").read_text())
     chosen = np.linspace(0, 299, 150).round().astype(int)
     labels = np.load(digits)["labels"][chosen]
@@ -89,16 +89,16 @@ def test_what_does_not_belong_together_is_refused(colour_denoiser_folder, checkp
     sanitized(root, tmp_path / "two", colour_denoiser_folder)
     photo(9).save(root / "class0" / "0002.png")
     with pytest.raises(InputError, match=r"0002.png is not the image that was sanitized \(--data.root\)"):
-        run_quality(QualityTask(str(out), str(root)))
+        run_quality(QualityTask(str(out), Originals(str(root))))
     with pytest.raises(InputError, match=r"not there or not complete \(--sanitized\)"):
-        run_quality(QualityTask(str(tmp_path / "nowhere"), str(root)))
+        run_quality(QualityTask(str(tmp_path / "nowhere"), Originals(str(root))))
     with pytest.raises(InputError, match=r"lies in the sanitized set.*--out"):
-        run_quality(QualityTask(str(out), str(root), out=str(out / "quality")))
+        run_quality(QualityTask(str(out), Originals(str(root)), out=str(out / "quality")))
     with pytest.raises(InputError, match=r"reads images of 1 channels and 10 classes, these have 3 and 2 \(--classifier\)"):
-        run_quality(QualityTask(str(tmp_path / "two"), str(root), classifier=str(checkpoint)))
+        run_quality(QualityTask(str(tmp_path / "two"), Originals(str(root)), classifier=str(checkpoint)))
     (tmp_path / "x.ckpt").write_bytes(b"x")
     with pytest.raises(InputError, match=r"x.ckpt is damaged or no checkpoint of a classifier: .*--classifier"):
-        run_quality(QualityTask(str(out), str(root), classifier=str(tmp_path / "x.ckpt")))
+        run_quality(QualityTask(str(out), Originals(str(root)), classifier=str(tmp_path / "x.ckpt")))
 
 
 @pytest.mark.slow
@@ -113,7 +113,7 @@ def test_the_recommended_sigma_is_the_largest_that_a_trained_network_bears(tmp_p
         "recipe": recipe,
         "out": str(tmp_path / "r.json"),
     }
-    result = run_recommend(RecommendTask(str(tmp_path / "d.npz"), **options))
+    result = run_recommend(RecommendTask(Labelled(str(tmp_path / "d.npz")), **options))
     accuracy = {row["sigma"]: row["accuracy"] for row in result["sigmas"]}
     assert result["accuracy"] > 0.9 and accuracy[0.1] > 0.9
     # The strongest noise leaves next to nothing of a digit.
@@ -126,7 +126,7 @@ def test_the_recommended_sigma_is_the_largest_that_a_trained_network_bears(tmp_p
 
 
 def test_a_given_classifier_reads_the_sample(digits, checkpoint) -> None:
-    result = recommend_sigma(RecommendTask(str(digits), DIGITS, [0.1, 0.3], sample=60, classifier=str(checkpoint)))
+    result = recommend_sigma(RecommendTask(Labelled(str(digits)), DIGITS, [0.1, 0.3], sample=60, classifier=str(checkpoint)))
     # This one answers 3 whatever it sees, so that no noise costs it anything; but sixty images are no proof of two percent.
     assert result["tested"] == 60 and result["by_estimate"] == 0.3 and result["recommended"] is None
     assert [row["change"] for row in result["sigmas"]] == [0.0, 0.0]
@@ -137,7 +137,7 @@ def test_fractions_and_what_the_denoiser_was_not_trained_on(digits, checkpoint, 
     own = Path(shutil.copytree(DIGITS, tmp_path / "own"))
     write_training_range(own, 0.2)
     options = {"sigmas": ["0.3", "25/255"], "sample": 60, "classifier": str(checkpoint), "max_drop": 0.1}
-    result = run_recommend(RecommendTask(str(digits), str(own), **options, out=str(tmp_path / "r.json")))
+    result = run_recommend(RecommendTask(Labelled(str(digits)), str(own), **options, out=str(tmp_path / "r.json")))
     assert [(row["sigma"], row["trained"], row["verdict"]) for row in result["sigmas"]] == [
         (25 / 255, True, "within"),
         (0.3, False, "within"),
@@ -163,10 +163,10 @@ def test_fractions_and_what_the_denoiser_was_not_trained_on(digits, checkpoint, 
 )
 def test_bad_requests_are_refused(digits, options, text: str) -> None:
     with pytest.raises(InputError, match=text):
-        recommend_sigma(RecommendTask(**{"root": str(digits), "denoiser": DIGITS} | options))
+        recommend_sigma(RecommendTask(**{"data": Labelled(str(digits)), "denoiser": DIGITS} | options))
 
 
 def test_one_class_is_not_enough(tmp_path, colour_denoiser_folder) -> None:
     root = write_photos(tmp_path / "in", 30, classes=1)
     with pytest.raises(InputError, match=r"has 1 classes: accuracy needs at least two"):
-        recommend_sigma(RecommendTask(str(root), colour_denoiser_folder))
+        recommend_sigma(RecommendTask(Labelled(str(root)), colour_denoiser_folder))

@@ -30,7 +30,7 @@ from poison_and_defend.certificate.run import run_certify
 from poison_and_defend.certificate.task import CertifyTask
 from poison_and_defend.certificate.vote_store import VoteStore
 from poison_and_defend.cleaning.data_task import SanitizeData
-from poison_and_defend.cleaning.quality import QualityTask, run_quality
+from poison_and_defend.cleaning.quality import Originals, QualityTask, run_quality
 from poison_and_defend.cleaning.run import sanitize_alone
 from poison_and_defend.cleaning.task import SanitizeTask
 from poison_and_defend.core.files import save_arrays, write_json
@@ -205,11 +205,11 @@ def _reseal_rows(folder: Path) -> None:
 
 
 def _quality(folder: Path) -> None:
-    run_quality(QualityTask(str(folder / "out"), str(folder / "in")))
+    run_quality(QualityTask(str(folder / "out"), Originals(str(folder / "in"))))
 
 
 def _quality_npz(folder: Path) -> None:
-    run_quality(QualityTask(str(folder / "out.npz"), str(folder / "in")))
+    run_quality(QualityTask(str(folder / "out.npz"), Originals(str(folder / "in"))))
 
 
 def _make_store(folder: Path) -> None:
