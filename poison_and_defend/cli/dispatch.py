@@ -3,7 +3,6 @@
 from poison_and_defend.cli.allocation import leave_idle_allocation
 from poison_and_defend.cli.commands import COMMANDS, LIGHTNING, Entry
 from poison_and_defend.cli.front_door import answer
-from poison_and_defend.cli.full_disk import refuse_full_disk
 from poison_and_defend.cli.wording import suggestion
 from poison_and_defend.core.errors import InputError
 
@@ -25,7 +24,12 @@ def dispatch(arguments: list[str]) -> None:
     entry = COMMANDS[name]
     try:
         _start(name, entry, rest)
+    except InputError:
+        raise
     except Exception as error:
+        # Not above, since it knows the files that numpy writes.
+        from poison_and_defend.cli.full_disk import refuse_full_disk
+
         refuse_full_disk(entry.place, entry.continues, error)
         raise
 

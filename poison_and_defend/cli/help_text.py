@@ -82,6 +82,8 @@ def _about(action: argparse.Action, name: str) -> str:
     text = own or " ".join((action.help or "").replace("%%", "%").split())
     if text == "Path to a configuration file.":
         return f"YAML file of the options that begin with {name}."
+    if "class_path" in text:
+        return "A class by its name, whose options follow."
     # Markup of the docstring that the text comes from.
     text = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"\1", text).replace("``", "").replace("`", "")
     text = text[:1].upper() + text[1:]

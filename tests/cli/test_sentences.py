@@ -73,7 +73,7 @@ CASES = {
     "sanitize --verify": "--verify needs a value",
     "sanitize --verify=x --foo=1": "there is no option --foo",
     "quality": "--data.root and --sanitized must be given",
-    "recommend-sigma --data.root=. --sigmas=[a]": r"sigma is 'a': write a number of at least 0, or a fraction such as .*--sigmas",
+    "recommend-sigma --data.root=. --sigmas=[a]": r"sigma is 'a': write a number of at least 0, or a fraction .*--sigmas",
     "quality --root=x --sanitized=y": "there is no option --root any more: it is --data.root",
     "recommend-sigma --root=x --sigmas=[.1]": "there is no option --root any more: it is --data.root",
     "quality --data.root=x --sanitized=y --limit=3": "there is no option --limit any more: it is --sample 8",
