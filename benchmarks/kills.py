@@ -31,7 +31,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from poison_and_defend.attacks import BullseyePolytope
-from poison_and_defend.certificate.run import run_certify
+from poison_and_defend.certificate.plan import plan_certificate
+from poison_and_defend.certificate.run import certify
 from poison_and_defend.certificate.task import CertifyTask
 from poison_and_defend.cleaning.run import sanitize_alone
 from poison_and_defend.cleaning.task import SanitizeInput, SanitizeTask
@@ -108,7 +109,7 @@ def certificate(folder: Path) -> None:
         "name": "killed",
         "wandb_project": None,
     }
-    run_certify(CertifyTask(DigitsDataModule(), **options), CPU, "a: 1\n")
+    certify(plan_certificate(from_flat(CertifyTask, {"data": DigitsDataModule(), **options})), CPU, "a: 1\n")
 
 
 JOBS: dict[str, Job] = {

@@ -1,12 +1,12 @@
 """From votes to claims: what each setting's vote withstands, as JSON and as arrays."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from poison_and_defend.certificate.task import CertifyTask, Setting
+from poison_and_defend.certificate.plan import CertificatePlan, Setting
 from poison_and_defend.certificate.vote_store import Votes
 from poison_and_defend.certification import (
     VoteBounds,
@@ -18,9 +18,8 @@ from poison_and_defend.certification import (
     vote_bounds,
     whole_set_radius,
 )
-from poison_and_defend.certification.sampling import FixedSize
+from poison_and_defend.reports.certificate.records import Certified, Forecast
 
-Record = dict[str, Any]
 Floats = NDArray[np.float64]
 
 _GRID = 48
@@ -66,22 +65,16 @@ class Claims:
         return np.where(self.right & (self.bounds.winner > 0.5), radii, -1.0)
 
 
-def claims(task: CertifyTask, votes: Votes, alpha: float) -> Claims:
+def claims(plan: CertificatePlan, votes: Votes, alpha: float) -> Claims:
     """Bounds of the votes of ``selection + models`` voters, right for each image with chance 1 - alpha."""
-    counts = count_votes(votes[task.selection :], task.data.num_classes)
-    chosen = count_votes(votes[: task.selection], task.data.num_classes) if task.selection else None
+    counts = count_votes(votes[plan.vote.selection :], plan.data.num_classes)
+    selection = plan.vote.selection
+    chosen = count_votes(votes[:selection], plan.data.num_classes) if selection else None
     bounds = vote_bounds(counts, alpha, selection=chosen)
-    return Claims(bounds, bounds.labels == task.tested.labels.numpy())
+    return Claims(bounds, bounds.labels == plan.tested.labels.numpy())
 
 
-def setting_record(setting: Setting) -> Record:
-    """What tells a setting from others."""
-    sampling = setting.sampling
-    drawn = {"m": sampling.m} if isinstance(sampling, FixedSize) else {"q": sampling.inclusion}
-    return {"sigma": setting.sigma, **drawn, "n": sampling.n}
-
-
-def evaluate(task: CertifyTask, setting: Setting, votes: Votes, count: int) -> tuple[Record, dict[str, Any]]:
+def evaluate(plan: CertificatePlan, setting: Setting, votes: Votes, count: int) -> tuple[Certified, dict[str, Any]]:
     """All claims of one setting.
 
     Args:
@@ -89,32 +82,34 @@ def evaluate(task: CertifyTask, setting: Setting, votes: Votes, count: int) -> t
         count: How many settings are evaluated: claims about the best of them hold for all at once, at alpha / count.
 
     Returns:
-        A JSON record, and arrays for pictures and other programs.
+        What the vote withstands, and arrays for pictures and other programs.
     """
-    labels, images = task.tested.labels.numpy(), len(task.tested)
-    each, together = claims(task, votes, task.alpha), claims(task, votes, task.alpha / (images * count))
-    among = each if count == 1 else claims(task, votes, task.alpha / count)
-    needed = needed_grid(task.k, task.radii, setting.sigma, setting.sampling)
-    ks, radii = map_axes(task)
+    labels, images, alpha = plan.tested.labels.numpy(), len(plan.tested), plan.vote.alpha
+    each, together = claims(plan, votes, alpha), claims(plan, votes, alpha / (images * count))
+    among = each if count == 1 else claims(plan, votes, alpha / count)
+    needed = needed_grid(plan.k, plan.radii, setting.sigma, setting.sampling)
+    ks, radii = map_axes(plan)
     whole, paper = each.radii(setting), each.paper_radii(setting)
-    record = {
-        **setting_record(setting),
-        "models": task.models,
-        "selection": task.selection,
-        "images": images,
-        "accuracy": float(each.right.mean()),
-        "voter_accuracy": float((votes[task.selection :] == labels).mean()),
-        "abstained": float((each.bounds.winner <= 0.5).mean()),
-        "certified_unattacked": float((each.counted > 0.5).mean()),
-        **{f"{kind}_radius": max(0.0, float(of(whole))) for kind, of in (("median", np.median), ("largest", np.max))},
-        **{f"{kind}_paper_radius": max(0.0, float(of(paper))) for kind, of in (("median", np.median), ("largest", np.max))},
-        "table": certified_share(each.counted, needed).tolist(),
-        "table_all_images": certified_share(together.counted, needed).tolist(),
-        "table_all_settings": certified_share(among.counted, needed).tolist(),
-        "needed": needed.tolist(),
-    }
+    certified = Certified(
+        **asdict(setting.record),
+        models=plan.vote.models,
+        selection=plan.vote.selection,
+        images=images,
+        accuracy=float(each.right.mean()),
+        voter_accuracy=float((votes[plan.vote.selection :] == labels).mean()),
+        abstained=float((each.bounds.winner <= 0.5).mean()),
+        certified_unattacked=float((each.counted > 0.5).mean()),
+        median_radius=max(0.0, float(np.median(whole))),
+        largest_radius=max(0.0, float(np.max(whole))),
+        median_paper_radius=max(0.0, float(np.median(paper))),
+        largest_paper_radius=max(0.0, float(np.max(paper))),
+        table=certified_share(each.counted, needed).tolist(),
+        table_all_images=certified_share(together.counted, needed).tolist(),
+        table_all_settings=certified_share(among.counted, needed).tolist(),
+        needed=needed.tolist(),
+    )
     arrays = {
-        "counts": count_votes(votes[task.selection :], task.data.num_classes),
+        "counts": count_votes(votes[plan.vote.selection :], plan.data.num_classes),
         "winners": each.bounds.labels,
         "lower_bounds": each.bounds.winner,
         "radii": whole,
@@ -123,20 +118,20 @@ def evaluate(task: CertifyTask, setting: Setting, votes: Votes, count: int) -> t
         "map_radius": radii,
         "map_certified": certified_share(each.counted, needed_grid(ks, radii, setting.sigma, setting.sampling)),
     }
-    return record, arrays
+    return certified, arrays
 
 
-def map_axes(task: CertifyTask) -> tuple[NDArray[np.int64], Floats]:
+def map_axes(plan: CertificatePlan) -> tuple[NDArray[np.int64], Floats]:
     """Numbers of poisons up to 5 % of the set, and l2 budgets of one image from linf 1/255 to 128/255, for a picture."""
-    most = max(2, len(task.data.split("train")) // 20, *task.k)
+    most = max(2, len(plan.train) // 20, *plan.k)
     ks = np.unique(np.geomspace(1, most, _GRID).round().astype(np.int64))
-    unit = np.sqrt(np.prod(task.data.image_shape))
+    unit = np.sqrt(np.prod(plan.data.image_shape))
     return ks, np.geomspace(1 / 255, 128 / 255, _GRID) * unit
 
 
-def best_of(records: list[Record]) -> list[list[Record]]:
+def best_of(settings: list[Certified]) -> list[list[dict[str, Any]]]:
     """For each (k, eps) of the table the setting that certifies most and how much: valid for a choice in hindsight."""
-    tables = np.array([record["table_all_settings"] for record in records])
+    tables = np.array([setting.table_all_settings for setting in settings])
     best = tables.argmax(0)
     return [
         [{"setting": int(best[i, j]), "certified": float(tables[best[i, j], i, j])} for j in range(tables.shape[2])]
@@ -144,17 +139,17 @@ def best_of(records: list[Record]) -> list[list[Record]]:
     ]
 
 
-def forecast(task: CertifyTask, setting: Setting, pilots: Votes, seconds: float | None) -> Record:
+def forecast(plan: CertificatePlan, setting: Setting, pilots: Votes, seconds: float | None) -> Forecast:
     """What a setting promises for the goal, by number of models, from its pilot voters."""
-    needed = float(needed_probability(task.goal_k, task.goal_radius, setting.sigma, setting.sampling))
-    votes = (pilots == task.tested.labels.numpy()).sum(0)
-    numbers = sorted({*_PLANNED, task.models})
-    return {
-        **setting_record(setting),
-        "needed": needed,
-        "pilots": len(pilots),
-        "voter_accuracy": float(votes.mean() / len(pilots)),
-        "seconds_per_model": seconds,
-        "models": numbers,
-        "expected": [expected_certified(votes, len(pilots), needed, n, task.bound_alpha) for n in numbers],
-    }
+    needed = float(needed_probability(plan.attacker.k, plan.attacker.radius, setting.sigma, setting.sampling))
+    votes = (pilots == plan.tested.labels.numpy()).sum(0)
+    numbers = sorted({*_PLANNED, plan.vote.models})
+    return Forecast(
+        **asdict(setting.record),
+        needed=needed,
+        pilots=len(pilots),
+        voter_accuracy=float(votes.mean() / len(pilots)),
+        seconds_per_model=seconds,
+        models=numbers,
+        expected=[expected_certified(votes, len(pilots), needed, n, plan.bound_alpha) for n in numbers],
+    )

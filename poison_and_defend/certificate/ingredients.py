@@ -14,14 +14,19 @@ from poison_and_defend.images.row_digests import Digests, read_training_rows, ro
 
 
 @dataclass(frozen=True, eq=False)
-class Provenance:
-    """Finds out where everything that the votes depend on came from."""
+class Origins:
+    """Finds out where everything that the votes depend on came from.
+
+    Attributes:
+        count: How many settings there are to choose from.
+    """
 
     task: CertifyTask
+    count: int
 
     @cached_property
     def _received(self) -> Digests:
-        return row_digests(self.task.data.split("train").images)
+        return row_digests(self.task.received.data.split("train").images)
 
     def ingredients(self) -> list[Ingredient]:
         """Every ingredient with its origin, those that the user vouches for marked.
@@ -29,46 +34,46 @@ class Provenance:
         Raises:
             InputError: If the user vouches for what is not there, or known to be raw.
         """
-        task = self.task
+        data, learner, trust = self.task.received.data, self.task.learner, self.task.trust
         found = [
-            Ingredient("normalization", task.data.statistics_origin, _NORMALIZATION[task.data.statistics_origin]),
+            Ingredient("normalization", data.statistics_origin, _NORMALIZATION[data.statistics_origin]),
             self._stopping(),
         ]
-        if _rewritten(task.data):
+        if _rewritten(data):
             found.append(Ingredient("received images", "raw", _REWRITTEN))
-        if task.defense == "diffusion":
+        if learner.defense == "diffusion":
             found.append(self._denoiser())
-        if task.learner == "head":
-            found.append(self._trained_on_public("features") if task.features is None else _foreign(task.features))
-        if task.warm_start == "raw":
+        if learner.learner == "head":
+            found.append(self._trained_on_public("features") if trust.features is None else _foreign(trust.features))
+        if trust.warm_start == "raw":
             found.append(Ingredient("warm start", "raw", "voters start from a model of the received images without noise"))
-        elif task.warm_start == "trusted":
+        elif trust.warm_start == "trusted":
             # The start is the trusted extractor itself, or its twin.
             known = next((i for i in found if i.name == "features"), None) or self._trained_on_public("features")
             found.append(replace(known, name="warm start"))
-        if len(task.settings) > 1 and task.pilot:
+        if self.count > 1 and self.task.goal.pilot:
             found.append(
                 Ingredient("choice of sigma and m", "noised", "by pilot voters, none of whom is counted in the certificate")
             )
-        return vouch(found, task.vouch)
+        return vouch(found, trust.vouch)
 
     def _stopping(self) -> Ingredient:
         name = "training length"
-        if self.task.stop_on == "raw":
+        if self.task.trust.stop_on == "raw":
             return Ingredient(name, "raw", "voters stop where they are best on the received images without noise")
-        if self.task.stop_on == "trusted":
+        if self.task.trust.stop_on == "trusted":
             return self._trained_on_public(name)
-        return Ingredient(name, "fixed", f"{self.task.recipe.epochs} epochs, nothing is selected on the way")
+        return Ingredient(name, "fixed", f"{self.task.learner.recipe.epochs} epochs, nothing is selected on the way")
 
     def _denoiser(self) -> Ingredient:
-        folder = find_denoiser(self.task.denoiser)[1]
+        folder = find_denoiser(self.task.learner.denoiser)[1]
         seen = None if folder is None else read_training_rows(folder)
         if seen is None:
-            return Ingredient("denoiser", "unknown", f"nothing says which images {self.task.denoiser} was trained on")
+            return Ingredient("denoiser", "unknown", f"nothing says which images {self.task.learner.denoiser} was trained on")
         return self._compared("denoiser", seen)
 
     def _trained_on_public(self, name: str) -> Ingredient:
-        return self._compared(name, row_digests(self.task.data.split("public").images))
+        return self._compared(name, row_digests(self.task.received.data.split("public").images))
 
     def _compared(self, name: str, seen: Digests) -> Ingredient:
         common = shared_rows(seen, self._received)
@@ -109,9 +114,10 @@ def check_public(task: CertifyTask) -> None:
     Raises:
         InputError: Saying what to give.
     """
-    if "trusted" in (task.warm_start, task.stop_on) or (task.learner == "head" and task.features is None):
+    trust = task.trust
+    if "trusted" in (trust.warm_start, trust.stop_on) or (task.learner.learner == "head" and trust.features is None):
         try:
-            task.data.split("public")
+            task.received.data.split("public")
         except InputError as error:
             raise InputError(
                 f"a certificate with trusted features needs images out of the attacker's reach: {error}; or give weights "

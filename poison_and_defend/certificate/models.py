@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from poison_and_defend.certificate.task import CertifyTask, Setting
+from poison_and_defend.certificate.plan import CertificatePlan, Setting
+from poison_and_defend.certificate.secret import Randomness
 from poison_and_defend.certificate.voters import Voters, member_seed, noise_seed
 from poison_and_defend.core.hashing import hash_array
 from poison_and_defend.core.progress import StoreProgress
@@ -31,23 +32,24 @@ _MODEL_SEED = 2**40
 
 @dataclass(frozen=True, eq=False)
 class CertifyModels:
-    """Trains or reads the common models of a task, one setting at a time, with all ranks."""
+    """Trains or reads the common models of a plan, one setting at a time, with all ranks."""
 
-    task: CertifyTask
+    plan: CertificatePlan
+    randomness: Randomness
     ranks: Ranks
 
     def voters(self, setting: Setting) -> tuple[Voters, dict[str, Any]]:
         """Voters of one setting, and all that their votes depend on."""
-        task, data = self.task, self.task.data
-        split = data.split("train")
-        defense = task.built_defense(setting.sigma).with_seed(noise_seed(task.voting_seed))
+        plan, learner, split, tested = self.plan, self.plan.learner, self.plan.train, self.plan.tested
+        seed, batch_size = self.randomness.seed, plan.speed.sanitize_batch_size
+        defense = plan.defense(setting.sigma).with_seed(noise_seed(seed))
         if defense.denoiser is not None:
             defense.denoiser.to(self.ranks.device)
-        extractor = self.extractor(setting.sigma) if task.learner == "head" else None
+        extractor = self.extractor(setting.sigma) if learner.learner == "head" else None
 
         def features(images: Tensor) -> Tensor:
             # Batches as they come from the denoiser, so that none is padded.
-            return extract_features(extractor, images, self.ranks.device, task.sanitize_batch_size)  # type: ignore[arg-type]
+            return extract_features(extractor, images, self.ranks.device, batch_size)  # type: ignore[arg-type]
 
         start = self._start(extractor, setting.sigma)
         voters = Voters(
@@ -55,102 +57,122 @@ class CertifyModels:
             sampling=setting.sampling,
             defense=defense,
             build=self._builder(extractor, start),
-            recipe=task.recipe,
-            seed=task.voting_seed,
-            tested=task.tested.images if extractor is None else features(task.tested.images),
+            recipe=learner.recipe,
+            seed=seed,
+            tested=tested.images if extractor is None else features(tested.images),
             features=None if extractor is None else features,
-            batch_size=task.sanitize_batch_size,
-            threads=task.threads,
+            batch_size=batch_size,
+            threads=plan.speed.threads,
             watched=self._watched(None if extractor is None else features),
         )
         settings = {
             "train": hash_array(split.images.numpy()),
             "labels": hash_array(split.labels.numpy()),
-            "test": hash_array(task.tested.images.numpy()),
-            "normalization": [list(data.mean), list(data.std)],
+            "test": hash_array(tested.images.numpy()),
+            "normalization": [list(plan.data.mean), list(plan.data.std)],
             "sampling": repr(setting.sampling),
             **defense.settings(),
-            **task.common_settings(),
+            **self._common_settings(),
             "extractor": None if extractor is None else _digest(extractor.body),
             "start": None if start is None else _digest(start),
         }
         # Without this the order of keys would be part of what is compared.
         return voters, dict(sorted(settings.items()))
 
+    def _common_settings(self) -> dict[str, Any]:
+        """What the votes of all settings depend on, but for data and weights, as JSON can hold it."""
+        plan = self.plan
+        return {
+            "learner": plan.learner.learner,
+            "backbone": plan.learner.backbone,
+            "recipe": plan.learner.recipe.settings(),
+            "warm_start": plan.trust.warm_start,
+            "stop_on": plan.trust.stop_on,
+            "seed": plan.seed,
+            **self.randomness.told,
+            **vars(plan.speed),
+        }
+
     def _watched(self, features: Callable[[Tensor], Tensor] | None) -> tuple[Tensor, Tensor] | None:
-        if self.task.stop_on == "none":
+        stop_on = self.plan.trust.stop_on
+        if stop_on == "none":
             return None
-        split = self.task.data.split("public" if self.task.stop_on == "trusted" else "train")
+        split = self.plan.data.split("public" if stop_on == "trusted" else "train")
         return split.images if features is None else features(split.images), split.labels
 
     def extractor(self, sigma: float) -> Backbone:
         """The frozen, trusted network: read, or trained on public images and their noised and denoised copies."""
-        task, data = self.task, self.task.data
-        if task.features is not None:
+        plan, data = self.plan, self.plan.data
+        if plan.trust.features is not None:
             model = build_backbone(
-                task.backbone, in_channels=data.image_shape[0], num_classes=data.num_classes, mean=data.mean, std=data.std
+                plan.learner.backbone,
+                in_channels=data.image_shape[0],
+                num_classes=data.num_classes,
+                mean=data.mean,
+                std=data.std,
             )
-            load_weights(model, Path(task.features), option="--features")
+            load_weights(model, Path(plan.trust.features), option="--features")
             model = frozen(model, self.ranks.device)
         else:
             spec = self._spec(self._public(sigma), 0)
-            model = trained_models([spec], task.models_folder, self.ranks, "trusted features")[0]
+            model = trained_models([spec], plan.models_folder, self.ranks, "trusted features")[0]
         # Twice as fast on a CPU.
         return model.to(memory_format=torch.channels_last)
 
     def trusted_accuracy(self, setting: Setting) -> float | None:
         """Share of test images that the trusted model alone reads right: an attacker cannot change it at all."""
-        task = self.task
-        if task.features is not None or task.learner != "head":
+        plan = self.plan
+        if plan.trust.features is not None or plan.learner.learner != "head":
             return None
         model = self.extractor(setting.sigma)
-        features = extract_features(model, task.tested.images, self.ranks.device)
+        features = extract_features(model, plan.tested.images, self.ranks.device)
         with torch.no_grad():
             predicted = model.head.to("cpu")(features).argmax(1)
-        return float((predicted == task.tested.labels).float().mean())
+        return float((predicted == plan.tested.labels).float().mean())
 
     def _public(self, sigma: float) -> Split:
         """Public images and their noised and denoised copies, which look like what voters train on."""
-        task, public = self.task, self.task.data.split("public")
+        plan, public = self.plan, self.plan.data.split("public")
+        draws = plan.learner.feature_draws
         copies, rows = [public.images], torch.arange(len(public))
-        for number in range(task.feature_draws):
-            defense = task.built_defense(sigma, draw=_PUBLIC_DRAW + number)
-            text = f"sanitize public images, copy {number + 1} of {task.feature_draws}"
+        for number in range(draws):
+            defense = plan.defense(sigma, draw=_PUBLIC_DRAW + number)
+            text = f"sanitize public images, copy {number + 1} of {draws}"
             with StoreProgress(text, enabled=self.ranks.rank == 0) as bar:
-                options: dict[str, Any] = {"batch_size": task.sanitize_batch_size, "by_content": True, "progress": bar}
-                folder = Path(task.output_dir) / "stores" / "public"
-                copies.append(sanitize(public.images, rows, defense, folder, self.ranks, **options))
-        return Split(torch.cat(copies), public.labels.repeat(1 + task.feature_draws))
+                options: dict[str, Any] = {"batch_size": plan.speed.sanitize_batch_size, "by_content": True, "progress": bar}
+                copies.append(sanitize(public.images, rows, defense, plan.stores / "public", self.ranks, **options))
+        return Split(torch.cat(copies), public.labels.repeat(1 + draws))
 
     def _spec(self, split: Split, number: int) -> ModelSpec:
-        task = self.task
-        seed = _MODEL_SEED + member_seed(task.seed, number)
-        return ModelSpec(task.backbone, seed, task.feature_recipe, split, task.data.num_classes, task.data, 0.0, 1)
+        learner, data = self.plan.learner, self.plan.data
+        seed = _MODEL_SEED + member_seed(self.plan.seed, number)
+        return ModelSpec(learner.backbone, seed, learner.feature_recipe, split, data.num_classes, data, 0.0, 1)
 
     def _start(self, extractor: Backbone | None, sigma: float) -> nn.Module | None:
         """What every voter starts from, if not from weights of its own."""
-        task = self.task
-        if task.warm_start == "none":
+        plan = self.plan
+        if plan.trust.warm_start == "none":
             return None
-        if task.warm_start == "trusted":
+        if plan.trust.warm_start == "trusted":
             if extractor is not None:
                 return extractor.head.cpu()
-            return trained_models([self._spec(self._public(sigma), 0)], task.models_folder, self.ranks, "warm start")[0].cpu()
-        raw = task.data.split("train")
+            spec = self._spec(self._public(sigma), 0)
+            return trained_models([spec], plan.models_folder, self.ranks, "warm start")[0].cpu()
+        raw = plan.train
         if extractor is None:
-            return trained_models([self._spec(raw, 1)], task.models_folder, self.ranks, "warm start, raw")[0].cpu()
+            return trained_models([self._spec(raw, 1)], plan.models_folder, self.ranks, "warm start, raw")[0].cpu()
         features = extract_features(extractor, raw.images, self.ranks.device)
         everything = EnsembleData(features, raw.labels, torch.arange(len(raw))[None])
-        seeds, build = [member_seed(task.voting_seed, 1)], self._builder(extractor, None)
+        seeds, build = [member_seed(self.randomness.seed, 1)], self._builder(extractor, None)
         # Every rank trains the same small head: nothing has to be sent.
         own = Ranks(device=self.ranks.device)
-        states = fit_members(build, seeds, everything, task.recipe, own, per_block=1, threads=1, text="")
+        states = fit_members(build, seeds, everything, plan.learner.recipe, own, per_block=1, threads=1, text="")
         head = build(0)
         head.load_state_dict(states[0])
         return head
 
     def _builder(self, extractor: Backbone | None, start: nn.Module | None) -> Callable[[int], nn.Module]:
-        task, data = self.task, self.task.data
+        data, backbone = self.plan.data, self.plan.learner.backbone
 
         def build(seed: int) -> nn.Module:
             if start is not None:
@@ -158,7 +180,7 @@ class CertifyModels:
             if extractor is not None:
                 return fresh_head(extractor.num_features, data.num_classes, seed)
             options: dict[str, Any] = {"num_classes": data.num_classes, "mean": data.mean, "std": data.std, "seed": seed}
-            return build_backbone(task.backbone, in_channels=data.image_shape[0], **options)
+            return build_backbone(backbone, in_channels=data.image_shape[0], **options)
 
         return build
 

@@ -1,42 +1,37 @@
 """Training the voters of a certificate with all ranks and jobs, and saying what their vote withstands."""
 
 import time
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
-from poison_and_defend.callbacks.wandb_logging import finish, make_logger
 from poison_and_defend.certificate.challenge import challenge
 from poison_and_defend.certificate.claims import best_of, evaluate, forecast
-from poison_and_defend.certificate.ingredients import Provenance, check_public
-from poison_and_defend.certificate.log import log_certificate
 from poison_and_defend.certificate.models import CertifyModels
-from poison_and_defend.certificate.secret import settle_secret
-from poison_and_defend.certificate.task import CertifyTask, Setting
-from poison_and_defend.certificate.vote_store import Votes, VoteStore, fill
+from poison_and_defend.certificate.plan import CertificatePlan, Setting
+from poison_and_defend.certificate.publish import publish
+from poison_and_defend.certificate.secret import Randomness, settle_randomness
+from poison_and_defend.certificate.vote_store import VoteStore, fill
 from poison_and_defend.certificate.voters import MOST_MEMBERS, Voters
-from poison_and_defend.certification import void_reasons
-from poison_and_defend.core.errors import InputError
-from poison_and_defend.core.files import make_folder, save_arrays, sweep_partials, write_bytes, write_json
+from poison_and_defend.core.files import make_folder, sweep_partials, write_bytes, write_json
 from poison_and_defend.core.progress import StoreProgress, announce
 from poison_and_defend.core.ranks import Ranks
 from poison_and_defend.core.reading.files import guarded, read_json
-from poison_and_defend.reports.certificate.table import print_certificate
-from poison_and_defend.reports.certificate.write import write_certificate_report
+from poison_and_defend.reports.certificate.records import Certificate, Certified, Forecast
 from poison_and_defend.reports.records import provenance
 from poison_and_defend.training.launch import Launch
 
 
-def run_certify(task: CertifyTask, launch: Launch, config: str) -> Path:
+def certify(plan: CertificatePlan, launch: Launch, config: str) -> Path:
     """Train what is missing of the voters, then write ``certificate.json``, one ``.npz`` a setting, figures and the page.
 
     Args:
-        task: What is certified.
+        plan: What is certified.
         launch: On which ranks; other jobs may work on the same folder at the same time.
         config: Resolved configuration as YAML, kept with the results.
 
@@ -44,125 +39,134 @@ def run_certify(task: CertifyTask, launch: Launch, config: str) -> Path:
         The folder of the results.
 
     Raises:
-        InputError: If the input is bad, the folder holds votes of other models, or something voids the certificate and
-            ``uncertified`` is not set.
+        InputError: If the folder cannot be written, or holds votes of other models.
     """
     started = time.perf_counter()
-    task.check()
-    check_public(task)
-    ingredients = Provenance(task).ingredients()
-    reasons = void_reasons(ingredients)
-    if reasons and not task.uncertified:
-        raise InputError(
-            f"this would be no certificate: {'; '.join(reasons)}. If the origin is unknown and you know better, say so "
-            "(--vouch); to see the numbers all the same, labelled as uncertified (--uncertified true)"
-        )
-    make_folder(Path(task.output_dir), "--output_dir")
+    make_folder(plan.shared, "--output_dir")
     ranks = launch.start()
     if ranks.rank == 0:
-        make_folder(task.folder, "--output_dir")
-        write_bytes(task.folder / "config.yaml", config.encode())
+        make_folder(plan.folder, "--output_dir")
+        write_bytes(plan.folder / "config.yaml", config.encode())
     ranks.barrier("folder made")
-    settle_secret(task, ranks)
-    models = CertifyModels(task, ranks)
-    forecasts: list[dict[str, Any]] = []
-    settings = task.settings
-    if task.pilot and len(settings) > 1:
-        forecasts = [_pilot(task, setting, models, ranks) for setting in settings]
-        chosen = int(np.argmax([f["expected"][f["models"].index(task.models)] for f in forecasts]))
-        settings = [settings[chosen]]
-        announce(f"pilots choose {settings[0].name} for {task.goal_k} poisons of {task.goal_eps}", ranks)
-    records, arrays = [], {}
-    for setting in settings:
-        store, votes, seconds, alone = _votes(task, setting, models, ranks)
-        record, own = evaluate(task, setting, votes, len(settings))
-        if ranks.rank == 0:
-            looks = store.look(task.selection + task.models)
-            records.append(record | {"trusted_alone": alone, "looks": looks, "seconds": round(seconds, 1)})
-            arrays[setting.name] = own
-            if task.challenge:
-                records[-1]["challenge"] = challenge(task, setting, models, votes)
+    randomness = settle_randomness(plan.folder, plan.noise_seed, ranks)
+    job = _Job(plan, CertifyModels(plan, randomness, ranks), ranks)
+    settings, forecasts = job.choose()
+    found = [job.certify(setting, len(settings)) for setting in settings]
     if ranks.rank == 0:
-        result = {
-            "dataset": task.data.name,
-            "certified": not reasons,
-            "void": reasons,
-            "alpha": task.alpha,
-            "norm": task.norm,
-            "k": task.k,
-            "eps": [str(eps) for eps in task.eps],
-            "radii": [r if np.isfinite(r) else None for r in task.radii.tolist()],
-            "image_shape": list(task.data.image_shape),
-            "learner": task.learner,
-            "warm_start": task.warm_start,
-            "defense": task.defense,
-            "randomness": task.randomness,
-            "ingredients": [vars(i) for i in ingredients],
-            "settings": records,
-            "best": best_of(records),
-            "forecasts": forecasts,
-            "goal": {"k": task.goal_k, "eps": str(task.goal_eps)},
-            "wall_seconds": round(time.perf_counter() - started, 1),
-            "provenance": provenance(str(ranks.device), ranks.world),
-        }
-        _keep(task, result, arrays, config)
-        for place in (task.folder, task.models_folder, Path(task.output_dir) / "stores"):
+        certified = [own for own, _ in found]
+        certificate = _certificate(plan, randomness, certified, forecasts, ranks, time.perf_counter() - started)
+        publish(plan, certificate, {own.name: arrays for own, arrays in found}, config)
+        for place in (plan.folder, plan.models_folder, plan.stores):
             # Of processes that were killed here, or where networks and sanitized images are shared.
             sweep_partials(place)
-        announce(f"report: {task.folder / 'report.html'}   ({time.perf_counter() - started:.0f} s)", ranks)
+        announce(f"report: {plan.folder / 'report.html'}   ({time.perf_counter() - started:.0f} s)", ranks)
     ranks.barrier("certified")
-    return task.folder
+    return plan.folder
 
 
-def _keep(task: CertifyTask, result: dict[str, Any], arrays: dict[str, Any], config: str) -> None:
-    write_json(task.folder / "certificate.json", result)
-    for name, own in arrays.items():
-        save_arrays(task.folder / f"{name}.npz", own)
-    write_certificate_report(task.folder)
-    logger = make_logger(task.wandb_project, task.folder.name, "certify", task.folder, yaml.safe_load(config))
-    log_certificate(logger, task.folder, result)
-    finish(logger)
-    print_certificate(result)
+def _certificate(
+    plan: CertificatePlan,
+    randomness: Randomness,
+    settings: list[Certified],
+    forecasts: list[Forecast],
+    ranks: Ranks,
+    seconds: float,
+) -> Certificate:
+    return Certificate(
+        dataset=plan.data.name,
+        certified=not plan.void,
+        void=plan.void,
+        alpha=plan.vote.alpha,
+        norm=plan.norm,
+        k=plan.k,
+        eps=[str(eps) for eps in plan.eps],
+        radii=[r if np.isfinite(r) else None for r in plan.radii.tolist()],
+        image_shape=list(plan.data.image_shape),
+        learner=plan.learner.learner,
+        warm_start=plan.trust.warm_start,
+        defense=plan.learner.defense,
+        randomness=randomness.told,
+        ingredients=[vars(ingredient) for ingredient in plan.ingredients],
+        settings=settings,
+        best=best_of(settings),
+        forecasts=forecasts,
+        goal={"k": plan.attacker.k, "eps": str(plan.attacker.eps)},
+        wall_seconds=round(seconds, 1),
+        provenance=provenance(str(ranks.device), ranks.world),
+    )
 
 
-def _votes(
-    task: CertifyTask, setting: Setting, models: CertifyModels, ranks: Ranks
-) -> tuple[VoteStore, Votes, float, float | None]:
-    """Votes of all models of a setting, trained where missing; seconds that took; accuracy of trusted data alone."""
-    voters, made_with = models.voters(setting)
-    store = VoteStore(task.folder / "votes" / setting.name, made_with, len(task.tested), task.data.num_classes)
-    store.create()
-    total, started = task.selection + task.models, time.perf_counter()
-    if store.done(0, total) < total:
-        _estimate(voters, total - store.done(0, total), setting, ranks)
-    _train(task, store, voters, 0, total, f"{total} voters, sigma {setting.sigma:g}, {setting.drawn:.0f} images each", ranks)
-    ranks.barrier("voted")
-    return store, store.read(0, total), time.perf_counter() - started, models.trusted_accuracy(setting)
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """The steps of one certificate on this launch's ranks."""
 
+    plan: CertificatePlan
+    models: CertifyModels
+    ranks: Ranks
 
-def _pilot(task: CertifyTask, setting: Setting, models: CertifyModels, ranks: Ranks) -> dict[str, Any]:
-    """A forecast from voters that are counted from the other end, so that no certificate ever contains them."""
-    small = replace(task, members_per_block=min(task.members_per_block, task.pilot))
-    voters, made_with = models.voters(setting)
-    folder = task.folder / "pilots" / setting.name
-    store = VoteStore(folder, made_with, len(task.tested), task.data.num_classes)
-    store.create()
-    started, first = time.perf_counter(), MOST_MEMBERS - task.pilot
-    missing = task.pilot - store.done(first, MOST_MEMBERS)
-    _train(small, store, voters, first, MOST_MEMBERS, f"{task.pilot} pilots of {setting.name}", ranks)
-    ranks.barrier("pilots voted")
-    timing = folder / "seconds_per_model.json"
-    if missing and ranks.rank == 0:
-        write_json(timing, (time.perf_counter() - started) / missing)
-    ranks.barrier("pilots timed")
-    with guarded(timing, "no note of seconds; remove this one file", "--name"):
-        seconds = float(read_json(timing, "no note of seconds; remove this one file", "--name")) if timing.exists() else None
-    return forecast(task, setting, store.read(first, MOST_MEMBERS), seconds)
+    def choose(self) -> tuple[Sequence[Setting], list[Forecast]]:
+        """The settings to certify: all, or the one that pilots foretell most of; and what they foretell."""
+        plan = self.plan
+        if not plan.pilot or len(plan.settings) < 2:
+            return plan.settings, []
+        forecasts = [self._pilot(setting) for setting in plan.settings]
+        chosen = plan.settings[int(np.argmax([f.expected[f.models.index(plan.vote.models)] for f in forecasts]))]
+        announce(f"pilots choose {chosen.name} for {plan.attacker.k} poisons of {plan.attacker.eps}", self.ranks)
+        return [chosen], forecasts
 
+    def certify(self, setting: Setting, count: int) -> tuple[Certified, dict[str, Any]]:
+        """What the vote of one of ``count`` settings withstands, and its arrays; its voters are trained where missing."""
+        plan, ranks = self.plan, self.ranks
+        total, started = plan.vote.selection + plan.vote.models, time.perf_counter()
+        voters, made_with = self.models.voters(setting)
+        store = self._store("votes", setting, made_with)
+        missing = total - store.done(0, total)
+        if missing:
+            _estimate(voters, missing, setting, ranks)
+        text = f"{total} voters, sigma {setting.sigma:g}, {setting.drawn:.0f} images each"
+        self._train(store, voters, range(total), plan.speed.members_per_block, text)
+        ranks.barrier("voted")
+        votes = store.read(0, total)
+        seconds = round(time.perf_counter() - started, 1)
+        alone = self.models.trusted_accuracy(setting)
+        certified, arrays = evaluate(plan, setting, votes, count)
+        if ranks.rank == 0:
+            looks = store.look(total)
+            tried = challenge(plan, setting, self.models, votes) if plan.attacker.targets else None
+            certified = replace(certified, trusted_alone=alone, looks=looks, seconds=seconds, challenge=tried)
+        return certified, arrays
 
-def _train(task: CertifyTask, store: VoteStore, voters: Voters, first: int, stop: int, text: str, ranks: Ranks) -> None:
-    with StoreProgress(text, enabled=ranks.rank == 0) as bar:
-        fill(store, first, stop, task.members_per_block, lambda block: voters.train(list(block), ranks), ranks, bar)
+    def _pilot(self, setting: Setting) -> Forecast:
+        """A forecast from voters that are counted from the other end, so that no certificate ever contains them."""
+        plan, ranks = self.plan, self.ranks
+        voters, made_with = self.models.voters(setting)
+        store = self._store("pilots", setting, made_with)
+        started, first = time.perf_counter(), MOST_MEMBERS - plan.pilot
+        missing = plan.pilot - store.done(first, MOST_MEMBERS)
+        block = min(plan.speed.members_per_block, plan.pilot)
+        self._train(store, voters, range(first, MOST_MEMBERS), block, f"{plan.pilot} pilots of {setting.name}")
+        ranks.barrier("pilots voted")
+        timing, what = (
+            plan.folder / "pilots" / setting.name / "seconds_per_model.json",
+            "no note of seconds; remove this one file",
+        )
+        if missing and ranks.rank == 0:
+            write_json(timing, (time.perf_counter() - started) / missing)
+        ranks.barrier("pilots timed")
+        with guarded(timing, what, "--name"):
+            seconds = float(read_json(timing, what, "--name")) if timing.exists() else None
+        return forecast(plan, setting, store.read(first, MOST_MEMBERS), seconds)
+
+    def _store(self, kind: str, setting: Setting, made_with: dict[str, Any]) -> VoteStore:
+        plan = self.plan
+        store = VoteStore(plan.folder / kind / setting.name, made_with, len(plan.tested), plan.data.num_classes)
+        store.create()
+        return store
+
+    def _train(self, store: VoteStore, voters: Voters, members: range, block: int, text: str) -> None:
+        ranks = self.ranks
+        with StoreProgress(text, enabled=ranks.rank == 0) as bar:
+            fill(store, members.start, members.stop, block, lambda own: voters.train(list(own), ranks), ranks, bar)
 
 
 def _estimate(voters: Voters, missing: int, setting: Setting, ranks: Ranks) -> None:

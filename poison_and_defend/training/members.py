@@ -2,15 +2,35 @@
 
 from collections.abc import Callable, Sequence
 
+import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
-from torch import nn
+from torch import Tensor, nn
 
+from poison_and_defend.attacks.threat.setups import Setup
 from poison_and_defend.callbacks.fit_progress import FitProgress
 from poison_and_defend.core.ranks import Ranks
 from poison_and_defend.lightning_modules.ensemble import EnsembleData, EnsembleModule, State
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.training.local_trainer import Threads, local_trainer
+
+
+def overlay(setups: Sequence[Setup], num_train: int) -> tuple[Tensor, Tensor]:
+    """Poisons laid over training sets, without a copy of any: all rows of the split, and after them every setup's poisons.
+
+    Args:
+        setups: All with the same number of rows and of bases.
+        num_train: Rows of the training split.
+
+    Returns:
+        The row of the split that each place of the pool stands for, ``(num_train + S * k,)``, whose label it has; and the
+        places of the pool that make up each setup's training set, ``(S, N)``. Both int64.
+    """
+    bases = torch.stack([torch.from_numpy(setup.base_indices) for setup in setups])
+    rows = torch.stack([torch.from_numpy(setup.rows(num_train)) for setup in setups]).clone()
+    positions = torch.stack([torch.from_numpy(setup.positions) for setup in setups])
+    places = num_train + torch.arange(bases.numel()).reshape(bases.shape)
+    return torch.cat([torch.arange(num_train), bases.flatten()]), rows.scatter(1, positions, places)
 
 
 def share_members(count: int, per_block: int, ranks: Ranks) -> list[int]:

@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from poison_and_defend.certificate.claims import count_votes
-from poison_and_defend.certificate.ingredients import Provenance, check_public
-from poison_and_defend.certificate.run import run_certify
+from poison_and_defend.certificate.ingredients import Origins, check_public
+from poison_and_defend.certificate.plan import plan_certificate
+from poison_and_defend.certificate.run import certify
 from poison_and_defend.certificate.task import CertifyTask
 from poison_and_defend.certification import FixedSize, joint_lower, l2_norm, subsampled_set_radius, vote_bounds
 from poison_and_defend.core.errors import InputError
+from poison_and_defend.core.options import from_flat
 from poison_and_defend.datamodules import ArraysDataModule, DiffusionSanitizeDataModule, DigitsDataModule, MNISTDataModule
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.reports.certificate.write import write_certificate_report
@@ -41,13 +43,13 @@ def task(folder: Path, **changes: Any) -> CertifyTask:
         "wandb_project": None,
         "noise_seed": 0,
     }
-    return CertifyTask(**options | changes)
+    return from_flat(CertifyTask, options | changes)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("certificates")
-    run_certify(task(folder), CPU, "sigma: 0.2")
+    certify(plan_certificate(task(folder)), CPU, "sigma: 0.2")
     return folder / "small"
 
 
@@ -79,9 +81,9 @@ def test_a_finished_certificate_trains_nothing_and_more_models_keep_the_old_vote
     shutil.copytree(finished.parent, tmp_path, dirs_exist_ok=True)
     votes = tmp_path / "small" / "votes" / "sigma_0.2_m_40"
     before = {path.name: path.stat().st_mtime_ns for path in votes.glob("*.npz")}
-    run_certify(task(tmp_path), CPU, "")
+    certify(plan_certificate(task(tmp_path)), CPU, "")
     assert {path.name: path.stat().st_mtime_ns for path in votes.glob("*.npz")} == before
-    run_certify(task(tmp_path, models=160), CPU, "")
+    certify(plan_certificate(task(tmp_path, models=160)), CPU, "")
     after = {path.name: path.stat().st_mtime_ns for path in votes.glob("*.npz")}
     assert after.items() > before.items() and set(after) - set(before) == {"votes_000120_000150.npz", "votes_000150_000160.npz"}
     result = json.loads((tmp_path / "small" / "certificate.json").read_text())
@@ -98,13 +100,13 @@ def test_other_settings_do_not_mix_into_a_store(finished: Path, tmp_path: Path) 
         ({"warm_start": "trusted"}, "start"),
     ):
         with pytest.raises(InputError, match=f"holds votes of models with .*{key}"):
-            run_certify(task(tmp_path, **changes), CPU, "")
+            certify(plan_certificate(task(tmp_path, **changes)), CPU, "")
     assert (tmp_path / "small" / "certificate.json").read_bytes() == before
 
 
 def test_selection_on_other_models_and_poisson_subsamples(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished.parent / "models", tmp_path / "models")
-    run_certify(task(tmp_path, m=None, q=0.07, models=80, selection=30), CPU, "")
+    certify(plan_certificate(task(tmp_path, m=None, q=0.07, models=80, selection=30)), CPU, "")
     result = json.loads((tmp_path / "small" / "certificate.json").read_text())
     arrays = np.load(tmp_path / "small" / "sigma_0.2_q_0.07.npz")
     assert (arrays["counts"].sum(1) == 80).all() and result["settings"][0]["selection"] == 30
@@ -117,7 +119,7 @@ def test_selection_on_other_models_and_poisson_subsamples(finished: Path, tmp_pa
 def test_pilots_choose_and_are_not_counted(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished.parent / "models", tmp_path / "models")
     options: dict[str, Any] = {"m": [4, 40], "pilot": 12, "goal_k": 2, "goal_eps": "any", "models": 60}
-    run_certify(task(tmp_path, **options), CPU, "")
+    certify(plan_certificate(task(tmp_path, **options)), CPU, "")
     result = json.loads((tmp_path / "small" / "certificate.json").read_text())
     four, forty = result["forecasts"]
     at = four["models"].index(60)
@@ -147,7 +149,7 @@ def arrays_module(folder: Path, public: str = "public", **options: Any) -> Array
 
 
 def origins(made: CertifyTask) -> dict[str, str]:
-    return {i.name: i.origin for i in Provenance(made).ingredients()}
+    return {i.name: i.origin for i in Origins(made, 1).ingredients()}
 
 
 def test_the_datamodule_knows_where_its_statistics_are_from(tmp_path: Path) -> None:
@@ -180,14 +182,14 @@ def test_whatever_saw_the_raw_set_voids(tmp_path: Path, denoiser_folder: str) ->
         made = task(tmp_path, **changes)
         assert origins(made)[name] in ("raw", "unknown")
         with pytest.raises(InputError, match=f"this would be no certificate: {name}.*{message}"):
-            run_certify(made, CPU, "")
+            certify(plan_certificate(made), CPU, "")
         assert not (tmp_path / "small").exists()
 
 
 def test_a_set_that_another_defence_rewrote_is_not_the_received_one(tmp_path: Path) -> None:
     sanitized = DiffusionSanitizeDataModule(DigitsDataModule(), str(tmp_path / "store"), defense="jpeg")
     with pytest.raises(InputError, match=r"no certificate: received images \(raw\): another defence has rewritten them"):
-        run_certify(task(tmp_path, data=sanitized), CPU, "")
+        certify(plan_certificate(task(tmp_path, data=sanitized)), CPU, "")
     unchanged = DiffusionSanitizeDataModule(DigitsDataModule(), str(tmp_path / "store"), defense="none")
     assert "received images" not in origins(task(tmp_path, data=unchanged))
 
@@ -202,12 +204,12 @@ def test_a_denoiser_that_saw_a_few_of_the_received_images_is_found_out(tmp_path:
     write_training_rows(folder, seen)
     made = task(tmp_path, denoiser=str(folder), defense="diffusion", vouch=["denoiser"])
     with pytest.raises(InputError, match="nobody can vouch for the denoiser: made with 3 of the 598 images"):
-        run_certify(made, CPU, "")
+        certify(plan_certificate(made), CPU, "")
 
 
 def test_void_numbers_are_shown_on_demand_and_say_what_they_are(finished: Path, tmp_path: Path, capsys: Any) -> None:
     shutil.copytree(finished.parent / "models", tmp_path / "models")
-    run_certify(task(tmp_path, warm_start="raw", uncertified=True, models=60), CPU, "")
+    certify(plan_certificate(task(tmp_path, warm_start="raw", uncertified=True, models=60)), CPU, "")
     result = json.loads((tmp_path / "small" / "certificate.json").read_text())
     assert not result["certified"] and "warm start (raw)" in result["void"][0]
     assert "NOT CERTIFIED" in (tmp_path / "small" / "report.html").read_text() and "NOT CERTIFIED" in capsys.readouterr().out
@@ -254,7 +256,7 @@ def test_votes_are_counted_per_image_and_class() -> None:
 )
 def test_bad_input_is_refused_before_anything_is_trained(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message) as stop:
-        run_certify(task(tmp_path, **changes), CPU, "")
+        certify(plan_certificate(task(tmp_path, **changes)), CPU, "")
     assert "\n" not in str(stop.value) and not (tmp_path / "small").exists()
 
 
@@ -267,7 +269,7 @@ def test_poisons_inside_the_budget_never_flip_a_certified_target(tmp_path: Path)
     """Bullseye Polytope, white box, against the 20 certified test images whose votes have least to spare."""
     options: dict[str, Any] = {"challenge": 20, "goal_k": 5, "goal_eps": "64/255", "models": 200, "m": 30, "test_images": None}
     options["feature_draws"] = 1
-    run_certify(task(tmp_path, **options), CPU, "")
+    certify(plan_certificate(task(tmp_path, **options)), CPU, "")
     (record,) = json.loads((tmp_path / "small" / "certificate.json").read_text())["settings"]
     found = record["challenge"]
     assert found["targets"] == 20 and found["flips"] == 0
@@ -280,4 +282,4 @@ def test_poisons_inside_the_budget_never_flip_a_certified_target(tmp_path: Path)
 @pytest.mark.parametrize("changes", [{"learner": "network"}, {"goal_k": 0}, {"goal_eps": "any"}, {"goal_eps": 0.0}])
 def test_a_challenge_needs_heads_and_a_budget(tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"a challenge needs linear heads and a budget.*--goal_eps"):
-        run_certify(task(tmp_path, challenge=3, **changes), CPU, "")
+        certify(plan_certificate(task(tmp_path, challenge=3, **changes)), CPU, "")

@@ -8,11 +8,13 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, UNet2DModel
 
+from poison_and_defend.certificate.plan import plan_certificate
 from poison_and_defend.certificate.task import CertifyTask
 from poison_and_defend.cleaning.plan import build_defense
 from poison_and_defend.cleaning.run import sanitize_alone
 from poison_and_defend.cleaning.task import SanitizeInput, SanitizeTask
 from poison_and_defend.core.errors import InputError
+from poison_and_defend.core.options import from_flat
 from poison_and_defend.datamodules.wrappers.sanitized import DiffusionSanitizeDataModule
 from poison_and_defend.sanitizing.tiled import TiledDefense
 from poison_and_defend.storage.verify import verify
@@ -79,11 +81,15 @@ def test_a_network_whose_sides_do_not_divide_sanitizes_tiles(photos, tmp_path) -
 def test_sigma_is_a_fraction_to_every_command(plan, digits, denoiser_folder, tmp_path) -> None:
     told = plan(sigma="25/255", defenses=["diffusion", "noise_only"], denoiser=denoiser_folder)
     assert {defense.sigma for defense in told.arms.values()} == {25 / 255}
-    certificate = CertifyTask(data=digits, sigma=["25/255", 0.5, "0.25"], m=30)
-    assert [setting.sigma for setting in certificate.settings] == [25 / 255, 0.5, 0.25]
-    assert [setting.sigma for setting in CertifyTask(data=digits, sigma="25/255", m=30).settings] == [25 / 255]
+
+    def settings(sigma):
+        options = {"data": digits, "sigma": sigma, "m": 30, "defense": "noise_only"}
+        return [setting.sigma for setting in plan_certificate(from_flat(CertifyTask, options)).settings]
+
+    assert settings(["25/255", 0.5, "0.25"]) == [25 / 255, 0.5, 0.25]
+    assert settings("25/255") == [25 / 255]
     with pytest.raises(InputError, match="each once"):
-        CertifyTask(data=digits, sigma=["51/255", 0.2], m=30).settings
+        settings(["51/255", 0.2])
     module = DiffusionSanitizeDataModule(digits, str(tmp_path / "store"), denoiser=denoiser_folder, sigma="25/255")
     assert module.defense.sigma == 25 / 255
     options = {"denoiser": denoiser_folder, "defense": "diffusion"}
@@ -93,7 +99,7 @@ def test_sigma_is_a_fraction_to_every_command(plan, digits, denoiser_folder, tmp
             lambda given: plan(sigma=given, defenses=["noise_only"]),
             lambda given: DiffusionSanitizeDataModule(digits, "store", defense="noise_only", sigma=given),
             lambda given: build_defense(SanitizeTask(out="out", sigma=given, **options)),
-            lambda given: CertifyTask(data=digits, sigma=given, m=30, defense="noise_only").check(),
+            settings,
         ):
             with pytest.raises(InputError, match=r"sigma is 25: .*25/255 \(--sigma\)"):
                 task(sigma)

@@ -26,7 +26,8 @@ from poison_and_defend.attacks.threat.budget import Budget
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.attacks.threat.setups import Setup, draw_setups
 from poison_and_defend.attacks.threat.trigger import PatchTrigger
-from poison_and_defend.certificate.run import run_certify
+from poison_and_defend.certificate.plan import plan_certificate
+from poison_and_defend.certificate.run import certify
 from poison_and_defend.certificate.task import CertifyTask
 from poison_and_defend.certificate.vote_store import VoteStore
 from poison_and_defend.cleaning.data_task import SanitizeData
@@ -36,6 +37,7 @@ from poison_and_defend.cleaning.task import SanitizeTask
 from poison_and_defend.core.files import save_arrays, write_json
 from poison_and_defend.core.hashing import checksum_file
 from poison_and_defend.core.leases import Leases
+from poison_and_defend.core.options import from_flat
 from poison_and_defend.core.ranks import Ranks
 from poison_and_defend.datamodules import (
     ArraysDataModule,
@@ -261,11 +263,12 @@ def _certificate(folder: Path) -> CertifyTask:
         "feature_draws": 0,
     }
     names: dict[str, Any] = {"output_dir": str(folder), "name": "one", "wandb_project": None, "threads": 1}
-    return CertifyTask(digits(), [0.2], defense="noise_only", recipe=recipe, feature_recipe=recipe, **sizes, **names)
+    options = {"data": digits(), "sigma": [0.2], "defense": "noise_only", "recipe": recipe, "feature_recipe": recipe}
+    return from_flat(CertifyTask, options | sizes | names)
 
 
 def _make_certificate(folder: Path) -> None:
-    run_certify(_certificate(folder), ONE, "sigma: 0.2\n")
+    certify(plan_certificate(_certificate(folder)), ONE, "sigma: 0.2\n")
 
 
 def _report_certificate(folder: Path) -> None:

@@ -7,12 +7,13 @@ import pytest
 
 from poison_and_defend.reports.certificate.figures import budget_map, radius_curves, trade_off
 from poison_and_defend.reports.certificate.page import render_certificate
+from poison_and_defend.reports.certificate.records import Certificate, Certified
 from poison_and_defend.reports.certificate.table import print_certificate
 from poison_and_defend.reports.certificate.text import challenge_note, hindsight_note, looks_note, promise, trusted_note
 from poison_and_defend.reports.figures import to_png
 
 
-def record(**changes: Any) -> dict[str, Any]:
+def record(**changes: Any) -> Certified:
     base: dict[str, Any] = {
         "sigma": 0.25,
         "m": 30,
@@ -36,11 +37,11 @@ def record(**changes: Any) -> dict[str, Any]:
         "looks": 1,
         "seconds": 12.0,
     }
-    return base | changes
+    return Certified.read(base | changes)
 
 
-def result(*settings: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    rows = list(settings) or [record()]
+def result(*settings: Certified, **changes: Any) -> Certificate:
+    rows = [one.to_json() for one in settings or [record()]]
     base: dict[str, Any] = {
         "dataset": "digits",
         "certified": True,
@@ -57,7 +58,7 @@ def result(*settings: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "best": [[{"setting": 0, "certified": c} for c in row] for row in rows[0]["table_all_settings"]],
         "ingredients": [{"name": "features", "origin": "trusted", "detail": "trained on <800> images"}],
     }
-    return base | changes
+    return Certificate.read(base | changes)
 
 
 def arrays(radii: list[float]) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def test_the_page_is_whole_and_escapes_what_it_shows() -> None:
     )
     assert "a &lt; b" in page and "&lt;800&gt;" in page and "<y>" not in page and page.count("base64,") == 3
     assert "above 70.00%" in page and "80.0%" in page and "certified, all images at once" in page and "https://" not in page
-    assert to_png(trade_off(forecasts, shown["goal"]))[:4] == b"\x89PNG"
+    assert to_png(trade_off(shown.forecasts, shown.goal))[:4] == b"\x89PNG"
 
 
 def test_what_each_number_holds_for_is_said() -> None:
@@ -119,7 +120,7 @@ def test_what_each_number_holds_for_is_said() -> None:
 
 
 def test_a_challenge_is_reported_with_what_it_did_undefended() -> None:
-    assert challenge_note(result()) == "" == challenge_note(result(record(challenge={"targets": 0})))
+    assert challenge_note(result()) == "" == challenge_note(result(record(challenge={"targets": 0, "k": 1, "eps": "8/255"})))
     counts = {"votes_before": [800, 800], "votes_after": [700, 740], "flips": 0, "undefended_flips": 2}
     tried = {"attack": "bullseye_polytope", "k": 5, "eps": "64/255", "targets": 2} | counts
     text = challenge_note(result(record(challenge=tried)))

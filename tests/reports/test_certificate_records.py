@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from poison_and_defend.certification import FixedSize, certified_share, needed_grid, vote_bounds
+from poison_and_defend.reports.certificate.records import read_certificate
 
 RECORDS = Path(__file__).resolve().parents[2] / "docs" / "records"
 PATHS = sorted(RECORDS.rglob("certificate.json"))
@@ -31,6 +32,13 @@ def test_a_record_is_consistent(path: Path) -> None:
         radii = [np.inf if r is None else r for r in result["radii"]]
         needed = needed_grid(result["k"], radii, record["sigma"], FixedSize(record["n"], record["m"]))
         assert record["needed"] == pytest.approx(needed)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda p: p.parent.name)
+def test_a_record_that_is_read_says_what_it_said(path: Path) -> None:
+    written, again = read(path), read_certificate(path).to_json()
+    assert {key: again[key] for key in written} == written
+    assert [*again] == [*written] or not {"randomness", "radii"} <= written.keys()
 
 
 @pytest.mark.parametrize("path", sorted(RECORDS.rglob("sigma_*.npz")), ids=lambda p: f"{p.parent.name}-{p.stem}")

@@ -14,7 +14,7 @@ from poison_and_defend.experiment.task.plan import ExperimentPlan
 from poison_and_defend.lightning_modules.ensemble import EnsembleData, State
 from poison_and_defend.training.features import frozen
 from poison_and_defend.training.kept_models import ModelSpec
-from poison_and_defend.training.members import fit_members
+from poison_and_defend.training.members import fit_members, overlay
 
 
 def retrainer(plan: ExperimentPlan, ranks: Ranks) -> Retrain:
@@ -56,9 +56,5 @@ def _poisoned_sets(plan: ExperimentPlan, setups: Sequence[Setup], poisons: Tenso
     """Each setup's training set as it now stands: over a pool of all training images, and after them the poisons."""
     train = plan.data.split("train")
     images = (poisons.detach().cpu() * 255).round().to(torch.uint8)
-    rows = torch.stack([torch.from_numpy(setup.rows(len(train))).clone() for setup in setups])
-    labels = torch.cat([train.labels, *(train.labels[torch.from_numpy(s.base_indices)] for s in setups)])
-    for place, setup in enumerate(setups):
-        width = len(setup.base_indices)
-        rows[place, torch.from_numpy(setup.positions)] = len(train) + place * width + torch.arange(width)
-    return EnsembleData(torch.cat([train.images, images.flatten(0, 1)]), labels, rows)
+    pool_rows, rows = overlay(setups, len(train))
+    return EnsembleData(torch.cat([train.images, images.flatten(0, 1)]), train.labels[pool_rows], rows)

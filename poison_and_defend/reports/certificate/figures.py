@@ -8,16 +8,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from poison_and_defend.reports.certificate.text import setting_label
+from poison_and_defend.reports.certificate.records import Certificate, Certified, Forecast
 from poison_and_defend.reports.certificate.usual_budgets import USUAL_BUDGETS
 
 matplotlib.use("Agg")
 
 Arrays = dict[str, NDArray[Any]]
-Record = dict[str, Any]
 
 
-def radius_curves(settings: Sequence[tuple[Record, Arrays]], title: str) -> Figure:
+def radius_curves(settings: Sequence[tuple[Certified, Arrays]], title: str) -> Figure:
     """Share of test images that are right and certified, against the l2 norm of the whole set's change.
 
     Two lines a setting: solid with subsampling accounted for, dashed the paper's bound.
@@ -37,7 +36,7 @@ def radius_curves(settings: Sequence[tuple[Record, Arrays]], title: str) -> Figu
             # An image is certified for changes below its own radius, no longer at it.
             heights = share * np.arange(len(levels), -1, -1)
             places = np.concatenate([[start], levels, levels[-1:]])
-            label = setting_label(record) if style == "-" else "_"
+            label = record.label if style == "-" else "_"
             axes.step(places, [*heights[:1], *heights], style, where="pre", color=f"C{number}", label=label)
     axes.plot([], [], "--", color="#666666", label="the paper's bound")
     axes.set(
@@ -54,10 +53,10 @@ def radius_curves(settings: Sequence[tuple[Record, Arrays]], title: str) -> Figu
     return figure
 
 
-def budget_map(record: Record, arrays: Arrays, result: Record) -> Figure:
+def budget_map(record: Certified, arrays: Arrays, result: Certificate) -> Figure:
     """Certified accuracy over number of poisons and budget of each, with the attacks' usual budgets marked."""
-    linf = result["norm"] == "linf"
-    scale = 255 / np.sqrt(np.prod(result["image_shape"])) if linf else 1.0
+    linf = result.norm == "linf"
+    scale = 255 / np.sqrt(np.prod(result.image_shape)) if linf else 1.0
     ks, eps, shares = arrays["map_k"], arrays["map_radius"] * scale, 100 * arrays["map_certified"].T
     figure = Figure(figsize=(8.5, 5.2), layout="constrained")
     axes = figure.subplots()
@@ -71,29 +70,29 @@ def budget_map(record: Record, arrays: Arrays, result: Record) -> Figure:
         axes.set_yticks([1, 2, 4, 8, 16, 32, 64, 128], ["1", "2", "4", "8", "16", "32", "64", "128"])
         axes.minorticks_off()
         for budget in USUAL_BUDGETS:
-            place = max(1.0, budget.share * record["n"]), budget.eps * 255
+            place = max(1.0, budget.share * record.n), budget.eps * 255
             axes.plot(*place, "X", color="#e8452c", markeredgecolor="white", markersize=11)
             box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 1.5}
             axes.annotate(budget.attacks, place, xytext=(9, -3), textcoords="offset points", fontsize=8, bbox=box)
     ticks = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000) if ks[0] <= k <= ks[-1]]
     axes.set_xticks(ticks, [f"{k:,}" for k in ticks])
     figure.colorbar(mesh, label="certified accuracy, %")
-    figure.suptitle(f"{setting_label(record)}, {record['models']} models", x=0.02, ha="left", fontsize=11)
+    figure.suptitle(f"{record.label}, {record.models} models", x=0.02, ha="left", fontsize=11)
     return figure
 
 
-def trade_off(forecasts: Sequence[Record], goal: Record) -> Figure:
+def trade_off(forecasts: Sequence[Forecast], goal: dict[str, Any]) -> Figure:
     """What pilots foretell: certified accuracy at the goal against the number of models; a line a setting."""
     figure = Figure(figsize=(8.5, 4.6), layout="constrained")
     axes = figure.subplots()
     for record in forecasts:
-        timing = "" if record["seconds_per_model"] is None else f", {record['seconds_per_model']:.2g} s a model"
-        axes.plot(record["models"], [100 * e for e in record["expected"]], "o-", label=f"{setting_label(record)}{timing}")
+        timing = "" if record.seconds_per_model is None else f", {record.seconds_per_model:.2g} s a model"
+        axes.plot(record.models, [100 * e for e in record.expected], "o-", label=f"{record.label}{timing}")
     axes.set(xscale="log", xlabel="N, number of models", ylabel="expected certified accuracy, %", ylim=(0, 102))
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", frameon=False, fontsize=8)
-    title = f"forecast from {forecasts[0]['pilots']} pilots a setting, for {goal['k']} poisons of {goal['eps']}"
+    title = f"forecast from {forecasts[0].pilots} pilots a setting, for {goal['k']} poisons of {goal['eps']}"
     figure.suptitle(title, x=0.02, ha="left", fontsize=11)
     return figure
 

@@ -4,7 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from poison_and_defend.reports.certificate.text import VOIDS, assumptions, eps_label, notes, setting_label
+from poison_and_defend.reports.certificate.records import Certificate, Certified
+from poison_and_defend.reports.certificate.text import VOIDS, assumptions, eps_label, notes
 from poison_and_defend.reports.certificate.usual_budgets import LEGEND, USUAL_BUDGETS
 from poison_and_defend.reports.markup import Cell, document, escape, picture, table
 
@@ -13,21 +14,21 @@ def _percent(share: float) -> Cell:
     return Cell(f"{share:.1%}", "number")
 
 
-def _best_table(result: dict[str, Any]) -> str:
-    head = ["poisons", *(f"{eps_label(e)}" for e in result["eps"])]
+def _best_table(result: Certificate) -> str:
+    head = ["poisons", *(f"{eps_label(e)}" for e in result.eps)]
     lines = [
-        [Cell(f"{k:,}", "number"), *(_best_cell(cell, result["settings"]) for cell in row)]
-        for k, row in zip(result["k"], result["best"], strict=True)
+        [Cell(f"{k:,}", "number"), *(_best_cell(cell, result.settings) for cell in row)]
+        for k, row in zip(result.k, result.best, strict=True)
     ]
     return table(head, lines)
 
 
-def _best_cell(cell: dict[str, Any], settings: Sequence[dict[str, Any]]) -> Cell:
-    where = f" ({setting_label(settings[cell['setting']])})" if len(settings) > 1 and cell["certified"] else ""
+def _best_cell(cell: dict[str, Any], settings: Sequence[Certified]) -> Cell:
+    where = f" ({settings[cell['setting']].label})" if len(settings) > 1 and cell["certified"] else ""
     return Cell(f"{cell['certified']:.1%}{where}", "number")
 
 
-def _settings_table(result: dict[str, Any]) -> str:
+def _settings_table(result: Certificate) -> str:
     keys = ("accuracy", "voter_accuracy", "abstained", "certified_unattacked")
     radii = {
         "median_radius": "median R",
@@ -38,39 +39,39 @@ def _settings_table(result: dict[str, Any]) -> str:
     head = ["setting", "models", "vote right", "one model right", "abstained", "certified unattacked", *radii.values(), "s"]
     lines = [
         [
-            Cell(setting_label(r)),
-            Cell(f"{r['models']:,}", "number"),
-            *(_percent(r[key]) for key in keys),
-            *(Cell(f"{r[key]:.3f}", "number") for key in radii),
-            Cell(f"{r['seconds']:.0f}", "number"),
+            Cell(r.label),
+            Cell(f"{r.models:,}", "number"),
+            *(_percent(getattr(r, key)) for key in keys),
+            *(Cell(f"{getattr(r, key):.3f}", "number") for key in radii),
+            Cell(f"{r.seconds:.0f}", "number"),
         ]
-        for r in result["settings"]
+        for r in result.settings
     ]
     return table(head, lines)
 
 
-def _full_table(result: dict[str, Any]) -> str:
+def _full_table(result: Certificate) -> str:
     head = ["setting", "poisons", "eps", "votes needed", "certified, each image", "certified, all images at once"]
     lines = []
-    for r in result["settings"]:
-        for i, k in enumerate(result["k"]):
-            for j, eps in enumerate(result["eps"]):
-                own = [Cell(setting_label(r)), Cell(f"{k:,}", "number"), Cell(eps_label(eps), "number")]
-                needed = Cell(f"above {r['needed'][i][j]:.2%}", "number")
-                lines.append([*own, needed, _percent(r["table"][i][j]), _percent(r["table_all_images"][i][j])])
+    for r in result.settings:
+        for i, k in enumerate(result.k):
+            for j, eps in enumerate(result.eps):
+                own = [Cell(r.label), Cell(f"{k:,}", "number"), Cell(eps_label(eps), "number")]
+                needed = Cell(f"above {r.needed[i][j]:.2%}", "number")
+                lines.append([*own, needed, _percent(r.table[i][j]), _percent(r.table_all_images[i][j])])
     return table(head, lines)
 
 
-def _forecast_table(result: dict[str, Any]) -> str:
-    rows = result["forecasts"]
-    head = ["setting", "one model right", "votes needed", "s a model", *(f"N = {n:,}" for n in rows[0]["models"])]
+def _forecast_table(result: Certificate) -> str:
+    rows = result.forecasts
+    head = ["setting", "one model right", "votes needed", "s a model", *(f"N = {n:,}" for n in rows[0].models)]
     lines = [
         [
-            Cell(setting_label(r)),
-            _percent(r["voter_accuracy"]),
-            Cell(f"above {r['needed']:.2%}", "number"),
-            Cell("" if r["seconds_per_model"] is None else f"{r['seconds_per_model']:.3f}", "number"),
-            *map(_percent, r["expected"]),
+            Cell(r.label),
+            _percent(r.voter_accuracy),
+            Cell(f"above {r.needed:.2%}", "number"),
+            Cell("" if r.seconds_per_model is None else f"{r.seconds_per_model:.3f}", "number"),
+            *map(_percent, r.expected),
         ]
         for r in rows
     ]
@@ -81,7 +82,7 @@ def _list(lines: Sequence[str]) -> str:
     return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
 
 
-def render_certificate(title: str, result: dict[str, Any], figures: dict[str, tuple[str, bytes]], config: str) -> str:
+def render_certificate(title: str, result: Certificate, figures: dict[str, tuple[str, bytes]], config: str) -> str:
     """The page.
 
     Args:
@@ -93,13 +94,13 @@ def render_certificate(title: str, result: dict[str, Any], figures: dict[str, tu
     maps = "".join(html for name, html in shown.items() if name not in ("radius", "trade_off"))
     usual = "; ".join(f"{b.attacks}: {b.source}" for b in USUAL_BUDGETS)
     planner = ""
-    if result["forecasts"]:
+    if result.forecasts:
         planner = (
             "<h2>Choice of the operating point</h2><p>Each image's pilot votes and Jeffreys' prior foretell what N "
             "models would certify. A forecast, not a bound; pilots are not counted in the certificate.</p>"
             f"{shown.get('trade_off', '')}{_forecast_table(result)}"
         )
-    goal = f"k poisons of at most eps each ({result['norm']})"
+    goal = f"k poisons of at most eps each ({result.norm})"
     body = f"""{"".join(f"<p>{escape(text)}</p>" for text in notes(result))}
 <h2>Certified accuracy against {escape(goal)}</h2>
 {_best_table(result)}
@@ -118,5 +119,5 @@ misses most of a change that is spread out, and is credited for it in the solid 
 {_list(VOIDS)}
 <details><summary>Every setting, every budget</summary>{_full_table(result)}</details>
 <details><summary>Configuration</summary><pre>{escape(config)}</pre></details>
-<details><summary>Made with</summary><pre>{escape(json.dumps(result["provenance"], indent=2))}</pre></details>"""
+<details><summary>Made with</summary><pre>{escape(json.dumps(result.provenance, indent=2))}</pre></details>"""
     return document(title, body)

@@ -1,8 +1,6 @@
 """What a certificate promises, what it assumes and what voids it, in words that stand beside every number."""
 
-from typing import Any
-
-Record = dict[str, Any]
+from poison_and_defend.reports.certificate.records import Certificate
 
 VOIDS = (
     "a trigger or any other change of the test image: it is not noised, so that backdoors are outside the claim",
@@ -13,26 +11,18 @@ VOIDS = (
 )
 
 
-def setting_label(record: Record) -> str:
-    """Noise and subsample of one setting."""
-    drawn = f"m {record['m']:,} of {record['n']:,}" if "m" in record else f"q {record['q']:g} of {record['n']:,}"
-    return f"sigma {record['sigma']:g}, {drawn}"
-
-
 def eps_label(eps: str) -> str:
     """A budget as a reader expects it."""
     return "any change" if eps == "any" else eps
 
 
-def promise(result: Record) -> str:
+def promise(result: Certificate) -> str:
     """The claim itself."""
-    if not result["certified"]:
+    if not result.certified:
         return (
-            "NOT CERTIFIED: "
-            + "; ".join(result["void"])
-            + ". The numbers below are what the formulas give, and promise nothing."
+            "NOT CERTIFIED: " + "; ".join(result.void) + ". The numbers below are what the formulas give, and promise nothing."
         )
-    alpha = result["alpha"]
+    alpha = result.alpha
     return (
         "An image counts as certified if the vote reads it right and provably would for every training set that differs from "
         f"the received one within the budget. Abstentions count as not certified. Each claim is about one test image and wrong "
@@ -41,39 +31,39 @@ def promise(result: Record) -> str:
     )
 
 
-def looks_note(result: Record) -> str:
+def looks_note(result: Certificate) -> str:
     """A warning where votes were turned into claims more than once; "" otherwise."""
-    most = max(record["looks"] for record in result["settings"])
+    most = max(record.looks for record in result.settings)
     if most < 2:
         return ""
     return (
         f"Votes of this store have been turned into claims {most} times with different numbers of models: if the last number "
-        f"was chosen after seeing the first result, a claim is wrong with chance at most {most} x {result['alpha']:g}."
+        f"was chosen after seeing the first result, a claim is wrong with chance at most {most} x {result.alpha:g}."
     )
 
 
-def hindsight_note(result: Record) -> str:
+def hindsight_note(result: Certificate) -> str:
     """What choosing the best of several settings costs; "" where there is one."""
-    count = len(result["settings"])
+    count = len(result.settings)
     if count < 2:
         return ""
     return f"Best of {count} settings, chosen in hindsight: alpha is divided by {count}, so that all of them hold at once."
 
 
-def assumptions(result: Record) -> list[str]:
+def assumptions(result: Certificate) -> list[str]:
     """One line for each ingredient: where it came from."""
-    lines = [f"{i['name']}: {i['origin']}, {i['detail']}" for i in result["ingredients"]]
-    if result.get("randomness", {}).get("noise_seed") == "secret":
+    lines = [f"{i['name']}: {i['origin']}, {i['detail']}" for i in result.ingredients]
+    if result.randomness.get("noise_seed") == "secret":
         lines.append(
             "subsamples, noise and training seeds: secret, drawn from the operating system once the set was there; commitment "
-            f"{result['randomness']['commitment']}"
+            f"{result.randomness['commitment']}"
         )
     return lines
 
 
-def seed_note(result: Record) -> str:
+def seed_note(result: Certificate) -> str:
     """A warning where the voters' randomness was no secret; "" otherwise, and for records that do not say."""
-    seed = result.get("randomness", {}).get("noise_seed")
+    seed = result.randomness.get("noise_seed")
     if seed in (None, "secret"):
         return ""
     return (
@@ -82,9 +72,9 @@ def seed_note(result: Record) -> str:
     )
 
 
-def trusted_note(result: Record) -> str:
+def trusted_note(result: Certificate) -> str:
     """What the trusted data can do alone; "" where that was not measured."""
-    known = [r["trusted_alone"] for r in result["settings"] if r["trusted_alone"] is not None]
+    known = [r.trusted_alone for r in result.settings if r.trusted_alone is not None]
     if not known:
         return ""
     return (
@@ -94,20 +84,20 @@ def trusted_note(result: Record) -> str:
     )
 
 
-def challenge_note(result: Record) -> str:
+def challenge_note(result: Certificate) -> str:
     """What an attack inside the budget did to certified images; "" where none was tried."""
-    tried = [r["challenge"] for r in result["settings"] if r.get("challenge", {}).get("targets")]
+    tried = [r.challenge for r in result.settings if r.challenge is not None and r.challenge.targets]
     parts = [
-        f"{c['targets']} certified images with least to spare, attacked by {c['k']} poisons of {c['eps']} each "
-        f"({c['attack'].replace('_', ' ')}, which knows the features): {c['flips']} votes flipped, winners kept "
-        f"{sum(c['votes_after']) / sum(c['votes_before']):.0%} of their votes; undefended, one head on the raw features reads "
-        f"{c['undefended_flips']} of them as the attacker wants."
+        f"{c.targets} certified images with least to spare, attacked by {c.k} poisons of {c.eps} each "
+        f"({c.attack.replace('_', ' ')}, which knows the features): {c.flips} votes flipped, winners kept "
+        f"{sum(c.votes_after) / sum(c.votes_before):.0%} of their votes; undefended, one head on the raw features reads "
+        f"{c.undefended_flips} of them as the attacker wants."
         for c in tried
     ]
     return " ".join(parts)
 
 
-def notes(result: Record) -> list[str]:
+def notes(result: Certificate) -> list[str]:
     """All notes that apply, in order."""
     makers = (promise, seed_note, hindsight_note, looks_note, trusted_note, challenge_note)
     return [text for text in (maker(result) for maker in makers) if text]

@@ -1,0 +1,280 @@
+"""A certificate that can be had: data and denoiser looked at, everything refused that cannot work, nothing trained."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from poison_and_defend.attacks.threat.budget import Norm
+from poison_and_defend.certificate.ingredients import Origins, check_public
+from poison_and_defend.certificate.task import CertifyTask, Learner, Speed, Trust, Vote
+from poison_and_defend.certificate.voters import MOST_MEMBERS, noise_seed
+from poison_and_defend.certification import (
+    FixedSize,
+    Ingredient,
+    Poisson,
+    Sampling,
+    l2_norm,
+    void_reasons,
+    votes_needed,
+)
+from poison_and_defend.certification.confidence import check_alpha
+from poison_and_defend.certification.sampling import check_k
+from poison_and_defend.certification.whole_set import check_sigma
+from poison_and_defend.core.bounds import at_least
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.core.lengths import parse_length
+from poison_and_defend.datamodules import ArrayDataModule, Split
+from poison_and_defend.defenses.switch import Defense
+from poison_and_defend.diffusion.denoiser import Denoiser, load_denoiser
+from poison_and_defend.diffusion.noise_level import parse_sigma
+from poison_and_defend.reports.certificate.records import Drawn
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Noise and subsampling of one set of voters."""
+
+    sigma: float
+    sampling: Sampling
+
+    @property
+    def record(self) -> Drawn:
+        """What tells it from others."""
+        sampling = self.sampling
+        if isinstance(sampling, FixedSize):
+            return Drawn(sigma=self.sigma, m=sampling.m, n=sampling.n)
+        return Drawn(sigma=self.sigma, q=sampling.inclusion, n=sampling.n)
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        return self.record.name
+
+    @property
+    def drawn(self) -> float:
+        """Images that a model sees, on average."""
+        return self.sampling.inclusion * self.sampling.n
+
+
+@dataclass(frozen=True)
+class Attacker:
+    """Whom pilots choose for and who challenges.
+
+    Attributes:
+        k: Poisons.
+        eps: Budget of each, as it was written.
+        radius: Its l2 norm, infinite for ``any``.
+        targets: Certified images that it attacks.
+        steps: Of its attack.
+    """
+
+    k: int
+    eps: float | str
+    radius: float
+    targets: int
+    steps: int
+
+
+@dataclass(frozen=True, eq=False)
+class CertificatePlan:
+    """What the steps of a certificate take; they never ask the options again.
+
+    Attributes:
+        train: What an attacker may have poisoned.
+        tested: The test images that are voted on.
+        settings: Every combination of sigma with m or q.
+        bound_alpha: What is left of alpha for one bound after the choice of the winner is paid for.
+        denoiser: Checked against the images; None for ``noise_only``.
+        radii: The l2 budgets of one image that ``eps`` stands for, infinite for ``any``.
+        ingredients: Everything that votes depend on, with its origin.
+        void: What voids the certificate; a plan with such reasons was asked for.
+        noise_seed: Given for reproduction; None for a secret.
+        shared: Folder of the certificates; extractors and sanitized public images are kept by content under it.
+    """
+
+    data: ArrayDataModule
+    train: Split
+    tested: Split
+    settings: tuple[Setting, ...]
+    vote: Vote
+    bound_alpha: float
+    learner: Learner
+    denoiser: Denoiser | None
+    trust: Trust
+    k: list[int]
+    eps: list[float | str]
+    norm: Norm
+    radii: NDArray[np.float64]
+    attacker: Attacker
+    pilot: int
+    ingredients: list[Ingredient]
+    void: list[str]
+    speed: Speed
+    seed: int
+    noise_seed: int | None
+    name: str
+    shared: Path
+    wandb_project: str | None
+
+    @property
+    def folder(self) -> Path:
+        """Where everything of this certificate is kept."""
+        return self.shared / self.name
+
+    @property
+    def models_folder(self) -> Path:
+        """Where extractors are kept by content."""
+        return self.shared / "models"
+
+    @property
+    def stores(self) -> Path:
+        """Where sanitized public images are kept by content."""
+        return self.shared / "stores"
+
+    def defense(self, sigma: float, draw: int = 0) -> Defense:
+        """What happens to trusted images; with :meth:`Defense.with_seed`, to those that a voter drew."""
+        return Defense(self.learner.defense, sigma=sigma, denoiser=self.denoiser, seed=noise_seed(self.seed), draw=draw)
+
+
+def plan_certificate(task: CertifyTask) -> CertificatePlan:
+    """Look at data and denoiser, and refuse what cannot work; nothing is trained.
+
+    Raises:
+        InputError: If a value is out of its bounds, trusted images are needed and there are none, or something voids the
+            certificate and ``uncertified`` is not set.
+    """
+    data, vote, place = task.received.data, task.vote, task.place
+    _check_numbers(task)
+    bound_alpha = vote.alpha if vote.selection else vote.alpha / data.num_classes
+    least = votes_needed(bound_alpha)
+    if vote.models < least:
+        raise InputError(
+            f"models is {vote.models}: at alpha {vote.alpha:g} even unanimous votes certify nothing before {least} (--models)"
+        )
+    tested, train = _tested(data, task.received.test_images), data.split("train")
+    radii = np.array([_radius(eps, task.claims.norm, data) for eps in task.claims.eps])
+    goal = task.goal
+    attacker = Attacker(
+        goal.goal_k, goal.goal_eps, _radius(goal.goal_eps, task.claims.norm, data), goal.challenge, goal.challenge_steps
+    )
+    for k in (*task.claims.k, attacker.k):
+        check_k(k, len(train))
+    settings = _settings(vote, len(train))
+    denoiser = _denoiser(task.learner, data)
+    _check_challenge(task, attacker)
+    if not task.claims.k or not task.claims.eps:
+        raise InputError("name at least one number of poisons and one budget (--k, --eps)")
+    check_public(task)
+    ingredients = Origins(task, len(settings)).ingredients()
+    void = void_reasons(ingredients)
+    if void and not task.trust.uncertified:
+        raise InputError(
+            f"this would be no certificate: {'; '.join(void)}. If the origin is unknown and you know better, say so "
+            "(--vouch); to see the numbers all the same, labelled as uncertified (--uncertified true)"
+        )
+    plan = CertificatePlan(
+        data=data,
+        train=train,
+        tested=tested,
+        settings=settings,
+        vote=vote,
+        bound_alpha=bound_alpha,
+        learner=task.learner,
+        denoiser=denoiser,
+        trust=task.trust,
+        k=task.claims.k,
+        eps=task.claims.eps,
+        norm=task.claims.norm,
+        radii=radii,
+        attacker=attacker,
+        pilot=goal.pilot,
+        ingredients=ingredients,
+        void=void,
+        speed=task.speed,
+        seed=place.seed,
+        noise_seed=place.noise_seed,
+        name=place.name or f"{data.name}-certificate-{place.seed}",
+        shared=Path(place.output_dir),
+        wandb_project=place.wandb_project,
+    )
+    for setting in settings:
+        plan.defense(setting.sigma)
+    return plan
+
+
+def _check_numbers(task: CertifyTask) -> None:
+    vote, speed = task.vote, task.speed
+    check_alpha(vote.alpha)
+    counts: dict[str, Any] = {"models": vote.models} | vars(speed)
+    for option, value in counts.items():
+        at_least(option, value, 1)
+    counts = {"selection": vote.selection, "pilot": task.goal.pilot, "seed": task.place.seed}
+    counts |= {"noise_seed": task.place.noise_seed or 0, "feature_draws": task.learner.feature_draws}
+    for option, value in (counts | {"challenge": task.goal.challenge}).items():
+        at_least(option, value, 0)
+    # Pilots are counted from the other end of the same numbers.
+    if vote.models + vote.selection + task.goal.pilot > MOST_MEMBERS:
+        raise InputError(f"models is {vote.models}: there are seeds for {MOST_MEMBERS}, pilots included (--models)")
+
+
+def _tested(data: ArrayDataModule, wanted: int | None) -> Split:
+    split = data.split("test")
+    count = len(split) if wanted is None else wanted
+    if not 1 <= count <= len(split):
+        raise InputError(f"test_images is {count}: there are 1 to {len(split)} (--test_images)")
+    return Split(split.images[:count], split.labels[:count])
+
+
+def _radius(eps: float | str, norm: Norm, data: ArrayDataModule) -> float:
+    if eps == "any":
+        return float("inf")
+    length = parse_length(eps)
+    if not length >= 0:
+        raise InputError(f"eps is {eps!r}: write a number of at least 0, a fraction such as 8/255, or any (--eps)")
+    return l2_norm(length, norm, data.image_shape)
+
+
+def _settings(vote: Vote, n: int) -> tuple[Setting, ...]:
+    """Every combination of sigma with m or q.
+
+    Raises:
+        InputError: If a value is out of range or named twice.
+    """
+    if vote.m is not None and vote.q is not None:
+        raise InputError("m and q both say how subsamples are drawn: give one of them (--m, --q)")
+    samplings: list[Sampling] = (
+        [Poisson(n, q) for q in _listed(vote.q)]
+        if vote.q is not None
+        else [FixedSize(n, m) for m in _listed(n if vote.m is None else vote.m)]
+    )
+    sigmas = [parse_sigma(sigma) for sigma in _listed(vote.sigma)]
+    for sigma in sigmas:
+        check_sigma(sigma)
+    settings = tuple(Setting(sigma, sampling) for sigma in sigmas for sampling in samplings)
+    if not settings or len({s.name for s in settings}) < len(settings):
+        raise InputError("name at least one sigma and one m, each once (--sigma, --m, --q)")
+    return settings
+
+
+def _denoiser(learner: Learner, data: ArrayDataModule) -> Denoiser | None:
+    if learner.defense == "noise_only":
+        return None
+    model = load_denoiser(learner.denoiser, steps=learner.denoise_steps)
+    model.check_images(data.image_shape)
+    return model
+
+
+def _check_challenge(task: CertifyTask, attacker: Attacker) -> None:
+    no_budget = attacker.eps == "any" or not attacker.radius or not attacker.k
+    if attacker.targets and (task.learner.learner != "head" or no_budget):
+        raise InputError(
+            f"a challenge needs linear heads and a budget: learner {task.learner.learner}, {attacker.k} poisons of "
+            f"{attacker.eps} (--challenge, --learner, --goal_k, --goal_eps)"
+        )
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
