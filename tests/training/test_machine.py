@@ -96,7 +96,8 @@ def test_every_command_that_starts_ranks_says_so_before_any_work(command, tmp_pa
 
     from poison_and_defend.cli.commands import dispatch
 
-    config = Path("configs/trainer/gpu.yaml").absolute()
+    config = Path("poison_and_defend/configs/trainer/gpu.yaml").absolute()
+    assert config.is_file()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="accelerator is gpu, but this machine has no GPU"):
         dispatch([*command, f"--config={config}"])
