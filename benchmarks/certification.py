@@ -9,7 +9,6 @@ alternate, so that a busy machine hurts both.
 """
 
 import argparse
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from poison_and_defend.certificate.voters import Voters, member_seed, noise_seed
 from poison_and_defend.certification import FixedSize

@@ -9,7 +9,6 @@ that a busy machine slows all alike; the ratio is the median over repeats.
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -18,8 +17,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn import functional
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from poison_and_defend.attacks import Attack, BullseyePolytope, WitchesBrew
 from poison_and_defend.attacks.crafting.precision import LowPrecision

@@ -8,15 +8,12 @@ those of each setup's own poison rows on top.
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from poison_and_defend.attacks.crafting.augmentation import augment, draw_augmentation
 from poison_and_defend.core.files import write_json

@@ -23,8 +23,6 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import numpy as np
 import torch
 from PIL import Image
@@ -48,7 +46,7 @@ from poison_and_defend.storage.verify import verify
 from poison_and_defend.training.launch import Launch
 
 CPU = Launch(accelerator="cpu", devices=1)
-DENOISER = str(Path(__file__).resolve().parents[1] / "poison_and_defend" / "pretrained" / "cifar10")
+DENOISER = "cifar10"
 IMAGES = 160
 MOST = 4
 """Kills of a round, before the job is left to finish."""

@@ -19,12 +19,10 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from poison_and_defend.core.files import write_json
 from poison_and_defend.reports.records import provenance
 
-ROOT = Path(__file__).resolve().parents[1]
+COMMAND = [sys.executable, "-m", "poison_and_defend", "sanitize"]
 
 
 def save_images(folder: Path, count: int) -> None:
@@ -39,9 +37,8 @@ def save_images(folder: Path, count: int) -> None:
 
 def command(root: Path, out: Path, *options: str) -> list[str]:
     """The command line."""
-    denoiser = str(ROOT / "poison_and_defend" / "pretrained" / "cifar10")
-    given = ["--data.root", str(root), "--out", str(out), "--denoiser", denoiser, "--sigma", "0.1", "--noise_seed", "0"]
-    return [sys.executable, str(ROOT / "cli.py"), "sanitize", *given, *options]
+    given = ["--data.root", str(root), "--out", str(out), "--denoiser", "cifar10", "--sigma", "0.1", "--noise_seed", "0"]
+    return [*COMMAND, *given, *options]
 
 
 def run(root: Path, out: Path, *options: str) -> float:
@@ -92,9 +89,7 @@ def main() -> None:
             kind: np.stack([np.asarray(Image.open(path)) for path in sorted((place / kind).rglob("*.png"))]).astype(int)
             for kind in ("few_gpu", "few_32", "few_cpu")
         }
-        verified = subprocess.run(
-            [sys.executable, str(ROOT / "cli.py"), "sanitize", "--verify", str(place / "killed")], check=False
-        )
+        verified = subprocess.run([*COMMAND, "--verify", str(place / "killed")], check=False)
     difference = {
         kind: {
             "mean_levels": float(np.abs(images[kind] - images["few_cpu"]).mean()),

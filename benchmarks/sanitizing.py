@@ -22,14 +22,11 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from poison_and_defend.core.files import write_json
 from poison_and_defend.diffusion.batches import BatchedDenoiser
 from poison_and_defend.diffusion.denoiser import load_denoiser
 from poison_and_defend.reports.records import provenance
 
-ROOT = Path(__file__).resolve().parents[1]
 BATCH = 64
 SIGMA = 0.25
 
@@ -90,10 +87,11 @@ def _rate(step: Any, images: int) -> float:
 
 def command(images: Path, denoiser: Path, out: Path) -> tuple[float, float]:
     """Seconds and peak resident megabytes of one command."""
-    arguments = ["sanitize", "--data.root", images, "--out", out, "--denoiser", denoiser, "--sigma", SIGMA]
-    line = [sys.executable, "cli.py", *map(str, arguments), "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
+    options = ["--data.root", images, "--out", out, "--denoiser", denoiser, "--sigma", SIGMA]
+    where = ["--trainer.accelerator", "cpu", "--trainer.devices", "1"]
+    line = [sys.executable, "-m", "poison_and_defend", "sanitize", *map(str, options), *where]
     started, peak = time.perf_counter(), 0.0
-    process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None:
         # Not what wait4 says: that also counts the memory of this process, of which the other was a copy for a moment.
         peak = max(peak, _peak(process.pid))

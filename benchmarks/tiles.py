@@ -7,7 +7,6 @@ pixels across the borders of tiles, over that elsewhere, over the same ratio of 
 """
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,6 @@ import numpy as np
 import torch
 from sklearn.datasets import load_sample_images
 from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from poison_and_defend.core.files import write_json
 from poison_and_defend.defenses.switch import Defense

@@ -219,8 +219,8 @@ def test_the_estimate_of_a_large_image_is_right_within_a_factor_of_two(tmp_path)
     root = tmp_path / "in"
     root.mkdir()
     photo(0, 600, 420).resize((1300, 900)).save(root / "large.png")
-    command = [sys.executable, "cli.py", "sanitize", "--data.root", str(root), "--out", str(tmp_path / "out"), "--sigma", "0.1",
-               "--denoiser", "poison_and_defend/pretrained/cifar10"]  # fmt: skip
+    command = [sys.executable, "-m", "poison_and_defend", "sanitize", "--data.root", str(root), "--out", str(tmp_path / "out"),
+               "--sigma", "0.1", "--denoiser", "cifar10"]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     printed = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
     foretold, took = (int(printed.split(text)[1].split(" s")[0].strip("(")) for text in ("about ", f"{tmp_path / 'out'} ("))

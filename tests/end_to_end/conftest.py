@@ -26,7 +26,7 @@ def cli():
         # A launcher's variables of this process must not reach the next one.
         inherited = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_PORT")}
         return subprocess.run(
-            [sys.executable, "cli.py", *map(str, arguments)],
+            [sys.executable, "-m", "poison_and_defend", *map(str, arguments)],
             cwd=ROOT,
             env={**inherited, "OMP_NUM_THREADS": "1", **environment},
             capture_output=True,

@@ -78,7 +78,7 @@ def test_two_ranks_cast_the_same_votes(cli, certified, tmp_path):
 
 
 def start(folder: Path) -> subprocess.Popen:
-    command = [sys.executable, "cli.py", "certify", *OPTIONS, f"--output_dir={folder}"]
+    command = [sys.executable, "-m", "poison_and_defend", "certify", *OPTIONS, f"--output_dir={folder}"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
     return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, **quiet)
 

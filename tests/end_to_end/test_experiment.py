@@ -125,7 +125,8 @@ def test_a_killed_run_continues_to_the_same_results(cli, finished, tmp_path):
     import sys
     import time
 
-    command = [sys.executable, "cli.py", "poison-and-defend", *SMALL, f"--output_dir={tmp_path}", "--name=killed"]
+    arguments = ["poison-and-defend", *SMALL, f"--output_dir={tmp_path}", "--name=killed"]
+    command = [sys.executable, "-m", "poison_and_defend", *arguments]
     process = subprocess.Popen(
         command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -136,6 +137,6 @@ def test_a_killed_run_continues_to_the_same_results(cli, finished, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "killed" / "results.jsonl").exists()
-    result = cli(*command[2:])
+    result = cli(*arguments)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "killed" / "summary.json").read_text() == (finished / "summary.json").read_text()

@@ -94,7 +94,10 @@ def test_sanitize_writes_arrays_with_labels_and_order_kept(cli, tmp_path):
     assert 0 < change < 15
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: str(p.relative_to(ROOT / "configs")))
+CONFIGS = ROOT / "poison_and_defend" / "configs"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS)))
 def test_every_configuration_is_understood(path, tmp_path, monkeypatch):
     import contextlib
     import io

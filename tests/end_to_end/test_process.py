@@ -30,6 +30,12 @@ def test_a_notebooks_backend_that_is_not_installed_stops_no_command_that_draws(c
     assert (tmp_path / "a" / "report.html").exists()
 
 
+def test_the_file_in_a_clone_is_the_same_command(cli) -> None:
+    result = subprocess.run([sys.executable, "cli.py", "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert "sanitize" in result.stdout and result.stdout == cli("--help").stdout
+
+
 @pytest.mark.ddp
 @pytest.mark.slow
 def test_two_ranks_predict_each_image_once(cli, tmp_path) -> None:
@@ -69,7 +75,7 @@ def test_ctrl_c_while_a_fit_runs_is_one_line_and_130_and_ends_all_ranks(name, ra
     arguments, sentence = fits(tmp_path)[name]
     inherited = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_PORT")}
     process = subprocess.Popen(
-        [sys.executable, "cli.py", *arguments, *(TWO if ranks == 2 else [])],
+        [sys.executable, "-m", "poison_and_defend", *arguments, *(TWO if ranks == 2 else [])],
         cwd=ROOT,
         env={**inherited, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,

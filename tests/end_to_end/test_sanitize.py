@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.ddp]
 
 # How often a run is killed; 25 for the record in docs/records/sanitizing_kills.json.
 KILLS = int(os.environ.get("SANITIZE_KILLS", "3"))
-DENOISER = "poison_and_defend/pretrained/cifar10"
+DENOISER = "cifar10"
 
 
 def command(root: Path, out: Path, *, ranks: int = 1) -> list[str]:
@@ -38,7 +38,8 @@ def command(root: Path, out: Path, *, ranks: int = 1) -> list[str]:
     ]
     return [
         sys.executable,
-        "cli.py",
+        "-m",
+        "poison_and_defend",
         "sanitize",
         *options,
         "--trainer.accelerator=cpu",

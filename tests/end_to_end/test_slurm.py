@@ -46,7 +46,7 @@ def slurm():
 @pytest.fixture
 def srun(slurm):
     def run(*arguments: str | Path) -> subprocess.CompletedProcess:
-        command = ["srun", "--nodes=2", "--ntasks-per-node=1", sys.executable, "cli.py", *map(str, arguments)]
+        command = ["srun", "--nodes=2", "--ntasks-per-node=1", sys.executable, "-m", "poison_and_defend", *map(str, arguments)]
         return subprocess.run(command, cwd=ROOT, env=slurm, capture_output=True, text=True, timeout=300)
 
     return run
@@ -103,7 +103,7 @@ def test_a_job_on_two_nodes_that_is_stopped_by_sigusr1_goes_back_to_the_queue_an
         "--data.root",
         photos,
         "--denoiser",
-        "poison_and_defend/pretrained/cifar10",
+        "cifar10",
         "--sigma",
         "0.1",
         "--batch_size",
@@ -130,7 +130,7 @@ def test_an_array_of_independent_jobs_fills_one_output(slurm, cli, tmp_path) -> 
     for path in photos.rglob("*.png"):
         Image.new("RGB", (16, 16), (128, 128, 128)).save(path)
     script = ROOT / "scripts" / "slurm" / "sanitize_array.sbatch"
-    options = ["--data.root", photos, "--denoiser", "poison_and_defend/pretrained/cifar10", "--batch_size", "8"]
+    options = ["--data.root", photos, "--denoiser", "cifar10", "--batch_size", "8"]
     first = Job(
         slurm, tmp_path / "log_%a", "--array=1-2", script, *options, "--out", tmp_path / "out", "--trainer.accelerator", "cpu"
     )
@@ -150,7 +150,7 @@ FIT_JOB = """#!/usr/bin/env bash
 set -euo pipefail
 cd "$SLURM_SUBMIT_DIR"
 source scripts/slurm/requeue.sh
-run_or_requeue "$PYTHON" cli.py fit "${RANKS[@]}" "$@"
+run_or_requeue "$PYTHON" -m poison_and_defend fit "${RANKS[@]}" "$@"
 """
 
 
@@ -222,7 +222,7 @@ def test_one_process_in_the_shell_of_an_allocation_for_several_works_as_it_was_a
     # Lightning knows the shells that are called bash; this one has another name.
     allocation = ["salloc", "--nodes=2", "--ntasks=2", "--job-name=mine"]
     result = subprocess.run(
-        [*allocation, sys.executable, "cli.py", command, *options, *alone],
+        [*allocation, sys.executable, "-m", "poison_and_defend", command, *options, *alone],
         cwd=ROOT,
         env=slurm,
         capture_output=True,
