@@ -6,14 +6,15 @@ randomized smoothing (Scholten et al., NeurIPS 2023), group privacy under subsam
 `docs/certificates.md` derives it.
 """
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
 from poison_and_defend.certification.confidence import Floats
-from poison_and_defend.certification.sampling import Sampling
+from poison_and_defend.certification.sampling import PoisonCounts, Sampling
 from poison_and_defend.certification.whole_set import check_sigma
 from poison_and_defend.core.errors import InputError
 
@@ -76,47 +77,96 @@ def _transport(p: ArrayLike, k: int, eps: ArrayLike, sigma: float, sampling: Sam
         raise InputError(f"eps is {radius.min():g}: a budget is at least 0 (--eps)")
     if not ((given >= 0) & (given <= 1)).all():
         raise InputError("probabilities are from 0 to 1")
-    counts = sampling.poison_counts(k)
-    flat, poisoned = given.ravel(), counts.numbers > 0
-    free = float(counts.masses[~poisoned].sum())
+    flat, shifts = given.ravel(), radius.ravel()
+    masses = _masses(shifts, sigma, sampling.poison_counts(k), sign)
+    found = _other_sum(masses, flat)
+    # Gaussians a finite distance apart have the same null sets; those infinitely far apart share nothing.
+    exact = (shifts == 0) | (np.isfinite(shifts) & ((flat == 0) | (flat == 1)))
+    bounded = np.minimum(found, flat) if sign == 1 else np.maximum(found, flat)
+    answer: Floats = np.where(exact, flat, np.clip(bounded, 0, 1)).reshape(given.shape)
+    return answer
+
+
+@dataclass(frozen=True, eq=False)
+class _Masses:
+    """The two sums of the theorem as functions of t, for B pairs of p and eps.
+
+    Attributes:
+        h: ``(B, J)``: chances of 1 .. J poisons in a subsample, 0 where their shift is far.
+        mu: ``(B, J)``: the shifts, in standard deviations.
+        free: h(0), the mass that no poison touches.
+        before: ``(B,)``: mass of the sum that is given, and that no t reaches.
+        after: ``(B,)``: the same of the other sum. All that is far is in one of the two.
+        sign: 1 to minimize the other sum, -1 to maximize it.
+    """
+
+    h: Floats
+    mu: Floats
+    free: float
+    before: Floats | float
+    after: Floats | float
+    sign: Literal[1, -1]
+
+    def given(self, t: Floats) -> Floats:
+        """The sum that is to be p, without h(0)."""
+        return self._sum(t, self.sign * self.mu / 2) + self.before
+
+    def other(self, t: Floats) -> Floats:
+        """The sum that is the bound, without h(0)."""
+        return self._sum(t, -(self.sign * self.mu / 2)) + self.after
+
+    def _sum(self, t: Floats, shift: Floats) -> Floats:
+        total: Floats = (self.h * ndtr(t[:, None] / self.mu + shift)).sum(1)
+        return total
+
+    def places(self, p: ArrayLike) -> Floats:
+        """``(B, J)``: the t at which single terms of the sum that is given reach probabilities ``(B,)``."""
+        found: Floats = self.mu * (ndtri(p)[:, None] - self.sign * self.mu / 2)
+        return found
+
+
+def _masses(eps: Floats, sigma: float, counts: PoisonCounts, sign: Literal[1, -1]) -> _Masses:
+    poisoned = counts.numbers > 0
     with np.errstate(invalid="ignore"):
-        mu = radius.ravel()[:, None] * np.sqrt(counts.numbers[poisoned]) / sigma
+        mu = eps[:, None] * np.sqrt(counts.numbers[poisoned]) / sigma
     far = ~(mu <= _FAR)
-    masses = np.where(far, 0.0, counts.masses[poisoned])
+    h = np.where(far, 0.0, counts.masses[poisoned])
     rest = counts.rest + (counts.masses[poisoned] * far).sum(1)
     # An unnoticeable shift, so as not to divide by zero; larger than the true one, hence on the safe side.
     mu = np.clip(np.where(far, 1.0, mu), 1e-9, None)
-    half = sign * mu / 2
     before, after = (rest, 0.0) if sign == 1 else (0.0, rest)
+    return _Masses(h, mu, float(counts.masses[~poisoned].sum()), before, after, sign)
 
-    def mass(t: Floats, shift: Floats) -> Floats:
-        total: Floats = (masses * ndtr(t[:, None] / mu + shift)).sum(1)
-        return total
 
-    zero = np.zeros_like(flat)
-    below = mass(zero, half) + before
-    at_zero = mass(zero, -half) + after + np.clip(flat - below, 0, free)
-    # Between t = 0- and t = 0+ the mass that no poison touches is shared out; elsewhere the t of single terms bracket t.
-    left, right = flat < below, flat > below + free
-    low_p = np.clip((flat - before) / (1 - np.minimum(before, 1 - 1e-16)), 0, 1)
-    high_p = np.clip(flat / (1 - np.minimum(after, 1 - 1e-16)), 0, 1)
-    low = np.where(left, np.min(mu * (ndtri(low_p)[:, None] - half), 1, initial=0), 0)
-    high = np.where(right, np.max(mu * (ndtri(high_p)[:, None] - half), 1, initial=0), 0)
+def _other_sum(masses: _Masses, p: Floats) -> Floats:
+    """The other sum at the t at which the given one is p; what is unbounded is all that can be taken or given."""
+    zero, free = np.zeros_like(p), masses.free
+    below = masses.given(zero)
+    # Between t = 0- and t = 0+ the mass that no poison touches is shared out.
+    at_zero = masses.other(zero) + np.clip(p - below, 0, free)
+    left, right = p < below, p > below + free
+    low, high = _bracket(masses, p, left, right)
     solvable = (left | right) & np.isfinite(low) & np.isfinite(high)
-    low, high = np.where(solvable, low, 0), np.where(solvable, high, 0)
+    t = _bisect(masses, p, np.where(solvable, low, 0), np.where(solvable, high, 0))
+    solved = masses.other(t) + np.where(right, free, 0)
+    limit = np.where(left, masses.after, 1.0 - masses.before)
+    return np.where(left | right, np.where(solvable, solved, limit), at_zero)
+
+
+def _bracket(masses: _Masses, p: Floats, left: NDArray[np.bool_], right: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Where t lies, between those of single terms: below 0 where p is ``left`` of its sum there, above where ``right``."""
+    low_p = np.clip((p - masses.before) / (1 - np.minimum(masses.before, 1 - 1e-16)), 0, 1)
+    high_p = np.clip(p / (1 - np.minimum(masses.after, 1 - 1e-16)), 0, 1)
+    low = np.where(left, np.min(masses.places(low_p), 1, initial=0), 0)
+    return low, np.where(right, np.max(masses.places(high_p), 1, initial=0), 0)
+
+
+def _bisect(masses: _Masses, p: Floats, low: Floats, high: Floats) -> Floats:
+    """The end of the last interval that errs on the attacker's side."""
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         if ((middle <= low) | (middle >= high)).all():
             break
-        enough = mass(middle, half) + before + np.where(middle > 0, free, 0) > flat
+        enough = masses.given(middle) + np.where(middle > 0, masses.free, 0) > p
         low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-    t = low if sign == 1 else high
-    solved = mass(t, -half) + after + np.where(right, free, 0)
-    # Unbounded t: all that can be taken or given is, but for what is out of reach.
-    limit = np.where(left, after, 1.0 - before)
-    found = np.where(left | right, np.where(solvable, solved, limit), at_zero)
-    # Gaussians a finite distance apart have the same null sets; those infinitely far apart share nothing.
-    exact = (radius.ravel() == 0) | (np.isfinite(radius.ravel()) & ((flat == 0) | (flat == 1)))
-    bounded = np.minimum(found, flat) if sign == 1 else np.maximum(found, flat)
-    answer: Floats = np.where(exact, flat, np.clip(bounded, 0, 1)).reshape(given.shape)
-    return answer
+    return low if masses.sign == 1 else high

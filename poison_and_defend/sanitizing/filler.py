@@ -1,11 +1,11 @@
 """One process's share of a sanitized set: reading, denoising and writing at once, block by block, until nothing is left."""
 
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import NO_ROOM
 from poison_and_defend.core.stopping import Stopped, StopSignals
 from poison_and_defend.diffusion.batches import Abandoned
+from poison_and_defend.sanitizing.pipeline import Computing, Pipeline
 from poison_and_defend.sanitizing.tiled import Group, Sanitized, TiledDefense
 from poison_and_defend.storage.ledger import BlockStore
 from poison_and_defend.storage.records import RowRecord
@@ -29,13 +30,7 @@ _CHUNK = 16
 _POLL_SECONDS = 0.5
 # So many failures in a row are not the images' fault.
 _OUTAGE = 16
-
-
-class _Computing(NamedTuple):
-    block: int
-    items: list[Item]
-    groups: list[list[Item]]
-    wait: Callable[[], list[Sanitized]]
+_BROKEN = "the denoiser's output was not finite, twice"
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,32 +97,16 @@ class Filler:
         signals: StopSignals,
         progress: Callable[[int, int], None],
     ) -> None:
-        reading: deque[tuple[int, list[Future[list[Item]]]]] = deque()
-        computing: deque[_Computing] = deque()
-        writing: deque[Future[None]] = deque()
-        count = self.store.count
-
-        def read_ahead() -> None:
-            if signals.asked is None and not reading and (block := self.store.claim()) is not None:
-                rows = self.store.rows(block)
-                parts = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
-                reading.append((block, [pool.submit(self._read, part) for part in parts]))
-
+        pipeline = Pipeline(
+            claim=lambda: None if signals.asked else self.store.claim(),
+            read=lambda block: self._read_parts(block, pool),
+            compute=self._start,
+            write=lambda begun: writer.submit(self._write, begun, begun.wait(), pool),
+        )
         while True:
-            read_ahead()
-            if reading:
-                block, futures = reading.popleft()
-                items = [item for future in futures for item in future.result()]
-                read_ahead()
-                computing.append(self._start(block, items))
-            if len(computing) > 1 or (computing and not reading):
-                begun = computing.popleft()
-                writing.append(writer.submit(self._write, begun, begun.wait(), pool))
-            while writing and (writing[0].done() or len(writing) > 2 or not (reading or computing)):
-                writing.popleft().result()
-            done = self.store.rows_done()
-            progress(done, count)
-            if reading or computing or writing:
+            pipeline.advance()
+            progress(self.store.rows_done(), self.store.count)
+            if pipeline.busy:
                 continue
             if self.target.manifest() is not None or self.store.finish(self.target.publish):
                 return
@@ -141,10 +120,12 @@ class Filler:
             f"stopped by {signals.asked}: {done} of {self.store.count} images are done, and the same command continues"
         )
 
-    def _read(self, rows: range) -> list[Item]:
-        return [self.source.read(row) for row in rows]
+    def _read_parts(self, block: int, pool: ThreadPoolExecutor) -> list[Future[list[Item]]]:
+        rows = self.store.rows(block)
+        parts = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
+        return [pool.submit(lambda part: [self.source.read(row) for row in part], part) for part in parts]
 
-    def _start(self, block: int, items: list[Item]) -> _Computing:
+    def _start(self, block: int, items: list[Item]) -> Computing:
         by_shape: defaultdict[tuple[int, ...], list[Item]] = defaultdict(list)
         for item in items:
             if item.pixels is not None:
@@ -159,46 +140,21 @@ class Filler:
             self._check_allowed(item, item.note)
         groups = list(by_shape.values())
         if not groups:
-            return _Computing(block, items, [], lambda: [])
+            return Computing(block, items, [], lambda: [])
         wait = self.tiled.start([Group(stack(group), torch.tensor([i.key for i in group])) for group in groups])
-        return _Computing(block, items, groups, wait)
+        return Computing(block, items, groups, wait)
 
     def _check_allowed(self, item: Item, reason: str) -> None:
         if self.unreadable == "stop":
             name = item.file or f"number {item.row}"
             raise InputError(f"the image {name} cannot be sanitized: {reason} (--unreadable)")
 
-    def _write(self, begun: _Computing, found: list[Sanitized], pool: ThreadPoolExecutor) -> None:
-        results: dict[int, NDArray[np.uint8]] = {}
-        broken = "the denoiser's output was not finite, twice"
-        for group, sanitized in zip(begun.groups, found, strict=True):
-            images = sanitized.images.numpy()
-            for place, (item, sound) in enumerate(zip(group, sanitized.sound.tolist(), strict=True)):
-                if sound:
-                    results[item.row] = images[place]
-                else:
-                    self._check_allowed(item, broken)
-        if not results and len(begun.items) >= _OUTAGE:
-            raise InputError(f"the denoiser's output is not finite for any of {len(begun.items)} images (--denoiser)")
-
-        def one(item: Item) -> RowRecord:
-            pixels = results.get(item.row)
-            if pixels is not None:
-                output, checksum = self.target.write(item.row, pixels)
-                return RowRecord(item.row, item.file, output, "sanitized", item.note, item.source, checksum)
-            note = item.note if item.pixels is None else broken
-            raw = self.source.raw(item.row) if self.unreadable == "copy" else None
-            if raw is not None:
-                output, checksum = self.target.copy(item.row, raw)
-                return RowRecord(item.row, item.file, output, "copied", note, item.source, checksum)
-            return RowRecord(item.row, item.file, "", "skipped", note, item.source, "")
-
-        def several(items: list[Item]) -> list[RowRecord]:
-            return [one(item) for item in items]
-
+    def _write(self, begun: Computing, found: list[Sanitized], pool: ThreadPoolExecutor) -> None:
+        results = self._results_of(begun, found)
         parts = [begun.items[start : start + _CHUNK] for start in range(0, len(begun.items), _CHUNK)]
         try:
-            records = [record for part in pool.map(several, parts) for record in part]
+            written = pool.map(lambda items: [self._record_of(item, results.get(item.row)) for item in items], parts)
+            records = [record for part in written for record in part]
             self.target.sync()
         except FileNotFoundError:
             # Another process did the same block, and perhaps the rest, and removed what this one was about to rename.
@@ -206,3 +162,29 @@ class Filler:
                 raise
             return
         self.store.record(begun.block, records)
+
+    def _results_of(self, begun: Computing, found: list[Sanitized]) -> dict[int, NDArray[np.uint8]]:
+        """Images ``(C, H, W)`` by their rows, of those that became numbers."""
+        results: dict[int, NDArray[np.uint8]] = {}
+        for group, sanitized in zip(begun.groups, found, strict=True):
+            images = sanitized.images.numpy()
+            for place, (item, sound) in enumerate(zip(group, sanitized.sound.tolist(), strict=True)):
+                if sound:
+                    results[item.row] = images[place]
+                else:
+                    self._check_allowed(item, _BROKEN)
+        if not results and len(begun.items) >= _OUTAGE:
+            raise InputError(f"the denoiser's output is not finite for any of {len(begun.items)} images (--denoiser)")
+        return results
+
+    def _record_of(self, item: Item, pixels: NDArray[np.uint8] | None) -> RowRecord:
+        """Write an image, or what else becomes of it, and say so."""
+        if pixels is not None:
+            output, checksum = self.target.write(item.row, pixels)
+            return RowRecord(item.row, item.file, output, "sanitized", item.note, item.source, checksum)
+        note = item.note if item.pixels is None else _BROKEN
+        raw = self.source.raw(item.row) if self.unreadable == "copy" else None
+        if raw is None:
+            return RowRecord(item.row, item.file, "", "skipped", note, item.source, "")
+        output, checksum = self.target.copy(item.row, raw)
+        return RowRecord(item.row, item.file, output, "copied", note, item.source, checksum)

@@ -17,7 +17,6 @@ from poison_and_defend.core.errors import InputError
         ("dryrun", "offline"),
         ("disabled", "disabled"),
         ("shared", "shared"),
-        ("", "online"),
         (None, "online"),
     ],
 )
@@ -27,7 +26,7 @@ def test_modes(given, mode, monkeypatch) -> None:
     if given is not None:
         monkeypatch.setenv("WANDB_MODE", given)
     assert wanted_mode() == mode
-    # W&B fails on an empty one, and on capitals.
+    # W&B fails on capitals.
     assert os.environ.get("WANDB_MODE") in (None, given and given.strip().lower())
 
 
@@ -39,12 +38,27 @@ def test_the_variable_of_other_trainers_disables_too(value, monkeypatch) -> None
     assert wanted_mode() == "disabled"
 
 
-def test_an_unknown_mode_is_one_sentence_before_any_work(monkeypatch, tmp_path) -> None:
+@pytest.mark.parametrize("command", ["poison-and-defend", "craft", "certify"])
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("WANDB_MODE", "foo", "WANDB_MODE is 'foo': it is online, offline, disabled or shared"),
+        ("WANDB_MODE", "", "WANDB_MODE is '': it is online, offline, disabled or shared"),
+        ("WANDB_CONSOLE", "foo", "WANDB_CONSOLE is 'foo', which W&B does not take: input should be 'auto', 'off'"),
+        ("WANDB_SILENT", "maybe", "WANDB_SILENT is 'maybe', which W&B does not take: input should be a valid boolean"),
+        ("WANDB_RUN_ID", "a/b", "WANDB_RUN_ID is 'a/b', which W&B does not take: "),
+        ("WANDB_BASE_URL", "bad", "WANDB_BASE_URL is 'bad', which W&B does not take: input should be a valid URL"),
+    ],
+)
+def test_a_variable_of_wandb_that_is_no_use_is_one_sentence_before_any_work(
+    command, name, value, told, monkeypatch, tmp_path
+) -> None:
     from poison_and_defend.cli.dispatch import dispatch
 
-    monkeypatch.setenv("WANDB_MODE", "foo")
-    with pytest.raises(InputError, match="WANDB_MODE is 'foo': it is online, offline, disabled or shared"):
-        dispatch(["poison-and-defend", f"--output_dir={tmp_path / 'runs'}"])
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=told) as refusal:
+        dispatch([command, f"--output_dir={tmp_path / 'runs'}", "--trainer.accelerator=cpu"])
+    assert "\n" not in str(refusal.value)
     assert not list(tmp_path.iterdir())
 
 

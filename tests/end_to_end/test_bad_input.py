@@ -85,7 +85,7 @@ CASES = {
     ),
     "a missing denoiser": (lambda f: ["--denoiser=/nowhere/at/all"], "there is no denoiser ./nowhere/at/all.: choose"),
     "unknown backbone": (lambda f: ["--backbone=transformer"], "backbone"),
-    "missing setups": (lambda f: ["--setups=nowhere.json"], "cannot read nowhere.json: No such file"),
+    "missing setups": (lambda f: ["--setups=nowhere.json"], r"there is no file of setups nowhere.json \(--setups\)"),
     "hostile setups": (lambda f: [f"--setups={f / 'evil.pickle'}"], r"evil.pickle.*\(--setups\)"),
     "truncated setups": (lambda f: [f"--setups={f / 'cut.pickle'}"], r"cut.pickle.*\(--setups\)"),
     "a patch larger than the image": (
@@ -136,10 +136,10 @@ POISONED = ["--data=PoisonedDataModule", "--data.source=DigitsDataModule", "--da
         (["poison-and-defend", "--sigma=500"], "error: sigma is 500"),
         (["benchmark", "--attacks=bullseye_polytope"], "error: name the comparison"),
         (["benchmark", "--attacks=bullseye_polytope,voodoo", "--name=x"], "error: 'voodoo' is not an attack"),
-        (["export-poisons", "--run=nowhere", "--out=nowhere/out"], "error: nowhere holds no poisons"),
+        (["export-poisons", "--run=nowhere", "--out=nowhere/out"], "error: there is no folder nowhere (--run)"),
         (["heal"], "error: there is no command 'heal'"),
         (["fit", "--model=ClassifierModule", *POISONED], "error: cannot read no.safetensors: No such file"),
-        (["report", "--run=nowhere"], "error: nowhere holds no results.jsonl"),
+        (["report", "--run=nowhere"], "error: there is no folder nowhere (--run)"),
     ],
 )  # fmt: skip
 def test_the_command_line_says_it_in_one_line_without_a_traceback(cli, command, message):

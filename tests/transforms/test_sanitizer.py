@@ -201,7 +201,7 @@ def test_settings_that_cannot_be_are_refused(denoiser) -> None:
     for change in ({"sigma": 100}, {"overlap": 8}, {"overlap": -1}, {"batch_size": 0}, {"steps": 3}, {"seed": -1}):
         with pytest.raises(InputError):
             DiffusionSanitizer(denoiser, **({"overlap": 2} | change))
-    with pytest.raises(InputError, match="no denoiser folder /nowhere"):
+    with pytest.raises(InputError, match=r"there is no denoiser ./nowhere."):
         DiffusionSanitizer("/nowhere")
 
 
