@@ -3,13 +3,15 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# A process for every core, but not more than memory serves; empty for one process, whose output is not mixed.
+WORKERS ?= -n auto --maxprocesses 4 --dist loadgroup
 # What a user extends; the rest of the package lies in poison_and_defend/.
 ROOMS := attacks callbacks datamodules defenses lightning_modules
 # Sources and constraints: a change of either installs again.
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install format check types test test-all poison-and-defend attacks certify clean
+.PHONY: help install format check types test test-all poison-and-defend catalogue attacks certify clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +27,9 @@ format: install ## format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+catalogue: install ## write the options of all commands anew, after a change of any
+	$(BIN)/python -m poison_and_defend.cli.describe
+
 check: install types ## lint, format, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -38,10 +43,10 @@ types:
 	for room in $(ROOMS); do ln -s $(CURDIR)/$$room .types/poison_and_defend/$$room; done
 
 test: install ## the tests, a few minutes
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 test-all: install ## the slow tests: whole experiments, several processes
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest -m slow $(WORKERS) $(ARGS)
 
 poison-and-defend: install ## the whole story on digits; ARGS="--sigma 0.5" overrides
 	$(BIN)/poison-and-defend poison-and-defend $(ARGS)

@@ -16,9 +16,16 @@ FALLS = {
     "witches_brew": 0.3,
     "sleeper_agent": 0.3,
 }
-QUICK = ["poison_frogs", "convex_polytope", "bullseye_polytope", "hidden_trigger", "label_consistent"]
-# Some setups of the backdoor from scratch hardly work and some wholly: more of them than of the others.
-SLOW = {"witches_brew": ["--num_setups=14"], "sleeper_agent": ["--num_setups=16", "--seed=1"]}
+# As many setups as an interval needs to lie above the other where nearly all succeed.
+QUICK = ["poison_frogs", "bullseye_polytope", "hidden_trigger", "label_consistent"]
+SETUPS = 8
+# The polytope that need not be centred succeeds in six of ten. Some setups of the backdoor from scratch hardly work and some
+# wholly: more of them than of the others.
+SLOW = {
+    "convex_polytope": ["--num_setups=14"],
+    "witches_brew": ["--num_setups=14"],
+    "sleeper_agent": ["--num_setups=16", "--seed=1"],
+}
 
 
 def compare(cli, folder: Path, attacks: list[str], *options: str) -> Path:
@@ -28,7 +35,7 @@ def compare(cli, folder: Path, attacks: list[str], *options: str) -> Path:
         f"--attacks={','.join(attacks)}",
         "--name=all",
         f"--output_dir={out}",
-        "--num_setups=14",
+        f"--num_setups={SETUPS}",
         "--defenses=[no_attack,none]",
         "--wandb_project=null",
         "--trainer.accelerator=cpu",
@@ -51,7 +58,7 @@ def slow(cli, tmp_path_factory) -> Callable[[str], Path]:
 
 def check(runs: Path, attack: str) -> None:
     records = [json.loads(path.read_text()) for path in sorted((runs / "all" / attack / "poisons").glob("*.json"))]
-    assert len(records) >= 14
+    assert len(records) >= SETUPS
     start = sum(record["objective_start"] for record in records)
     assert sum(record["objective"] for record in records) < FALLS[attack] * start
     rows = {row["defense"]: row for row in json.loads((runs / "all" / attack / "summary.json").read_text())}
@@ -78,7 +85,7 @@ def test_one_table_and_page_for_all_and_one_extractor(quick: Path) -> None:
     page = (quick / "all" / "report.html").read_text()
     assert all(f"{attack}/report.html" in page for attack in QUICK)
     names = sorted(path.name.split("-")[0] for path in (quick / "models").iterdir())
-    # Four transfer attacks share one; the label-consistent one has its adversarially trained network.
+    # Three transfer attacks share one; the label-consistent one has its adversarially trained network.
     assert names == ["convnet", "patchnet"]
 
 
