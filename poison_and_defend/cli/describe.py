@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from poison_and_defend.cli.catalogue import FOLDER, PACKAGE, Option, digest_of, installed
-from poison_and_defend.cli.commands import COMMANDS, LIGHTNING
 from poison_and_defend.cli.help_text import help_text
 from poison_and_defend.cli.option_types import argument_type, descendants, describe, example
 from poison_and_defend.cli.presets import CONFIGS
 from poison_and_defend.cli.sentences import parameters
+from poison_and_defend.cli.table import COMMANDS, LIGHTNING
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import write_bytes
 
@@ -181,7 +181,7 @@ def _class_of(default: Any) -> str | None:
 def _always(command: str) -> set[str]:
     """What the help of a command depends on besides the classes of its options."""
     module = COMMANDS[command].load()
-    used = {f"cli/commands/{COMMANDS[command].module}.py", "cli/commands/__init__.py"}
+    used = {f"cli/commands/{COMMANDS[command].module}.py", "cli/table.py"}
     used |= {f"cli/{name}.py" for name in ("describe", "help_text", "option_types", "parsing")}
     defaults = getattr(module, "DEFAULTS", None)
     if defaults is not None:

@@ -1,8 +1,8 @@
 """From what was typed to the command that runs."""
 
 from poison_and_defend.cli.allocation import leave_idle_allocation
-from poison_and_defend.cli.commands import COMMANDS, LIGHTNING, Entry
 from poison_and_defend.cli.front_door import answer
+from poison_and_defend.cli.table import COMMANDS, LIGHTNING, Entry
 from poison_and_defend.cli.wording import suggestion
 from poison_and_defend.core.errors import InputError
 

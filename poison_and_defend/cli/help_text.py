@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from poison_and_defend.cli.commands import COMMANDS, usage
 from poison_and_defend.cli.option_types import describe
+from poison_and_defend.cli.table import COMMANDS, usage
 
 _WIDTH, _INDENT = 100, 6
 _HELPS = "options that list a class's options"

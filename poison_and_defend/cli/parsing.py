@@ -9,10 +9,10 @@ from typing import Any, NoReturn, Self, TypeVar
 import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader, set_parsing_settings
 
-from poison_and_defend.cli.commands import COMMANDS, usage
 from poison_and_defend.cli.former import current_classes
 from poison_and_defend.cli.presets import config_path, expand
 from poison_and_defend.cli.sentences import sentence
+from poison_and_defend.cli.table import COMMANDS, usage
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.options import from_flat, option_groups
 from poison_and_defend.training.checkpoint_check import refuse_addresses

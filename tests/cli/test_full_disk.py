@@ -3,8 +3,8 @@ import errno
 import pytest
 
 from poison_and_defend.cli import main as cli
-from poison_and_defend.cli.commands import COMMANDS
 from poison_and_defend.cli.full_disk import refuse_full_disk
+from poison_and_defend.cli.table import COMMANDS
 from poison_and_defend.core.errors import InputError
 
 

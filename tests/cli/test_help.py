@@ -10,7 +10,7 @@ import pytest
 from poison_and_defend.cli import catalogue, front_door
 from poison_and_defend.cli import main as cli
 from poison_and_defend.cli.catalogue import FOLDER, read
-from poison_and_defend.cli.commands import COMMANDS, LIGHTNING
+from poison_and_defend.cli.table import COMMANDS, LIGHTNING
 
 OURS = [name for name in COMMANDS if name not in LIGHTNING]
 
@@ -20,7 +20,7 @@ def described(tmp_path_factory) -> dict[str, dict]:
     """Every command as its parser is now; by a process of its own, since tests define classes too."""
     code = (
         "import json, sys; from poison_and_defend.cli.describe import describe_command\n"
-        "from poison_and_defend.cli.commands import COMMANDS\n"
+        "from poison_and_defend.cli.table import COMMANDS\n"
         "print(json.dumps({name: describe_command(name) for name in COMMANDS}))"
     )
     return json.loads(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
