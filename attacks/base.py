@@ -14,6 +14,7 @@ from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.attacks.threat.setups import Setup
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Retrain, Surrogate
 from poison_and_defend.attacks.threat.trigger import Trigger, TriggerConfig
+from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
 
 Scenario = Literal["transfer", "fine_tune", "from_scratch"]
@@ -59,8 +60,7 @@ class Attack(ABC):
     """Whether poisons carry the trigger on top of their budget; otherwise whatever they carry is within it."""
 
     def __init__(self, eps: float | str, norm: Norm, steps: int) -> None:
-        if steps < 1:
-            raise InputError(f"steps is {steps}: an attack takes at least 1 step (--attack.steps)")
+        at_least("steps", steps, 1, "--attack.steps")
         self.budget = Budget(norm, parse_eps(eps))
         self.steps = steps
 

@@ -13,6 +13,7 @@ from poison_and_defend.attacks.base import Attack, check_positive
 from poison_and_defend.attacks.crafting.dropout import dropout_kept_on, has_dropout, setup_features
 from poison_and_defend.attacks.threat.budget import Norm
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
+from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
 
 Centres = Sequence[Sequence[Tensor]]
@@ -53,8 +54,7 @@ class BullseyePolytope(Attack):
     ) -> None:
         super().__init__(eps, norm, steps)
         check_positive("learning_rate", learning_rate)
-        if draws < 1:
-            raise InputError(f"draws is {draws}: features are averaged over at least 1 (--attack.draws)")
+        at_least("draws", draws, 1, "--attack.draws")
         self.learning_rate = learning_rate
         self.end_to_end = end_to_end
         self.draws = draws

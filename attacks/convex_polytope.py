@@ -14,7 +14,7 @@ from poison_and_defend.attacks.crafting.dropout import dropout_kept_on, setup_fe
 from poison_and_defend.attacks.crafting.simplex import nearest_combination
 from poison_and_defend.attacks.threat.budget import Norm
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
-from poison_and_defend.core.errors import InputError
+from poison_and_defend.core.bounds import at_least, share
 
 
 class ConvexPolytope(Attack):
@@ -55,10 +55,8 @@ class ConvexPolytope(Attack):
     ) -> None:
         super().__init__(eps, norm, steps)
         check_positive("learning_rate", learning_rate)
-        if not 0 <= tolerance < 1:
-            raise InputError(f"tolerance is {tolerance:g}: it is a relative change in [0, 1) (--attack.tolerance)")
-        if max_iterations < 1:
-            raise InputError(f"max_iterations is {max_iterations}: coefficients take at least 1 (--attack.max_iterations)")
+        share("tolerance", tolerance, "--attack.tolerance", of="a relative change")
+        at_least("max_iterations", max_iterations, 1, "--attack.max_iterations")
         self.learning_rate = learning_rate
         self.end_to_end = end_to_end
         self.tolerance = tolerance

@@ -16,6 +16,7 @@ from poison_and_defend.attacks.crafting.parameter_gradients import Parameters, g
 from poison_and_defend.attacks.crafting.precision import full_precision
 from poison_and_defend.attacks.threat.budget import Norm
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
+from poison_and_defend.core.bounds import at_least, share
 from poison_and_defend.core.errors import InputError
 
 # Steps 93, 156 and 218 of 250 in the authors' code.
@@ -60,12 +61,9 @@ class GradientMatching(Attack):
     ) -> None:
         super().__init__(eps, norm, steps)
         check_positive("learning_rate", learning_rate)
-        if restarts < 1:
-            raise InputError(f"restarts is {restarts}: at least 1 is needed (--attack.restarts)")
-        if not 0 <= max_shift < 1:
-            raise InputError(f"max_shift is {max_shift:g}: it is a share of the image's side in [0, 1) (--attack.max_shift)")
-        if poison_batch < 1:
-            raise InputError(f"poison_batch is {poison_batch}: at least 1 image is differentiated (--attack.poison_batch)")
+        at_least("restarts", restarts, 1, "--attack.restarts")
+        share("max_shift", max_shift, "--attack.max_shift", of="a share of the image's side")
+        at_least("poison_batch", poison_batch, 1, "--attack.poison_batch")
         self.learning_rate = learning_rate
         self.restarts = restarts
         self.max_shift = max_shift

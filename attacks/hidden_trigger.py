@@ -13,6 +13,7 @@ from poison_and_defend.attacks.base import Attack, check_positive
 from poison_and_defend.attacks.threat.budget import Norm
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
 from poison_and_defend.attacks.threat.trigger import PatchTrigger, TriggerConfig
+from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
 
 
@@ -61,10 +62,8 @@ class HiddenTrigger(Attack):
         check_positive("learning_rate", learning_rate)
         if not 0 < decay <= 1:
             raise InputError(f"decay is {decay:g}: it is a factor above 0 and at most 1 (--attack.decay)")
-        if decay_every < 1:
-            raise InputError(f"decay_every is {decay_every}: it must be at least 1 step (--attack.decay_every)")
-        if not tolerance >= 0:
-            raise InputError(f"tolerance is {tolerance:g}: it is a squared distance of at least 0 (--attack.tolerance)")
+        at_least("decay_every", decay_every, 1, "--attack.decay_every")
+        at_least("tolerance", tolerance, 0, "--attack.tolerance")
         self.learning_rate = learning_rate
         self.decay = decay
         self.decay_every = decay_every

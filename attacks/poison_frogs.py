@@ -13,6 +13,7 @@ from torch import Tensor
 from poison_and_defend.attacks.base import Attack, check_positive
 from poison_and_defend.attacks.threat.budget import Norm
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
+from poison_and_defend.core.bounds import at_least, share
 from poison_and_defend.core.errors import InputError
 
 
@@ -61,16 +62,12 @@ class PoisonFrogs(Attack):
     ) -> None:
         super().__init__(eps, norm, steps)
         check_positive("learning_rate", learning_rate)
-        if not beta >= 0:
-            raise InputError(f"beta is {beta:g}: it must be at least 0 (--attack.beta)")
-        if not 0 <= watermark < 1:
-            raise InputError(f"watermark is {watermark:g}: it is an opacity in [0, 1) (--attack.watermark)")
+        at_least("beta", beta, 0, "--attack.beta")
+        share("watermark", watermark, "--attack.watermark", of="an opacity")
         if not 0 < decay < 1:
             raise InputError(f"decay is {decay:g}: it must be between 0 and 1 (--attack.decay)")
-        if memory < 1:
-            raise InputError(f"memory is {memory}: the objective is compared with at least 1 value (--attack.memory)")
-        if not 0 <= tolerance < 1:
-            raise InputError(f"tolerance is {tolerance:g}: it is a relative change in [0, 1) (--attack.tolerance)")
+        at_least("memory", memory, 1, "--attack.memory")
+        share("tolerance", tolerance, "--attack.tolerance", of="a relative change")
         self.learning_rate = learning_rate
         self.beta = beta
         self.watermark = watermark

@@ -18,6 +18,7 @@ from poison_and_defend.attacks.threat.budget import Norm
 from poison_and_defend.attacks.threat.setups import Setup, check_num_poisons
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
 from poison_and_defend.attacks.threat.trigger import PatchTrigger, TriggerConfig
+from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
 
 Selection = Literal["gradient_norm", "given"]
@@ -65,8 +66,7 @@ class SleeperAgent(GradientMatching):
         trigger: TriggerConfig | None = None,
     ) -> None:
         super().__init__(eps, norm, steps, learning_rate, 1, max_shift, flip, poison_batch)
-        if num_sources < 1:
-            raise InputError(f"num_sources is {num_sources}: at least 1 triggered image is needed (--attack.num_sources)")
+        at_least("num_sources", num_sources, 1, "--attack.num_sources")
         if not 0 <= retrains < steps:
             raise InputError(f"retrains is {retrains}: at least 0 and fewer than the {steps} steps (--attack.retrains)")
         if selection not in get_args(Selection):

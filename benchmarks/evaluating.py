@@ -24,7 +24,7 @@ from poison_and_defend.lightning_modules.ensemble import EnsembleData
 from poison_and_defend.lightning_modules.recipe import Recipe, epoch_order, step_generator
 from poison_and_defend.reports.records import provenance
 from poison_and_defend.training.features import extract_features
-from poison_and_defend.training.members import fit_members
+from poison_and_defend.training.members import Fit, fit_members
 
 SHIFT = 0.125
 
@@ -68,9 +68,7 @@ def train_shared(
         data,
         recipe,
         ranks,
-        per_block=setups,
-        threads=torch.get_num_threads(),
-        text="",
+        Fit(per_block=setups, threads=torch.get_num_threads()),
     )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from poison_and_defend.certification.origins import Origin
+from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.images.arrays import Split
 
@@ -64,8 +65,7 @@ class ArrayDataModule(L.LightningDataModule, ABC):
 
     def __init__(self, batch_size: int = 128, seed: int = 0) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}: it must be at least 1 (--data.batch_size)")
+        at_least("batch_size", batch_size, 1, "--data.batch_size")
         self.batch_size = batch_size
         self.seed = seed
         self._splits: dict[SplitName, Split] = {}

@@ -10,6 +10,7 @@ from torch import nn
 
 from poison_and_defend.attacks.crafting.pgd import default_step_size
 from poison_and_defend.attacks.threat.budget import Budget, Norm
+from poison_and_defend.core.bounds import above, at_least
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.lengths import parse_length
 
@@ -54,21 +55,13 @@ class Recipe:
     adversarial_step_size: float | str | None = None
 
     def __post_init__(self) -> None:
-        for name, value, bound in (("epochs", self.epochs, 1), ("batch_size", self.batch_size, 1)):
-            if value < bound:
-                raise InputError(f"{name} of a recipe is {value}: it must be at least {bound} (--*recipe.{name} {bound})")
-        if not self.learning_rate > 0:
-            raise InputError(
-                f"learning_rate of a recipe is {self.learning_rate:g}: it must be above 0 (--*recipe.learning_rate 0.05)"
-            )
+        counts = {"epochs": self.epochs, "batch_size": self.batch_size, "adversarial_steps": self.adversarial_steps}
+        for name, value in counts.items():
+            at_least(name, value, 1, f"--*recipe.{name} 1", of="of a recipe")
+        above("learning_rate", self.learning_rate, 0, "--*recipe.learning_rate 0.05", of="of a recipe")
         if self.adversarial_norm not in ("linf", "l2"):
             raise InputError(
                 f"adversarial_norm of a recipe is {self.adversarial_norm!r}: it is linf or l2 (--*recipe.adversarial_norm)"
-            )
-        if self.adversarial_steps < 1:
-            raise InputError(
-                f"adversarial_steps of a recipe is {self.adversarial_steps}: it must be at least 1 "
-                "(--*recipe.adversarial_steps)"
             )
         eps, size = _radius("adversarial_eps", self.adversarial_eps), self.adversarial_step_size
         if eps != 0 and eps * 255 < 1 - 1e-6:

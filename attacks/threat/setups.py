@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
 
 Indices = NDArray[np.int64]
@@ -59,8 +60,7 @@ def setup_seed(seed: int, index: int) -> int:
 
 def check_num_poisons(num_poisons: int, available: int, label: int) -> None:
     """Refuse a number of poisons below one or above the number of base-class images."""
-    if num_poisons < 1:
-        raise InputError(f"num_poisons is {num_poisons}: an attack needs at least 1 (--num_poisons)")
+    at_least("num_poisons", num_poisons, 1)
     if num_poisons > available:
         raise InputError(
             f"num_poisons is {num_poisons}, but class {label} has only {available} training images to perturb (--num_poisons)"
@@ -77,8 +77,8 @@ def draw_setups(
     Raises:
         InputError: If ``num_setups`` or ``num_poisons`` is below 1, or a drawn class has too few images.
     """
-    if num_setups < 1 or num_targets < 1:
-        raise InputError(f"num_setups is {num_setups}, num_targets {num_targets}: at least 1 (--num_setups, --num_targets)")
+    at_least("num_setups", num_setups, 1)
+    at_least("num_targets", num_targets, 1)
     classes = np.unique(train_labels)
     if len(classes) < 2:
         raise InputError(f"the training set has {len(classes)} class: an attack needs at least 2 (--data)")

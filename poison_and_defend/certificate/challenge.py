@@ -24,7 +24,7 @@ from poison_and_defend.lightning_modules.classifier import fresh_head
 from poison_and_defend.lightning_modules.ensemble import EnsembleData
 from poison_and_defend.reports.certificate.records import Challenge
 from poison_and_defend.training.features import extract_features
-from poison_and_defend.training.members import fit_members, overlay
+from poison_and_defend.training.members import Fit, fit_members, overlay
 
 Rows = NDArray[np.int64]
 
@@ -159,9 +159,7 @@ class _Challenge:
             ),
             plan.learner.recipe,
             ranks,
-            per_block=len(poison_sets),
-            threads=plan.speed.threads,
-            text="",
+            Fit(per_block=len(poison_sets), threads=plan.speed.threads),
         )
         tested = features(plan.tested.images[torch.from_numpy(targets)])
         read = {number: (tested[number] @ s["weight"].T + s["bias"]).argmax() for number, s in states.items()}

@@ -1,6 +1,5 @@
 """What all voters of a certificate have in common: the trusted extractor, and what they start from."""
 
-import hashlib
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from poison_and_defend.certificate.plan import CertificatePlan, Setting
 from poison_and_defend.certificate.secret import Randomness
 from poison_and_defend.certificate.voters import Voters, member_seed, noise_seed
-from poison_and_defend.core.hashing import hash_array
+from poison_and_defend.core.hashing import hash_array, hash_state
 from poison_and_defend.core.progress import StoreProgress
 from poison_and_defend.core.ranks import Ranks
 from poison_and_defend.datamodules import Split
@@ -23,7 +22,7 @@ from poison_and_defend.lightning_modules.ensemble import EnsembleData
 from poison_and_defend.sanitizing.engine import sanitize
 from poison_and_defend.training.features import extract_features, frozen
 from poison_and_defend.training.kept_models import ModelSpec, trained_models
-from poison_and_defend.training.members import fit_members
+from poison_and_defend.training.members import Fit, fit_members
 
 # Noise of public images: draws that no voter has.
 _PUBLIC_DRAW = 2**31
@@ -73,8 +72,8 @@ class CertifyModels:
             "sampling": repr(setting.sampling),
             **defense.settings(),
             **self._common_settings(),
-            "extractor": None if extractor is None else _digest(extractor.body),
-            "start": None if start is None else _digest(start),
+            "extractor": None if extractor is None else hash_state(extractor.body.state_dict()),
+            "start": None if start is None else hash_state(start.state_dict()),
         }
         # Without this the order of keys would be part of what is compared.
         return voters, dict(sorted(settings.items()))
@@ -166,7 +165,7 @@ class CertifyModels:
         seeds, build = [member_seed(self.randomness.seed, 1)], self._builder(extractor, None)
         # Every rank trains the same small head: nothing has to be sent.
         own = Ranks(device=self.ranks.device)
-        states = fit_members(build, seeds, everything, plan.learner.recipe, own, per_block=1, threads=1, text="")
+        states = fit_members(build, seeds, everything, plan.learner.recipe, own, Fit(per_block=1, threads=1))
         head = build(0)
         head.load_state_dict(states[0])
         return head
@@ -183,11 +182,3 @@ class CertifyModels:
             return build_backbone(backbone, in_channels=data.image_shape[0], **options)
 
         return build
-
-
-def _digest(model: nn.Module) -> str:
-    found = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        found.update(name.encode())
-        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()[:16]

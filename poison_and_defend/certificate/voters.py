@@ -19,7 +19,7 @@ from poison_and_defend.defenses.switch import Defense
 from poison_and_defend.images.row_digests import row_digests
 from poison_and_defend.lightning_modules.ensemble import EnsembleData
 from poison_and_defend.lightning_modules.recipe import Recipe
-from poison_and_defend.training.members import fit_members
+from poison_and_defend.training.members import Fit, fit_members
 
 # torch's CPU generator looks at the lowest 32 bits of a seed, and training adds epochs and steps to it: members stand this far
 # apart, so that none ever meets another's numbers.
@@ -106,11 +106,8 @@ class Voters:
             data,
             self.recipe,
             Ranks(device=ranks.device),
-            per_block=len(members),
-            threads=self.threads,
-            text="",
+            Fit(per_block=len(members), threads=self.threads, fast=True),
             callbacks=lambda own: [_Vote(self, votes)],
-            fast=True,
         )
         return votes[0]
 

@@ -30,7 +30,7 @@ from poison_and_defend.reports.sigma_verdicts import Sample, by_estimate, descri
 from poison_and_defend.sanitizing.tiled import Group, TiledDefense
 from poison_and_defend.storage.sources import FolderSource
 from poison_and_defend.training.checkpoints import load_classifier
-from poison_and_defend.training.members import fit_members
+from poison_and_defend.training.members import Fit, fit_members
 
 _BATCH = 64
 
@@ -230,7 +230,7 @@ def _trained(task: RecommendTask, variants: dict[float, Tensor], labels: Tensor)
     pool = torch.cat([variants[sigma][train] for sigma in sigmas])
     data = EnsembleData(pool, labels[train].repeat(len(sigmas)), rows)
     text = f"train {len(seeds)} networks on {len(train)} images"
-    states = fit_members(build, seeds, data, task.recipe, Ranks(), per_block=len(seeds), threads=1, text=text, fast=True)
+    states = fit_members(build, seeds, data, task.recipe, Ranks(), Fit(per_block=len(seeds), threads=1, text=text, fast=True))
     tested = variants[0.0][test].float() / 255
     right: dict[float, np.ndarray] = {}
     for place, sigma in enumerate(sigmas):

@@ -1,6 +1,7 @@
 """Names for contents."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,20 @@ def hash_array(array: NDArray[Any]) -> str:
     for start in range(0, len(array), 4096):
         hasher.update(np.ascontiguousarray(array[start : start + 4096]).tobytes())
     return hasher.hexdigest()
+
+
+def hash_state(state: Mapping[str, Any], described: str = "") -> str:
+    """64 bits of SHA-256 over a network's tensors in the order of their names, as hex.
+
+    Args:
+        state: A ``state_dict``.
+        described: What else the network depends on.
+    """
+    hasher = hashlib.sha256(described.encode())
+    for name, tensor in sorted(state.items()):
+        hasher.update(name.encode())
+        hasher.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return hasher.hexdigest()[:16]
 
 
 def checksum(content: bytes | memoryview) -> str:

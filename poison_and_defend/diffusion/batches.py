@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from poison_and_defend.core.errors import InputError
+from poison_and_defend.core.bounds import at_least
 from poison_and_defend.diffusion.denoiser import Denoiser
 
 Precision = Literal["float32", "bfloat16"]
@@ -54,8 +54,7 @@ class BatchedDenoiser:
         precision: Precision = "float32",
         compiled: bool = False,
     ) -> None:
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}: it must be at least 1 (batch_size)")
+        at_least("batch_size", batch_size, 1, "batch_size")
         self.model = copy.deepcopy(denoiser).eval().to(device=device)
         exact = copy.deepcopy(self.model.unet.time_proj)
         # Not the model's own `to`, which warns of a change of precision.

@@ -1,6 +1,5 @@
 """A pretrained diffusion model as a denoiser: noisy images in, an estimate of the clean ones out, differentiable."""
 
-import hashlib
 import os
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
+from poison_and_defend.core.hashing import hash_state
 from poison_and_defend.diffusion.denoiser_files import (
     CONFIG,
     INDEX,
@@ -62,8 +63,7 @@ class Denoiser(nn.Module):
         self.prediction = str(scheduler.config.get("prediction_type", ""))
         if self.out_channels not in (self.channels, 2 * self.channels):
             raise InputError(f"the denoiser maps {self.channels} channels to {self.out_channels} (--denoiser)")
-        if steps < 1:
-            raise InputError(f"denoise_steps is {steps}: at least 1 is needed (--denoise_steps)")
+        at_least("denoise_steps", steps, 1)
         self.unet = unet
         self.steps, self.trained = steps, trained
         preserving = isinstance(self.parametrization, VariancePreserving)
@@ -74,11 +74,7 @@ class Denoiser(nn.Module):
     @cached_property
     def fingerprint(self) -> str:
         """Hash of weights, network, scheduler and size: what the output depends on, wherever the files lie."""
-        digest = hashlib.sha256((self.parametrization.description + unusual_settings(self.unet)).encode())
-        for name, tensor in sorted(self.unet.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return hash_state(self.unet.state_dict(), self.parametrization.description + unusual_settings(self.unet))
 
     @property
     def device(self) -> torch.device:

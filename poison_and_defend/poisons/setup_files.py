@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from poison_and_defend.attacks.threat.setups import Indices, Setup, check_num_poisons, setup_seed
+from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.reading.files import guarded, read_json
 
@@ -33,8 +34,7 @@ def load_setups(
     Raises:
         InputError: If the file is missing or malformed, or an index or a class disagrees with the data.
     """
-    if num_setups < 1:
-        raise InputError(f"num_setups is {num_setups}: read at least 1 (--num_setups)")
+    at_least("num_setups", num_setups, 1)
     with guarded(path, _WHAT, "--setups"):
         entries = [_Entry.read(entry) for entry in _listed(path)[:num_setups]]
     if len(entries) < num_setups:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import digest
 from poison_and_defend.core.hashing import checksum_file
@@ -137,8 +138,7 @@ def sanitize(
         InputError: If the folder holds something else, a batch size is out of range, or an image cannot be sanitized.
         Stopped: If a signal asked for it.
     """
-    if batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}: at least 1 is needed (--sanitize_batch_size)")
+    at_least("batch_size", batch_size, 1, "--sanitize_batch_size")
     source = ArraySource(images, rows)
     settings = source.identify() | defense.settings() | {"batch_size": batch_size, "version": VERSION}
     if by_content and defense.needs_secret:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from poison_and_defend.core.errors import InputError
+from poison_and_defend.core.bounds import at_least
 from poison_and_defend.defenses.switch import Defense, quantize
 from poison_and_defend.diffusion.batches import BatchedDenoiser, Precision
 from poison_and_defend.diffusion.tiles import TileLayout
@@ -79,8 +79,8 @@ class TiledDefense:
             self.overlap = min(DEFAULT_OVERLAP, min(self.size) // 4) if overlap is None else overlap
             TileLayout(height, width, self.size, self.overlap)
             self.batches = self._batches(precision, compiled)
-        elif batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}: it must be at least 1 (batch_size)")
+        else:
+            at_least("batch_size", batch_size, 1, "batch_size")
 
     def _batches(self, precision: Precision, compiled: bool) -> BatchedDenoiser:
         assert self.defense.denoiser is not None

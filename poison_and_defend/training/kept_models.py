@@ -18,7 +18,7 @@ from poison_and_defend.lightning_modules.classifier import load_weights
 from poison_and_defend.lightning_modules.ensemble import EnsembleData
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.training.features import frozen
-from poison_and_defend.training.members import fit_members
+from poison_and_defend.training.members import Fit, fit_members
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +95,11 @@ def trained_models(
             EnsembleData(split.images, split.labels, torch.arange(len(split)).expand(len(own), -1)),
             own[0][1].recipe,
             ranks,
-            per_block=1,
-            threads=own[0][1].threads,
-            text=f"train {len(own)} {own[0][1].backbone} ({text}) on {len(split)} images",
+            Fit(
+                per_block=1,
+                threads=own[0][1].threads,
+                text=f"train {len(own)} {own[0][1].backbone} ({text}) on {len(split)} images",
+            ),
             logger=logger,
         )
         for number, state in states.items():

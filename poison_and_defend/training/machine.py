@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
 
 _ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
@@ -22,8 +23,8 @@ def check_machine(accelerator: Any, devices: Any, num_nodes: Any, strategy: Any)
     """
     if isinstance(accelerator, str):
         _check_accelerator(accelerator)
-    if isinstance(num_nodes, int) and num_nodes < 1:
-        raise InputError(f"num_nodes is {num_nodes}: at least 1 is needed (--trainer.num_nodes)")
+    if isinstance(num_nodes, int):
+        at_least("num_nodes", num_nodes, 1, "--trainer.num_nodes")
     if isinstance(accelerator, str):
         _check_devices(accelerator, devices)
     if isinstance(strategy, str):

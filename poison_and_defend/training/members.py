@@ -1,6 +1,7 @@
 """Training many models at once with all ranks, and keeping them by content."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -39,33 +40,48 @@ def share_members(count: int, per_block: int, ranks: Ranks) -> list[int]:
     return [member for number in ranks.share(len(blocks)) for member in blocks[number]]
 
 
+@dataclass(frozen=True)
+class Fit:
+    """How members are trained together, and what is shown of it.
+
+    Attributes:
+        per_block: Members of one forward and backward pass.
+        threads: CPU threads of a rank.
+        text: Of the progress bar; nothing is shown without one.
+        frozen_statistics: Whether batch normalization keeps its statistics.
+        fast: Whether members may be computed in an order of operations that no single model has.
+    """
+
+    per_block: int
+    threads: int
+    text: str = ""
+    frozen_statistics: bool = False
+    fast: bool = False
+
+
 def fit_members(
     build: Callable[[int], nn.Module],
     seeds: Sequence[int],
     data: EnsembleData,
     recipe: Recipe,
     ranks: Ranks,
+    fit: Fit,
     *,
-    per_block: int,
-    threads: int,
-    text: str,
     callbacks: Callable[[list[int]], Sequence[Callback]] = lambda members: (),
     logger: Logger | None = None,
-    frozen_statistics: bool = False,
-    fast: bool = False,
 ) -> dict[int, State]:
-    """Train all members, each on one rank, in one fit per rank; without a ``text`` no progress is shown.
+    """Train all members, each on one rank, in one fit per rank.
 
     A rank that has no member trains a copy of the first: callbacks may hold collectives, which every rank must join.
 
     Returns:
         States of this rank's members by number.
     """
-    members = share_members(len(seeds), per_block, ranks)
+    members = share_members(len(seeds), fit.per_block, ranks)
     trained = members or [0]
-    own_seeds, options = [seeds[m] for m in trained], (per_block, frozen_statistics, fast)
+    own_seeds, options = [seeds[m] for m in trained], (fit.per_block, fit.frozen_statistics, fit.fast)
     module = EnsembleModule(build, own_seeds, data.members(trained), recipe, *options)
-    hooks = [*callbacks(trained), FitProgress(text, enabled=ranks.rank == 0 and bool(text))]
-    with Threads(threads):
+    hooks = [*callbacks(trained), FitProgress(fit.text, enabled=ranks.rank == 0 and bool(fit.text))]
+    with Threads(fit.threads):
         local_trainer(ranks, epochs=recipe.epochs, callbacks=hooks, logger=logger).fit(module)
     return {member: module.member_state(place) for place, member in enumerate(members)}

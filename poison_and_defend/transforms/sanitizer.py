@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.noise_secret import NoiseSecret, draw_secret
 from poison_and_defend.defenses.switch import SECRET, Defense, quantize
@@ -86,8 +87,7 @@ class DiffusionSanitizer(v2.Transform):
             if device is None:
                 device = "cuda" if torch.cuda.is_available() else "cpu"
             model = load_denoiser(denoiser, steps=1 if steps is None else steps).to(device)
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}: it must be at least 1 (batch_size)")
+        at_least("batch_size", batch_size, 1, "batch_size")
         self.secret = draw_secret() if seed is None else None
         defense = Defense("diffusion", sigma=sigma, denoiser=model.eval(), seed=seed, draw=draw)
         defense = defense if self.secret is None else defense.with_seed(self.secret.seed)

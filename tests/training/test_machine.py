@@ -32,7 +32,7 @@ def with_gpus(monkeypatch):
         (1, {"devices": 2}, "devices is 2, but this machine has 1 GPU"),
         (2, {"devices": "0,2"}, "has 2 GPUs"),
         (2, {"devices": 0}, "devices is 0"),
-        (0, {"num_nodes": -1}, "num_nodes is -1: at least 1"),
+        (0, {"num_nodes": -1}, "num_nodes is -1: it must be at least 1"),
         (0, {"num_nodes": 0}, "num_nodes is 0"),
         (0, {"strategy": "magic"}, "strategy is 'magic': it is auto or one of ddp, "),
         (0, {"strategy": "ddp_spawn"}, "strategy is 'ddp_spawn', .*--trainer.strategy ddp"),

@@ -14,7 +14,7 @@ from poison_and_defend.experiment.task.plan import ExperimentPlan
 from poison_and_defend.lightning_modules.ensemble import EnsembleData, State
 from poison_and_defend.training.features import frozen
 from poison_and_defend.training.kept_models import ModelSpec
-from poison_and_defend.training.members import fit_members, overlay
+from poison_and_defend.training.members import Fit, fit_members, overlay
 
 
 def retrainer(plan: ExperimentPlan, ranks: Ranks) -> Retrain:
@@ -34,9 +34,7 @@ def retrainer(plan: ExperimentPlan, ranks: Ranks) -> Retrain:
                     data,
                     networks.recipe,
                     Ranks(device=ranks.device),
-                    per_block=plan.speed.members_per_block,
-                    threads=plan.speed.threads,
-                    text="",
+                    Fit(per_block=plan.speed.members_per_block, threads=plan.speed.threads),
                 )
                 for place, state in states.items():
                     trained[place].append(_surrogate(spec, state, ranks.device, networks.low_precision))

@@ -23,7 +23,7 @@ from poison_and_defend.lightning_modules.classifier import fresh_head
 from poison_and_defend.lightning_modules.ensemble import EnsembleData, State
 from poison_and_defend.lightning_modules.recipe import step_generator
 from poison_and_defend.training.features import extract_features
-from poison_and_defend.training.members import fit_members
+from poison_and_defend.training.members import Fit, fit_members
 
 Arms = dict[DefenseName, Sanitized]
 
@@ -96,12 +96,14 @@ class Cohort:
             data,
             plan.victim_recipe,
             ranks,
-            per_block=plan.speed.members_per_block,
-            threads=plan.speed.threads,
-            text=f"train {len(self.members)} {self.victim} victims ({setups} setups x {arms} defences)",
+            Fit(
+                per_block=plan.speed.members_per_block,
+                threads=plan.speed.threads,
+                text=f"train {len(self.members)} {self.victim} victims ({setups} setups x {arms} defences)",
+                frozen_statistics=plan.scenario == "fine_tune",
+            ),
             callbacks=callbacks,
             logger=logger,
-            frozen_statistics=plan.scenario == "fine_tune",
         )
         order = {(self.poison_sets[m.setup].setup.index, m.defense): number for number, m in enumerate(self.members)}
         found = sorted(scores[0].scores, key=lambda score: order[score.setup, score.defense])  # type: ignore[index]
