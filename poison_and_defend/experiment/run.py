@@ -28,7 +28,8 @@ from poison_and_defend.experiment.task.results import make_records
 from poison_and_defend.reports.experiment.table import print_summary
 from poison_and_defend.reports.experiment.write import write_report
 from poison_and_defend.reports.figures import contact_sheet
-from poison_and_defend.reports.records import Record, provenance, read_results, write_results, write_summary
+from poison_and_defend.reports.provenance import provenance
+from poison_and_defend.reports.records import Record, read_results, write_results, write_summary
 from poison_and_defend.training.launch import Launch
 
 Until = Literal["craft", "report"]

@@ -61,7 +61,8 @@ from poison_and_defend.poisons.files import save_poisons
 from poison_and_defend.poisons.setup_files import load_setups
 from poison_and_defend.reports.certificate.write import write_certificate_report
 from poison_and_defend.reports.experiment.write import write_report
-from poison_and_defend.reports.records import provenance, write_results
+from poison_and_defend.reports.provenance import provenance
+from poison_and_defend.reports.records import write_results
 from poison_and_defend.sanitizing.engine import load
 from poison_and_defend.storage.ledger import BlockStore
 from poison_and_defend.storage.verify import verify

@@ -4,7 +4,8 @@ from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.callbacks.ensemble_scores import Score
 from poison_and_defend.experiment.task.plan import ExperimentPlan
 from poison_and_defend.lightning_modules.backbones import BackboneName
-from poison_and_defend.reports.records import Record, revision
+from poison_and_defend.reports.provenance import revision
+from poison_and_defend.reports.records import Record
 
 
 def make_records(
