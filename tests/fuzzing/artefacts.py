@@ -72,7 +72,7 @@ from poison_and_defend.training.launch import Launch
 from poison_and_defend.transforms.pixel_file import PixelFile
 from tests.conftest import tiny_unet
 from tests.picture_folders import photo, write_photos
-from tests.reports.conftest import build_record
+from tests.reports.conftest import build_result
 
 ONE = Launch(accelerator="cpu", devices=1)
 VOTES = {"seed": 0, "sigma": 0.25}
@@ -237,8 +237,8 @@ def _reseal_store(folder: Path) -> None:
 
 def _make_experiment(folder: Path) -> None:
     claim(folder, SETTINGS)
-    records = [build_record(s, d, s > 0, dataset="digits") for d in ("no_attack", "none", "diffusion") for s in range(3)]
-    write_results(folder / "results.jsonl", records)
+    results = [build_result(s, d, s > 0) for d in ("no_attack", "none", "diffusion") for s in range(3)]
+    write_results(folder / "results.jsonl", results)
     write_json(folder / "provenance.json", provenance("cpu", 1))
     (folder / "config.yaml").write_text("seed: 0\n")
     save_poisons(_poisons(trigger=False), folder / "poisons")
