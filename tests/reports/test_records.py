@@ -11,6 +11,7 @@ RECORDS = Path(__file__).parents[2] / "docs" / "records"
 PATHS = sorted(RECORDS.rglob("results.jsonl"))
 # What a line said before it named its victim, under another name.
 FORMER = {"backbone"}
+MUST = ("dataset", "attack", "defense", "norm", "eps", "sigma", "setup", "target_index", "target_label", "adversarial_label")
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.parent.relative_to(RECORDS)))
@@ -75,17 +76,12 @@ def test_what_nothing_counts_or_shows_may_be_missing_and_what_is_not_known_is_pa
     assert [getattr(result, key) for key in rest] == [None, False, None, [], None, None, None]
 
 
-@pytest.mark.parametrize(
-    "key",
-    ["dataset", "attack", "setup", "target_index", "target_label", "adversarial_label", "num_poisons", "norm", "eps", "defense"]
-    + ["sigma", "predicted", "clean_accuracy"],
-)
+@pytest.mark.parametrize("key", [*MUST, "num_poisons", "predicted", "clean_accuracy"])
 def test_what_is_counted_or_shown_must_be_there(make_result, tmp_path: Path, key: str) -> None:
     lines = [make_result(0).to_json(), make_result(1).to_json()]
     del lines[1][key]
     path = tmp_path / "results.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with pytest.raises(
-        InputError, match=rf"results.jsonl, line 2 is damaged or no list of results: it has no field {key} \(--run\)"
-    ):
+    said = rf"results.jsonl, line 2 is damaged or no list of results: it has no field {key} \(--run\)"
+    with pytest.raises(InputError, match=said):
         read_results(path)
