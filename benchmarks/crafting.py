@@ -23,7 +23,7 @@ from poison_and_defend.attacks.crafting.precision import LowPrecision
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
 from poison_and_defend.core.files import write_json
 from poison_and_defend.lightning_modules.backbones import Backbone, build_backbone
-from poison_and_defend.reports.records import provenance
+from poison_and_defend.reports.provenance import provenance
 
 Row = dict[str, object]
 

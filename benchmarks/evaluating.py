@@ -22,7 +22,7 @@ from poison_and_defend.lightning_modules.backbones import Backbone, build_backbo
 from poison_and_defend.lightning_modules.classifier import fresh_head
 from poison_and_defend.lightning_modules.ensemble import EnsembleData
 from poison_and_defend.lightning_modules.recipe import Recipe, epoch_order, step_generator
-from poison_and_defend.reports.records import provenance
+from poison_and_defend.reports.provenance import provenance
 from poison_and_defend.training.features import extract_features
 from poison_and_defend.training.members import Fit, fit_members
 

@@ -41,7 +41,7 @@ from poison_and_defend.experiment.run import run
 from poison_and_defend.experiment.task.options import Experiment
 from poison_and_defend.experiment.task.plan import plan_experiment
 from poison_and_defend.lightning_modules.recipe import Recipe
-from poison_and_defend.reports.records import provenance
+from poison_and_defend.reports.provenance import provenance
 from poison_and_defend.storage.verify import verify
 from poison_and_defend.training.launch import Launch
 

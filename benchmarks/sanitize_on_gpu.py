@@ -20,7 +20,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from poison_and_defend.core.files import write_json
-from poison_and_defend.reports.records import provenance
+from poison_and_defend.reports.provenance import provenance
 
 COMMAND = [sys.executable, "-m", "poison_and_defend", "sanitize"]
 

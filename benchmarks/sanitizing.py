@@ -25,7 +25,7 @@ from torch import Tensor
 from poison_and_defend.core.files import write_json
 from poison_and_defend.diffusion.batches import BatchedDenoiser
 from poison_and_defend.diffusion.denoiser import load_denoiser
-from poison_and_defend.reports.records import provenance
+from poison_and_defend.reports.provenance import provenance
 
 BATCH = 64
 SIGMA = 0.25

@@ -20,7 +20,7 @@ from poison_and_defend.defenses.switch import Defense
 from poison_and_defend.diffusion.denoiser import load_denoiser
 from poison_and_defend.diffusion.tiles import TileLayout
 from poison_and_defend.reports.image_quality import similarity
-from poison_and_defend.reports.records import provenance
+from poison_and_defend.reports.provenance import provenance
 from poison_and_defend.sanitizing.tiled import Group, TiledDefense
 
 

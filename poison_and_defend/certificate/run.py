@@ -23,7 +23,7 @@ from poison_and_defend.core.progress import StoreProgress, announce
 from poison_and_defend.core.ranks import Ranks
 from poison_and_defend.core.reading.files import guarded, read_json
 from poison_and_defend.reports.certificate.records import Certificate, Certified, Forecast
-from poison_and_defend.reports.records import provenance
+from poison_and_defend.reports.provenance import provenance
 from poison_and_defend.training.launch import Launch
 
 

@@ -25,7 +25,7 @@ from poison_and_defend.images.pictures import fit_square, to_array, to_picture
 from poison_and_defend.lightning_modules.backbones import BACKBONES, BackboneName, build_backbone
 from poison_and_defend.lightning_modules.ensemble import EnsembleData
 from poison_and_defend.lightning_modules.recipe import Recipe
-from poison_and_defend.reports.records import provenance
+from poison_and_defend.reports.provenance import provenance
 from poison_and_defend.reports.sigma_verdicts import Sample, by_estimate, describe, describe_verdict, judge, recommended
 from poison_and_defend.sanitizing.tiled import Group, TiledDefense
 from poison_and_defend.storage.sources import FolderSource

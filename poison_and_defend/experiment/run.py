@@ -24,11 +24,13 @@ from poison_and_defend.experiment.steps.surrogates import attacker_models
 from poison_and_defend.experiment.steps.victims import train_victims
 from poison_and_defend.experiment.task.claim import claim
 from poison_and_defend.experiment.task.plan import ExperimentPlan
-from poison_and_defend.experiment.task.results import make_records
+from poison_and_defend.experiment.task.results import make_results
 from poison_and_defend.reports.experiment.table import print_summary
 from poison_and_defend.reports.experiment.write import write_report
 from poison_and_defend.reports.figures import contact_sheet
-from poison_and_defend.reports.records import Record, provenance, read_results, write_results, write_summary
+from poison_and_defend.reports.provenance import provenance
+from poison_and_defend.reports.records import Result, read_results, write_results
+from poison_and_defend.reports.summary import write_summary
 from poison_and_defend.training.launch import Launch
 
 Until = Literal["craft", "report"]
@@ -87,7 +89,7 @@ class _Job:
             write_bytes(self.plan.folder / "config.yaml", self.config.encode())
         self.ranks.barrier("configuration kept")
 
-    def results(self) -> list[Record]:
+    def results(self) -> list[Result]:
         """On every rank: read where they are there, else crafted, sanitized, trained and tested for."""
         if self._kept.exists():
             announce(f"{self.plan.folder} is complete; nothing is done twice", self.ranks)
@@ -126,26 +128,27 @@ class _Job:
             finish(logger)
         return arms
 
-    def train(self, poison_sets: list[PoisonSet], arms: dict[DefenseName, Sanitized]) -> list[Record]:
+    def train(self, poison_sets: list[PoisonSet], arms: dict[DefenseName, Sanitized]) -> list[Result]:
         plan, logger = self.plan, self._logger("train")
-        records: list[Record] = []
+        results: list[Result] = []
         for victim in plan.victims:
             scores, seconds = train_victims(plan, victim, poison_sets, arms, self.ranks, logger)
-            records += make_records(plan, victim, poison_sets, scores, seconds)
+            results += make_results(plan, victim, poison_sets, scores, seconds)
         if self._first:
             write_json(plan.folder / "provenance.json", provenance(str(self.ranks.device), self.ranks.world))
-            write_results(self._kept, records)
+            write_results(self._kept, results)
             if logger is not None:
-                logger.log_table("victims", columns=list(records[0]), data=[list(record.values()) for record in records])
+                lines = [result.to_json() for result in results]
+                logger.log_table("victims", columns=list(lines[0]), data=[list(line.values()) for line in lines])
                 finish(logger)
-        return records
+        return results
 
-    def report(self, records: list[Record], started: float) -> None:
+    def report(self, results: list[Result], started: float) -> None:
         plan = self.plan
         if self._first:
-            summary = write_summary(plan.folder / "summary.json", records)
+            summary = write_summary(plan.folder / "summary.json", results)
             page = write_report(plan.folder)
-            print_summary(summary, f"{plan.name}: {summary[0]['n']} setups, test accuracy is on clean images")
+            print_summary(summary, f"{plan.name}: {summary[0].n} setups, test accuracy is on clean images")
             # Of processes that were killed here, or beside it where networks and sanitized images are shared.
             for place in (plan.folder, plan.models, plan.stores):
                 sweep_partials(place)

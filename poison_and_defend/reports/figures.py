@@ -13,6 +13,7 @@ from torch import Tensor
 
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.reports.labels import defense_label, several, success_text, tested_label
+from poison_and_defend.reports.summary import Summary
 
 matplotlib.use("Agg")
 
@@ -103,11 +104,11 @@ def panel(stages: Sequence[tuple[str, Tensor]], title: str) -> Figure:
     return figure
 
 
-def comparison(rows: Sequence[dict[str, Any]], title: str) -> Figure:
+def comparison(rows: Sequence[Summary], title: str) -> Figure:
     """Attack success with intervals beside clean accuracy, one bar a defence, of every victim."""
-    labels = [defense_label(row["defense"]) for row in rows]
-    if several(rows, "victim"):
-        labels = [f"{row['victim']}, {label}" for row, label in zip(rows, labels, strict=True)]
+    labels = [defense_label(row.defense) for row in rows]
+    if several(row.victim for row in rows):
+        labels = [f"{row.victim}, {label}" for row, label in zip(rows, labels, strict=True)]
     places = np.arange(len(rows))
     figure = Figure(figsize=(10.5, 0.42 * len(rows) + 1.2), layout="constrained")
     success, accuracy = figure.subplots(1, 2, sharey=True)
@@ -117,7 +118,7 @@ def comparison(rows: Sequence[dict[str, Any]], title: str) -> Figure:
         success.text(102, place, success_text(row).replace(": ", "\n"), va="center", fontsize=8)
     success.set(xlim=(0, 100), xlabel="attack success, % (95 % interval)", yticks=places, yticklabels=labels)
     success.invert_yaxis()
-    accuracies = [100 * row["clean_accuracy"] for row in rows]
+    accuracies = [100 * row.clean_accuracy for row in rows]
     accuracy.barh(places, accuracies, color="#3a6ea5")
     for place, value in zip(places, accuracies, strict=True):
         accuracy.text(value + 0.5, place, f"{value:.1f}", va="center", fontsize=9)
@@ -128,10 +129,10 @@ def comparison(rows: Sequence[dict[str, Any]], title: str) -> Figure:
     return figure
 
 
-def draw_success(axes: Any, places: np.ndarray, rows: Sequence[dict[str, Any]], **style: Any) -> None:
+def draw_success(axes: Any, places: np.ndarray, rows: Sequence[Summary], **style: Any) -> None:
     """Bars of attack success in per cent with their intervals."""
-    rates = np.array([100 * row["success_rate"] for row in rows])
-    low, high = (np.array([100 * row[key] for row in rows]) for key in ("ci_low", "ci_high"))
+    rates = np.array([100 * row.success_rate for row in rows])
+    low, high = np.array([100 * row.ci_low for row in rows]), np.array([100 * row.ci_high for row in rows])
     # Rounding may put a bound a hair on the wrong side of its rate, which Matplotlib refuses.
     errors = np.maximum([rates - low, high - rates], 0)
     axes.barh(places, rates, xerr=errors, error_kw={"ecolor": "#444444", "capsize": 2, "elinewidth": 1}, **style)

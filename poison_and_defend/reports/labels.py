@@ -1,9 +1,9 @@
 """Names and counts as a reader expects them, the same in tables, figures and pages."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable
 
-NO_ATTACK = "no_attack"
+from poison_and_defend.reports.records import NO_ATTACK
+from poison_and_defend.reports.summary import Summary
 
 _NAMES = {
     NO_ATTACK: "no attack",
@@ -36,32 +36,32 @@ def tested_noun(goal: str) -> str:
     return "targets" if goal == "targets" else "images"
 
 
-def several(rows: Sequence[dict[str, Any]], key: str) -> bool:
-    """Whether rows differ in a key, so that a table has to show it."""
-    return len({row[key] for row in rows}) > 1
+def several(values: Iterable[str]) -> bool:
+    """Whether rows differ in what they say of something, so that a table has to show it."""
+    return len(set(values)) > 1
 
 
-def counts_text(row: dict[str, Any]) -> str:
+def counts_text(row: Summary) -> str:
     """Attack success of a summary row in few characters."""
-    counts, rate = f"{row['successes']} of {row['trials']}", f"{row['success_rate']:.0%}"
+    counts, rate = f"{row.successes} of {row.trials}", f"{row.success_rate:.0%}"
     # Several trials are no equation: the rate is the mean of the setups' own, which may differ in their number of trials.
-    return f"{counts} = {rate}" if row["trials"] == row["n"] else f"{rate}: {counts}"
+    return f"{counts} = {rate}" if row.trials == row.n else f"{rate}: {counts}"
 
 
-def success_text(row: dict[str, Any]) -> str:
+def success_text(row: Summary) -> str:
     """Attack success of a summary row, with what was counted."""
-    noun = "" if row["trials"] == row["n"] else f" {tested_noun(row['goal'])}, {row['n']} setups"
+    noun = "" if row.trials == row.n else f" {tested_noun(row.goal)}, {row.n} setups"
     return counts_text(row) + noun
 
 
-def change_text(row: dict[str, Any]) -> str:
+def change_text(row: Summary) -> str:
     """In how many setups a summary row's success is above and below that of the arm without attack; "" if there is none."""
-    if row["p_value"] is None:
+    if row.p_value is None:
         return ""
-    p = "< 0.001" if row["p_value"] < 0.001 else f"{row['p_value']:.3f}"
-    return f"{row['higher']} above, {row['lower']} below, p {p}"
+    p = "< 0.001" if row.p_value < 0.001 else f"{row.p_value:.3f}"
+    return f"{row.higher} above, {row.lower} below, p {p}"
 
 
-def benchmark_text(row: dict[str, Any]) -> str:
+def benchmark_text(row: Summary) -> str:
     """The public benchmark's measure of a summary row with its error bar."""
-    return f"{row['target_success']} of {row['n']} ± {row['benchmark_error']:.1%}"
+    return f"{row.target_success} of {row.n} ± {row.benchmark_error:.1%}"

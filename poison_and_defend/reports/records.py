@@ -1,24 +1,21 @@
-"""Results as JSON: one line per setup, victim and defence, and a summary with intervals."""
+"""Results as values, one a setup, defence and victim: written as lines of JSON, and read back by whoever shows them."""
 
 import json
 import os
-import platform
-import subprocess
-from collections import defaultdict
-from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from poison_and_defend.core.files import write_bytes, write_json
+from poison_and_defend.core.files import write_bytes
 from poison_and_defend.core.reading.files import brief, check_fields, guarded, parse_json, read_text
-from poison_and_defend.reports.intervals import benchmark_error, rate_interval, sign_test
-from poison_and_defend.reports.labels import NO_ATTACK
 
-Record = dict[str, Any]
+NO_ATTACK = "no_attack"
+"""The arm whose training set nobody changed; every other arm is compared with it."""
 
 _WHAT = "no list of results"
 _NUMBERS = ("setup", "target_index", "target_label", "adversarial_label", "num_poisons", "successes", "trials")
+# All that is counted or shown; what else a line says is kept as it is.
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("attack", "defense", "victim", "knowledge", "goal", "norm"), str),
     **dict.fromkeys(_NUMBERS, int),
@@ -26,15 +23,110 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "success": (bool, int),
     "predicted": (int, list),
     "source_accuracy": (float, type(None)),
+    "dataset": str,
 }
 
 
-def write_results(path: Path, records: Iterable[Record]) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """How one victim did in one setup under one defence. What older files do not say is None, or as it was then.
+
+    Attributes:
+        scenario: Whether the victim trains a head on a fixed extractor, or all of its network.
+        setup: Number of the setup.
+        target_index: Row of the setup's first target in the test split.
+        target_label: Its true class.
+        adversarial_label: The class that the attacker wants it to be read as, and that all poisons are labelled as.
+        num_poisons: Training images that were changed.
+        norm: ``linf`` or ``l2``.
+        eps: The most that an image was changed by in that norm, over pixels in [0, 1].
+        defense: What the training set went through; ``no_attack`` for one that nobody changed.
+        sigma: Standard deviation of the noise that the defence adds, over pixels in [0, 1]; 0 if none.
+        victim: Architecture that was trained.
+        knowledge: What the attacker knows of it: white, grey or black box.
+        goal: What success is measured on; see :data:`poison_and_defend.attacks.base.Goal`.
+        visible_trigger: Whether the poisons carry the trigger beyond their budget.
+        success: Whether the first target, with the trigger if there is one, is read as the adversarial label.
+        predicted: The class that it is read as.
+        successes: How many of the trials are read as the adversarial label.
+        trials: Targets, or test images with the trigger.
+        clean_accuracy: Share of clean test images that are read right, in [0, 1].
+        source_accuracy: The same over the target's class alone; None where it was not measured.
+        objective: The attack's own final loss on this setup.
+        surrogates: Architectures that the attacker trained.
+        seed: Of the setup.
+        seconds: Mean time that a victim of this architecture took.
+        revision: The project's, that made it.
+    """
+
+    dataset: str
+    scenario: str | None = None
+    attack: str
+    setup: int
+    target_index: int
+    target_label: int
+    adversarial_label: int
+    num_poisons: int
+    norm: str
+    eps: float
+    defense: str
+    sigma: float
+    victim: str
+    knowledge: str
+    goal: str
+    visible_trigger: bool = False
+    success: bool
+    predicted: int | list[int]
+    successes: int
+    trials: int
+    clean_accuracy: float
+    source_accuracy: float | None
+    objective: float | None = None
+    surrogates: list[str] = field(default_factory=list)
+    seed: int | None = None
+    seconds: float | None = None
+    revision: str | None = None
+
+    @property
+    def rate(self) -> float:
+        """Share of the trials that succeed."""
+        return self.successes / self.trials
+
+    @classmethod
+    def read(cls, value: Mapping[str, Any]) -> Self:
+        """From JSON, also of before there were backdoors; keys that are not known are passed over.
+
+        Raises:
+            KeyError: If it does not say whether the attack succeeded.
+            TypeError: If another is missing.
+        """
+        known = {one.name for one in fields(cls)}
+        return cls(**{key: part for key, part in _completed(value).items() if key in known})
+
+    def to_json(self) -> dict[str, Any]:
+        """What a line of ``results.jsonl`` holds."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+
+def _completed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Results without these keys are of attacks on one target, by an attacker who knows the victim's architecture."""
+    defaults = {
+        "victim": value.get("backbone", "unknown"),
+        "knowledge": "white box" if value.get("scenario") == "transfer" else "grey box",
+        "goal": "targets",
+        "successes": int(value["success"]),
+        "trials": 1,
+        "source_accuracy": None,
+    }
+    return {**defaults, **value}
+
+
+def write_results(path: Path, results: Iterable[Result]) -> None:
     """Write one JSON object a line, all at once."""
-    write_bytes(path, "".join(json.dumps(record) + "\n" for record in records).encode())
+    write_bytes(path, "".join(json.dumps(result.to_json()) + "\n" for result in results).encode())
 
 
-def read_results(path: Path, option: str = "--run") -> list[Record]:
+def read_results(path: Path, option: str = "--run") -> list[Result]:
     """Read what :func:`write_results` wrote, also before there were backdoors; an absent file holds no results.
 
     Args:
@@ -50,120 +142,16 @@ def read_results(path: Path, option: str = "--run") -> list[Record]:
     return [_checked(parse_json(line, path, _WHAT, option), f"{path}, line {n}", option) for n, line in enumerate(lines, 1)]
 
 
-def _checked(value: Any, name: str, option: str) -> Record:
+def _checked(value: Any, name: str, option: str) -> Result:
     with guarded(name, _WHAT, option):
-        record: Record = check_fields(_completed(value), _FIELDS, name, _WHAT, option)
-        if not 0 <= record["successes"] <= record["trials"] or not 1 <= record["trials"] < 2**31:
-            raise ValueError(f"{record['successes']} of {record['trials']} trials succeed")
+        result = Result.read(check_fields(_completed(value), _FIELDS, name, _WHAT, option))
+        if not 0 <= result.successes <= result.trials or not 1 <= result.trials < 2**31:
+            raise ValueError(f"{result.successes} of {result.trials} trials succeed")
         for key in ("sigma", "eps"):
-            if not 0 <= record[key] < 1e6:
-                raise ValueError(f"its {key} is {record[key]:g}")
+            if not 0 <= getattr(result, key) < 1e6:
+                raise ValueError(f"its {key} is {getattr(result, key):g}")
         for key in (*_NUMBERS, "clean_accuracy", "source_accuracy"):
-            if record[key] is not None and abs(record[key]) > 2**63:
-                raise ValueError(f"its {key} is {brief(record[key])}")
-    return record
-
-
-def _completed(record: Record) -> Record:
-    """Records without these keys are of attacks on one target, by an attacker who knows the victim's architecture."""
-    defaults = {
-        "victim": record.get("backbone", "unknown"),
-        "knowledge": "white box" if record.get("scenario") == "transfer" else "grey box",
-        "goal": "targets",
-        "successes": int(record["success"]),
-        "trials": 1,
-        "source_accuracy": None,
-    }
-    return defaults | record
-
-
-def summarize(records: list[Record]) -> list[Record]:
-    """Per attack, victim and defence: counts, success rate with its interval, the public benchmark's measure, accuracies.
-
-    Groups are in order of appearance, attack by attack and victim by victim, the arm without an attack first. Where there is
-    one, every other arm is compared with it setup by setup: ``higher``, ``lower`` and ``p_value`` of
-    :func:`poison_and_defend.reports.intervals.sign_test`, null elsewhere.
-    """
-    attacks, victims, defenses = ([*dict.fromkeys(r[key] for r in records)] for key in ("attack", "victim", "defense"))
-    if NO_ATTACK in defenses:
-        defenses.insert(0, defenses.pop(defenses.index(NO_ATTACK)))
-    groups: defaultdict[tuple[int, int, int], list[Record]] = defaultdict(list)
-    at = [{name: place for place, name in enumerate(names)} for names in (attacks, victims, defenses)]
-    for record in records:
-        groups[at[0][record["attack"]], at[1][record["victim"]], at[2][record["defense"]]].append(record)
-    control = at[2].get(NO_ATTACK, -1)
-    return [_row(own, groups.get((*group[:2], control), [])) for group, own in sorted(groups.items(), key=lambda item: item[0])]
-
-
-def _row(own: list[Record], control: list[Record]) -> Record:
-    successes, trials = [int(r["successes"]) for r in own], [int(r["trials"]) for r in own]
-    hits = sum(bool(r["success"]) for r in own)
-    bounds = rate_interval(successes, trials)
-    without = {r["setup"]: r["successes"] / r["trials"] for r in control if own is not control}
-    changes = [r["successes"] / r["trials"] - without[r["setup"]] for r in own if r["setup"] in without]
-    higher, lower, p = sign_test(changes) if changes else (None, None, None)
-    known = [r["source_accuracy"] for r in own if r["source_accuracy"] is not None]
-    return {
-        **{key: own[0][key] for key in ("attack", "victim", "knowledge", "goal", "defense", "sigma")},
-        "n": len(own),
-        "successes": sum(successes),
-        "trials": sum(trials),
-        "success_rate": sum(won / tried for won, tried in zip(successes, trials, strict=True)) / len(own),
-        "ci_low": bounds.low,
-        "ci_high": bounds.high,
-        "interval": bounds.method,
-        "higher": higher,
-        "lower": lower,
-        "p_value": p,
-        "target_success": hits,
-        "benchmark_error": benchmark_error(hits, len(own)),
-        "clean_accuracy": sum(r["clean_accuracy"] for r in own) / len(own),
-        "source_accuracy": sum(known) / len(known) if known else None,
-    }
-
-
-def write_summary(path: Path, records: list[Record]) -> list[Record]:
-    """Write and return the summary rows; a function of the records alone, so that equal runs give equal files."""
-    rows = summarize(records)
-    write_json(path, rows)
-    return rows
-
-
-def revision() -> str:
-    """The project's git revision, marked if the tree has changes, or its version where there is no repository."""
-    root = Path(__file__).resolve().parents[2]
-    # An installed package may lie inside another project's repository.
-    if not (root / ".git").exists():
-        return package_versions(("poison-and-defend",))["poison-and-defend"]
-    try:
-        name = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=root, capture_output=True, text=True, check=True
-        )
-        return name.stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return package_versions(("poison-and-defend",))["poison-and-defend"]
-
-
-def package_versions(names: Iterable[str]) -> dict[str, str]:
-    """Installed versions, ``unknown`` for what is not installed."""
-    found = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "unknown"
-    return found
-
-
-def provenance(device: str, world: int) -> Record:
-    """What a result was made with."""
-    import torch
-
-    hardware = torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or platform.machine()
-    return {
-        "revision": revision(),
-        "hardware": f"{world} x {hardware}",
-        "cpus": os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": package_versions(("torch", "torchvision", "lightning", "torchmetrics", "diffusers")),
-    }
+            number = getattr(result, key)
+            if number is not None and abs(number) > 2**63:
+                raise ValueError(f"its {key} is {brief(number)}")
+    return result

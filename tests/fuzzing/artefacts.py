@@ -61,7 +61,8 @@ from poison_and_defend.poisons.files import save_poisons
 from poison_and_defend.poisons.setup_files import load_setups
 from poison_and_defend.reports.certificate.write import write_certificate_report
 from poison_and_defend.reports.experiment.write import write_report
-from poison_and_defend.reports.records import provenance, write_results
+from poison_and_defend.reports.provenance import provenance
+from poison_and_defend.reports.records import write_results
 from poison_and_defend.sanitizing.engine import load
 from poison_and_defend.storage.ledger import BlockStore
 from poison_and_defend.storage.verify import verify
@@ -71,7 +72,7 @@ from poison_and_defend.training.launch import Launch
 from poison_and_defend.transforms.pixel_file import PixelFile
 from tests.conftest import tiny_unet
 from tests.picture_folders import photo, write_photos
-from tests.reports.conftest import build_record
+from tests.reports.conftest import build_result
 
 ONE = Launch(accelerator="cpu", devices=1)
 VOTES = {"seed": 0, "sigma": 0.25}
@@ -236,8 +237,8 @@ def _reseal_store(folder: Path) -> None:
 
 def _make_experiment(folder: Path) -> None:
     claim(folder, SETTINGS)
-    records = [build_record(s, d, s > 0, dataset="digits") for d in ("no_attack", "none", "diffusion") for s in range(3)]
-    write_results(folder / "results.jsonl", records)
+    results = [build_result(s, d, s > 0) for d in ("no_attack", "none", "diffusion") for s in range(3)]
+    write_results(folder / "results.jsonl", results)
     write_json(folder / "provenance.json", provenance("cpu", 1))
     (folder / "config.yaml").write_text("seed: 0\n")
     save_poisons(_poisons(trigger=False), folder / "poisons")

@@ -12,7 +12,7 @@ from poison_and_defend.attacks.threat.setups import Setup
 from poison_and_defend.attacks.threat.trigger import Trigger
 from poison_and_defend.reports.figures import amplified, comparison, contact_sheet, labelled_sheet, panel, tile, to_png
 from poison_and_defend.reports.labels import defense_label
-from poison_and_defend.reports.records import summarize
+from poison_and_defend.reports.summary import summarize
 
 generator = torch.Generator().manual_seed(0)
 
@@ -115,24 +115,24 @@ def test_panel_labels_its_rows_and_shows_the_tiles() -> None:
     assert opened(to_png(figure)).std() > 10
 
 
-def test_comparison_draws_the_numbers_of_the_summary(records) -> None:
-    rows = summarize(records)
+def test_comparison_draws_the_numbers_of_the_summary(results) -> None:
+    rows = summarize(results)
     figure = comparison(rows, "digits, 4 setups")
     success, accuracy = figure.axes
-    assert [bar.get_width() for bar in success.containers[1]] == pytest.approx([100 * row["success_rate"] for row in rows])
-    assert [bar.get_width() for bar in accuracy.containers[0]] == pytest.approx([100 * row["clean_accuracy"] for row in rows])
+    assert [bar.get_width() for bar in success.containers[1]] == pytest.approx([100 * row.success_rate for row in rows])
+    assert [bar.get_width() for bar in accuracy.containers[0]] == pytest.approx([100 * row.clean_accuracy for row in rows])
     assert [re.findall(r"\d+", text.get_text()) for text in success.texts] == [
         [str(count), "4", str(25 * count)] for count in (4, 3, 2, 1, 0)
     ]
-    assert [label.get_text() for label in success.get_yticklabels()] == [defense_label(row["defense"]) for row in rows]
+    assert [label.get_text() for label in success.get_yticklabels()] == [defense_label(row.defense) for row in rows]
     # Ends of the error bars.
     ends = [segment[:, 0] for segment in success.containers[0].lines[2][0].get_segments()]
-    np.testing.assert_allclose(ends, [[100 * row["ci_low"], 100 * row["ci_high"]] for row in rows], atol=1e-9)
+    np.testing.assert_allclose(ends, [[100 * row.ci_low, 100 * row.ci_high] for row in rows], atol=1e-9)
 
 
 @pytest.mark.parametrize("count", [1, 5])
-def test_comparison_renders_to_png_that_is_not_blank(records, count: int) -> None:
-    pixels = opened(to_png(comparison(summarize(records)[:count], "digits")))
+def test_comparison_renders_to_png_that_is_not_blank(results, count: int) -> None:
+    pixels = opened(to_png(comparison(summarize(results)[:count], "digits")))
     assert pixels.shape[0] > 100
     assert pixels.shape[1] > 500
     red, blue = (np.abs(pixels.astype(int) - colour).sum(-1).min() for colour in ((0xB2, 0x43, 0x3A), (0x3A, 0x6E, 0xA5)))
@@ -140,8 +140,8 @@ def test_comparison_renders_to_png_that_is_not_blank(records, count: int) -> Non
     assert blue < 10
 
 
-def test_equal_figures_give_equal_bytes(records) -> None:
-    one, two = (to_png(comparison(summarize(records), "digits")) for _ in range(2))
+def test_equal_figures_give_equal_bytes(results) -> None:
+    one, two = (to_png(comparison(summarize(results), "digits")) for _ in range(2))
     assert one == two
 
 

@@ -1,22 +1,25 @@
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from poison_and_defend.reports.experiment.overview import overview, render_overview
-from poison_and_defend.reports.records import summarize
+from poison_and_defend.reports.experiment.overview import RunSummary, overview, render_overview
+from poison_and_defend.reports.records import Result
+from poison_and_defend.reports.summary import summarize
 
 
-def rows_of(records: list[dict[str, Any]], run: str = "a", **rest: Any) -> list[dict[str, Any]]:
-    return [{"run": run, "dataset": "digits", "report": f"../{run}/report.html"} | rest | row for row in summarize(records)]
+def rows_of(results: list[Result], run: str = "a", **rest: Any) -> list[RunSummary]:
+    own = {"run": run, "dataset": "digits", "report": f"../{run}/report.html"} | rest
+    return [RunSummary(**own, summary=summary) for summary in summarize(results)]
 
 
 @pytest.fixture
-def rows(records, make_backdoor) -> list[dict[str, Any]]:
+def rows(results, make_backdoor) -> list[RunSummary]:
     arms = ("no_attack", "none", "diffusion")
     backdoor = [make_backdoor(s, arm, victim=v) for s in range(2) for v in ("convnet", "vgg11") for arm in arms]
-    return rows_of(records) + rows_of(backdoor, "b")
+    return rows_of(results) + rows_of(backdoor, "b")
 
 
 def test_every_row_has_a_bar_with_its_interval_within_its_group(rows) -> None:
@@ -27,7 +30,7 @@ def test_every_row_has_a_bar_with_its_interval_within_its_group(rows) -> None:
     assert len(bars) == len(accuracy.patches) == len(rows) == 11
     for axes, key in ((success, "success_rate"), (accuracy, "clean_accuracy")):
         widths = sorted(bar.get_width() for bar in axes.patches)
-        assert widths == pytest.approx(sorted(100 * row[key] for row in rows))
+        assert widths == pytest.approx(sorted(100 * getattr(row.summary, key) for row in rows))
     places = sorted(bar.get_y() + bar.get_height() / 2 for bar in bars)
     assert np.bincount(np.round(places).astype(int)).tolist() == [5, 3, 3]
     # No two bars of a group overlap.
@@ -40,20 +43,21 @@ def test_the_legend_names_the_arms_once_no_attack_first(rows) -> None:
     assert [text.get_text() for text in legend.get_texts()] == names
 
 
-def test_runs_of_the_same_attack_are_told_apart_by_their_names(records) -> None:
-    success, _ = overview(rows_of(records, "sigma 1") + rows_of(records, "sigma 2")).axes
+def test_runs_of_the_same_attack_are_told_apart_by_their_names(results) -> None:
+    success, _ = overview(rows_of(results, "sigma 1") + rows_of(results, "sigma 2")).axes
     labels = [text.get_text() for text in success.get_yticklabels()]
     assert labels == ["bullseye polytope\nsigma 1", "bullseye polytope\nsigma 2"]
 
 
-def test_an_unknown_defence_has_a_bar_too(make_record) -> None:
-    (legend,) = overview(rows_of([make_record(defense="epic"), make_record()])).legends
+def test_an_unknown_defence_has_a_bar_too(make_result) -> None:
+    (legend,) = overview(rows_of([make_result(defense="epic"), make_result()])).legends
     assert [text.get_text() for text in legend.get_texts()] == ["undefended", "epic"]
 
 
 def test_the_page_has_one_table_with_links_and_escapes_all(rows) -> None:
     evil = '"><script>alert(1)</script>'
-    rows[0] |= {"dataset": evil, "attack": evil, "victim": evil, "knowledge": evil, "defense": evil, "report": evil}
+    summary = replace(rows[0].summary, attack=evil, victim=evil, knowledge=evil, defense=evil)
+    rows[0] = replace(rows[0], dataset=evil, report=evil, summary=summary)
     page = render_overview(evil, rows, b"png")
     assert "<script" not in page
     assert page.count("<table") == 1
@@ -63,5 +67,5 @@ def test_the_page_has_one_table_with_links_and_escapes_all(rows) -> None:
     assert not re.search(r"https?:|src=\"(?!data:)", page)
 
 
-def test_a_run_without_a_page_is_not_linked(records) -> None:
-    assert "href" not in render_overview("x", rows_of(records, report=""), b"png")
+def test_a_run_without_a_page_is_not_linked(results) -> None:
+    assert "href" not in render_overview("x", rows_of(results, report=""), b"png")

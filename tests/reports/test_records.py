@@ -1,101 +1,34 @@
 import json
-import math
 from pathlib import Path
 
 import pytest
 
 from poison_and_defend.core import files
-from poison_and_defend.reports.intervals import clopper_pearson, rate_interval
-from poison_and_defend.reports.records import (
-    package_versions,
-    provenance,
-    read_results,
-    revision,
-    summarize,
-    write_results,
-    write_summary,
-)
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.reports.records import read_results, write_results
 
 RECORDS = Path(__file__).parents[2] / "docs" / "records"
+PATHS = sorted(RECORDS.rglob("results.jsonl"))
+# What a line said before it named its victim, under another name.
+FORMER = {"backbone"}
+MUST = ("dataset", "attack", "defense", "norm", "eps", "sigma", "setup", "target_index", "target_label", "adversarial_label")
 
 
-def test_summary_counts_per_defence_in_order_of_appearance(records) -> None:
-    rows = summarize(records)
-    assert [row["defense"] for row in rows] == ["none", "noise_only", "denoise_only", "jpeg", "diffusion"]
-    assert [row["successes"] for row in rows] == [4, 3, 2, 1, 0]
-    for row in rows:
-        assert row["n"] == 4
-        assert row["success_rate"] == row["successes"] / 4
-        assert (row["ci_low"], row["ci_high"]) == clopper_pearson(row["successes"], 4)
-        assert row["clean_accuracy"] == pytest.approx(0.885)
-        assert row["sigma"] == (0.25 if row["defense"] in ("noise_only", "diffusion") else 0)
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.parent.relative_to(RECORDS)))
+def test_a_committed_record_that_is_read_says_what_it_said(path: Path, tmp_path: Path) -> None:
+    results = read_results(path)
+    for line, result in zip(path.read_text().splitlines(), results, strict=True):
+        written, again = json.loads(line), result.to_json()
+        kept = [key for key in written if key not in FORMER]
+        assert {key: again[key] for key in kept} == {key: written[key] for key in kept}
+        assert [key for key in again if key in written] == kept
+    write_results(tmp_path / "again.jsonl", results)
+    assert ((tmp_path / "again.jsonl").read_bytes() == path.read_bytes()) == ("trials" in written)
+    assert read_results(tmp_path / "again.jsonl") == results
 
 
-def test_attacks_are_summarized_apart(make_record) -> None:
-    rows = summarize([make_record(0), make_record(0, attack="other", success=False), make_record(1)])
-    assert [(row["attack"], row["n"], row["successes"]) for row in rows] == [("bullseye_polytope", 2, 2), ("other", 1, 0)]
-
-
-def test_victims_are_summarized_apart_and_the_arm_without_attack_comes_first(make_record) -> None:
-    arms = [(victim, defense) for victim in ("vgg11", "convnet") for defense in ("none", "diffusion", "no_attack")]
-    rows = summarize([make_record(s, defense, victim=victim) for s in range(2) for victim, defense in arms])
-    order = ("no_attack", "none", "diffusion")
-    assert [(row["victim"], row["defense"]) for row in rows] == [(v, d) for v in ("vgg11", "convnet") for d in order]
-    assert all(row["n"] == 2 for row in rows)
-
-
-def test_a_backdoors_rate_is_the_mean_over_setups_whatever_their_number_of_images(make_backdoor) -> None:
-    counts = [(9, 10), (10, 40), (3, 5)]
-    (row,) = summarize([make_backdoor(s, successes=won, trials=tried) for s, (won, tried) in enumerate(counts)])
-    assert (row["n"], row["successes"], row["trials"], row["goal"]) == (3, 22, 55, "source")
-    assert row["success_rate"] == pytest.approx((0.9 + 0.25 + 0.6) / 3)
-    assert (row["ci_low"], row["ci_high"], row["interval"]) == rate_interval([9, 10, 3], [10, 40, 5])
-    # Setups 0 and 2 are hit by their first target; few setups take the largest standard error.
-    assert (row["target_success"], row["benchmark_error"]) == (2, pytest.approx((0.25 / 3) ** 0.5))
-
-
-def test_every_arm_is_compared_with_no_attack_setup_by_setup(make_backdoor) -> None:
-    won = {"no_attack": [1, 5, 2, 4], "none": [3, 9, 2, 5], "diffusion": [1, 4, 3, 3]}
-    arms = [
-        make_backdoor(s, name, successes=count)
-        for name in ("none", "no_attack", "diffusion")
-        for s, count in enumerate(won[name])
-    ]
-    rows = {row["defense"]: (row["higher"], row["lower"], row["p_value"]) for row in summarize(arms)}
-    assert rows == {"no_attack": (None, None, None), "none": (3, 0, 1 / 8), "diffusion": (1, 2, 7 / 8)}
-
-
-def test_only_setups_that_both_arms_have_are_compared(make_record) -> None:
-    control = [make_record(s, "no_attack", False) for s in (0, 2)]
-    row = summarize([*control, *(make_record(s) for s in range(3))])[1]
-    assert (row["higher"], row["lower"], row["p_value"]) == (2, 0, 1 / 4)
-    assert summarize([make_record()])[0]["p_value"] is None
-
-
-def test_source_accuracy_is_a_mean_of_what_is_known(make_record) -> None:
-    known, unknown = make_record(0, source_accuracy=0.5), make_record(1, source_accuracy=None)
-    assert summarize([known, make_record(2, source_accuracy=0.7), unknown])[0]["source_accuracy"] == pytest.approx(0.6)
-    assert summarize([unknown])[0]["source_accuracy"] is None
-
-
-def _name(path: Path) -> str:
-    return str(path.parent.relative_to(RECORDS))
-
-
-@pytest.mark.parametrize("path", sorted(RECORDS.rglob("results.jsonl")), ids=_name)
-def test_a_committed_record_adds_up_to_its_summary(path: Path) -> None:
-    summary = json.loads((path.parent / "summary.json").read_text())
-    rows = summarize(read_results(path))
-    assert [{key: row[key] for key in kept} for row, kept in zip(rows, summary, strict=True)] == [
-        {key: pytest.approx(value) if isinstance(value, float) else value for key, value in kept.items()} for kept in summary
-    ]
-
-
-@pytest.mark.parametrize("path", sorted(RECORDS.glob("*/*/results.jsonl")), ids=_name)
-def test_a_committed_comparison_holds_the_rows_of_its_attacks(path: Path) -> None:
-    comparison = json.loads((path.parents[1] / "summary.json").read_text())
-    own = json.loads((path.parent / "summary.json").read_text())
-    assert [{key: row[key] for key in own[0]} for row in comparison if row["run"] == path.parent.name] == own
+def test_there_are_records_to_check() -> None:
+    assert {path.parents[1].name for path in PATHS} >= {"digits_attacks", "cifar10_transfer", "tiny_imagenet_transfer"}
 
 
 def test_records_kept_before_there_were_backdoors_are_still_read() -> None:
@@ -103,30 +36,24 @@ def test_records_kept_before_there_were_backdoors_are_still_read() -> None:
     for line, new in zip(path.read_text().splitlines(), read_results(path), strict=True):
         old = json.loads(line)
         assert "trials" not in old
-        assert {key: new[key] for key in old} == old
-        assert (new["victim"], new["trials"], new["successes"]) == (old["backbone"], 1, int(old["success"]))
-        assert new["knowledge"] == {"transfer": "white box", "from_scratch": "grey box"}[old["scenario"]]
+        assert (new.victim, new.trials, new.successes) == (old["backbone"], 1, int(old["success"]))
+        assert (new.goal, new.visible_trigger, new.source_accuracy, new.surrogates) == ("targets", False, None, [])
+        assert new.knowledge == {"transfer": "white box", "from_scratch": "grey box"}[old["scenario"]]
 
 
-def test_the_order_of_records_does_not_change_a_row(records) -> None:
-    def by_defense(rows: list[dict]) -> dict[str, dict]:
-        return {row["defense"]: row | {"clean_accuracy": pytest.approx(row["clean_accuracy"])} for row in rows}
-
-    assert by_defense(summarize(records[::-1])) == by_defense(summarize(records))
-
-
-def test_results_are_one_json_object_a_line_and_come_back(records, tmp_path: Path) -> None:
+def test_results_are_one_json_object_a_line_and_come_back(results, tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
-    write_results(path, records)
+    write_results(path, results)
     lines = path.read_text().splitlines()
-    assert [json.loads(line) for line in lines] == records == read_results(path)
+    assert [json.loads(line) for line in lines] == [result.to_json() for result in results]
+    assert read_results(path) == results
     assert sorted(tmp_path.iterdir()) == [path]
     assert read_results(tmp_path / "absent.jsonl") == []
 
 
-def test_an_interrupted_write_leaves_the_old_results(records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_write_leaves_the_old_results(results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "results.jsonl"
-    write_results(path, records[:1])
+    write_results(path, results[:1])
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -135,27 +62,26 @@ def test_an_interrupted_write_leaves_the_old_results(records, tmp_path: Path, mo
         with monkeypatch.context() as patch:
             patch.setattr(files.os, name, killed)
             with pytest.raises(KeyboardInterrupt):
-                write_results(path, records)
-        assert read_results(path) == records[:1]
+                write_results(path, results)
+        assert read_results(path) == results[:1]
         assert sorted(tmp_path.iterdir()) == [path]
 
 
-def test_equal_records_give_equal_summary_files(records, tmp_path: Path) -> None:
-    paths = tmp_path / "one.json", tmp_path / "two.json"
-    rows = [write_summary(path, list(records)) for path in paths]
-    assert rows[0] == json.loads(paths[0].read_text())
-    assert paths[0].read_bytes() == paths[1].read_bytes()
+def test_what_nothing_counts_or_shows_may_be_missing_and_what_is_not_known_is_passed_over(make_result, tmp_path: Path) -> None:
+    rest = ("scenario", "visible_trigger", "objective", "surrogates", "seed", "seconds", "revision")
+    own = {key: value for key, value in make_result().to_json().items() if key not in rest}
+    (tmp_path / "results.jsonl").write_text(json.dumps(own | {"of_tomorrow": 1}) + "\n")
+    (result,) = read_results(tmp_path / "results.jsonl")
+    assert {key: value for key, value in result.to_json().items() if key not in rest} == own
+    assert [getattr(result, key) for key in rest] == [None, False, None, [], None, None, None]
 
 
-def test_a_result_says_what_made_it() -> None:
-    made = provenance("cpu", 3)
-    assert made == json.loads(json.dumps(made))
-    assert made["hardware"].startswith("3 x ")
-    assert made["revision"] == revision() != ""
-    assert {"torch", "diffusers", "lightning"} <= set(made["versions"])
-    assert "unknown" not in made["versions"].values()
-    assert package_versions(["no-such-package-here"]) == {"no-such-package-here": "unknown"}
-
-
-def test_accuracy_that_is_unknown_stays_unknown(make_record) -> None:
-    assert math.isnan(summarize([make_record(clean_accuracy=math.nan)])[0]["clean_accuracy"])
+@pytest.mark.parametrize("key", [*MUST, "num_poisons", "predicted", "clean_accuracy"])
+def test_what_is_counted_or_shown_must_be_there(make_result, tmp_path: Path, key: str) -> None:
+    lines = [make_result(0).to_json(), make_result(1).to_json()]
+    del lines[1][key]
+    path = tmp_path / "results.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    said = rf"results.jsonl, line 2 is damaged or no list of results: it has no field {key} \(--run\)"
+    with pytest.raises(InputError, match=said):
+        read_results(path)

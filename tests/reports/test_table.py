@@ -2,7 +2,7 @@ import pytest
 
 from poison_and_defend.reports.experiment.table import print_summary
 from poison_and_defend.reports.labels import defense_label
-from poison_and_defend.reports.records import summarize
+from poison_and_defend.reports.summary import summarize
 
 
 @pytest.fixture(autouse=True)
@@ -10,30 +10,30 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
 
 
-def test_every_defence_has_a_line_with_its_numbers(records, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = summarize(records)
+def test_every_defence_has_a_line_with_its_numbers(results, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = summarize(results)
     print_summary(rows, "digits: 4 setups")
     printed = capsys.readouterr().out
     assert printed.startswith("digits: 4 setups")
     for row in rows:
-        (line,) = [line for line in printed.splitlines() if f" {defense_label(row['defense'])} " in line]
-        assert f"{row['successes']} of 4 = {row['success_rate']:.0%}" in line
-        assert f"{row['ci_low']:.1%} to {row['ci_high']:.1%}" in line
+        (line,) = [line for line in printed.splitlines() if f" {defense_label(row.defense)} " in line]
+        assert f"{row.successes} of 4 = {row.success_rate:.0%}" in line
+        assert f"{row.ci_low:.1%} to {row.ci_high:.1%}" in line
         assert "88.50%" in line
-        assert ("0.25" in line) == (row["sigma"] > 0)
+        assert ("0.25" in line) == (row.sigma > 0)
 
 
 @pytest.mark.parametrize("title", ["runs [a] of 4", "runs [/a] of 4"])
-def test_brackets_in_a_title_are_printed(records, capsys: pytest.CaptureFixture[str], title: str) -> None:
-    print_summary(summarize(records), title)
+def test_brackets_in_a_title_are_printed(results, capsys: pytest.CaptureFixture[str], title: str) -> None:
+    print_summary(summarize(results), title)
     assert title in capsys.readouterr().out
 
 
-def test_attacks_and_victims_have_columns_only_where_there_are_several(make_record, capsys: pytest.CaptureFixture[str]) -> None:
-    one = make_record()
+def test_attacks_and_victims_have_columns_only_where_there_are_several(make_result, capsys: pytest.CaptureFixture[str]) -> None:
+    one = make_result()
     print_summary(summarize([one]), "one")
     assert not {"attack", "victim", "convnet", "bullseye"} & set(capsys.readouterr().out.replace("attack success", "").split())
-    print_summary(summarize([one, make_record(victim="vgg11"), make_record(attack="meta_poison")]), "three")
+    print_summary(summarize([one, make_result(victim="vgg11"), make_result(attack="meta_poison")]), "three")
     printed = capsys.readouterr().out
     assert all(name in printed for name in ("victim", "convnet", "vgg11", "bullseye polytope", "meta poison"))
 

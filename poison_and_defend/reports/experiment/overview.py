@@ -1,7 +1,8 @@
 """Several experiments side by side: one figure and one page."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -9,8 +10,10 @@ from matplotlib.figure import Figure
 
 from poison_and_defend.reports.experiment.page import NOTES, NUMBERS, defense_cells, number_cells
 from poison_and_defend.reports.figures import draw_success
-from poison_and_defend.reports.labels import NO_ATTACK, attack_label, defense_label, several
+from poison_and_defend.reports.labels import attack_label, defense_label, several
 from poison_and_defend.reports.markup import Cell, document, escape, picture, table
+from poison_and_defend.reports.records import NO_ATTACK
+from poison_and_defend.reports.summary import Summary
 
 matplotlib.use("Agg")
 
@@ -22,38 +25,72 @@ _COLORS = {
     "jpeg": "#5b9a8b",
     "diffusion": "#3a6ea5",
 }
-_GROUP = ("dataset", "attack", "victim")
 
 
-def _arms(rows: Sequence[dict[str, Any]]) -> list[str]:
-    found = list(dict.fromkeys(row["defense"] for row in rows))
+class _Group(NamedTuple):
+    """What one group of bars is of."""
+
+    run: str
+    dataset: str
+    attack: str
+    victim: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary:
+    """A summary of one of several experiments.
+
+    Attributes:
+        run: Name of the experiment's folder.
+        dataset: What its victims were trained on.
+        report: Relative address of its own page; "" if it has none.
+        summary: What it found, of one attack, victim and defence.
+    """
+
+    run: str
+    dataset: str
+    report: str
+    summary: Summary
+
+    @property
+    def group(self) -> _Group:
+        """The group of bars that it belongs to."""
+        return _Group(self.run, self.dataset, self.summary.attack, self.summary.victim)
+
+    def to_json(self) -> dict[str, Any]:
+        """What a row of the overview's ``summary.json`` holds."""
+        return {"run": self.run, "dataset": self.dataset, "report": self.report, **self.summary.to_json()}
+
+
+def _arms(rows: Sequence[RunSummary]) -> list[str]:
+    found = list(dict.fromkeys(row.summary.defense for row in rows))
     return [name for name in _COLORS if name in found] + [name for name in found if name not in _COLORS]
 
 
-def overview(rows: Sequence[dict[str, Any]]) -> Figure:
+def overview(rows: Sequence[RunSummary]) -> Figure:
     """Attack success with intervals beside clean accuracy: a group of bars per attack and victim, one bar an arm.
 
     Args:
-        rows: Of :func:`poison_and_defend.reports.records.summarize`, each with its ``dataset`` and ``run``.
+        rows: Of all experiments, one after the other.
     """
     arms = _arms(rows)
-    groups = list(dict.fromkeys((row["run"], *(row[key] for key in _GROUP)) for row in rows))
+    groups = list(dict.fromkeys(row.group for row in rows))
     height = 0.8 / len(arms)
     # A line of text needs its height, however few the arms.
     size = (10.5, max(0.19 * len(arms), 0.5) * len(groups) + 1.4)
     figure = Figure(figsize=size, layout="constrained")
     success, accuracy = figure.subplots(1, 2, sharey=True)
     for number, arm in enumerate(arms):
-        own = [row for row in rows if row["defense"] == arm]
-        places = np.array([groups.index((row["run"], *(row[key] for key in _GROUP))) for row in own], float)
+        own = [row for row in rows if row.summary.defense == arm]
+        places = np.array([groups.index(row.group) for row in own], float)
         places += (number - (len(arms) - 1) / 2) * height
         style: dict[str, Any] = {"height": height, "color": _COLORS.get(arm, f"C{number}"), "label": defense_label(arm)}
-        draw_success(success, places, own, **style)
-        accuracy.barh(places, [100 * row["clean_accuracy"] for row in own], **style)
+        draw_success(success, places, [row.summary for row in own], **style)
+        accuracy.barh(places, [100 * row.summary.clean_accuracy for row in own], **style)
         for place, row in zip(places, own, strict=True):
-            success.text(102, place, f"{row['success_rate']:.0%}", va="center", fontsize=7)
-            accuracy.text(102, place, f"{row['clean_accuracy']:.1%}", va="center", fontsize=7)
-    names = ["\n".join(_group_lines(rows, run, group)) for run, *group in groups]
+            success.text(102, place, f"{row.summary.success_rate:.0%}", va="center", fontsize=7)
+            accuracy.text(102, place, f"{row.summary.clean_accuracy:.1%}", va="center", fontsize=7)
+    names = ["\n".join(_group_lines(groups, group)) for group in groups]
     success.set(xlim=(0, 100), xlabel="attack success, % (95 % interval)", yticks=range(len(groups)), yticklabels=names)
     accuracy.set(xlim=(0, 100), xlabel="accuracy on clean test images, %")
     success.set_ylim(len(groups) - 0.5, -0.5)
@@ -65,32 +102,32 @@ def overview(rows: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
-def _group_lines(rows: Sequence[dict[str, Any]], run: str, group: Sequence[str]) -> list[str]:
+def _group_lines(groups: Sequence[_Group], group: _Group) -> list[str]:
     """What tells a group from the others, a line each; the run's name only where nothing else does."""
-    dataset, attack, victim = group
-    lines = [attack_label(attack)]
-    lines += [victim] if several(rows, "victim") else []
-    lines += [dataset] if several(rows, "dataset") else []
-    twins = {row["run"] for row in rows if [row[key] for key in _GROUP] == list(group)}
-    return lines + ([run] if len(twins) > 1 else [])
+    lines = [attack_label(group.attack)]
+    lines += [group.victim] if several(other.victim for other in groups) else []
+    lines += [group.dataset] if several(other.dataset for other in groups) else []
+    twins = (other.run for other in groups if other[1:] == group[1:])
+    return lines + ([group.run] if several(twins) else [])
 
 
-def render_overview(title: str, rows: Sequence[dict[str, Any]], figure: bytes) -> str:
+def render_overview(title: str, rows: Sequence[RunSummary], figure: bytes) -> str:
     """The page: a figure and one table of all attacks.
 
     Args:
-        rows: As for :func:`overview`, each also with ``report``, the relative address of the run's own page or "".
+        rows: As for :func:`overview`.
         figure: PNG bytes.
     """
-    by_data = several(rows, "dataset")
+    by_data = several(row.dataset for row in rows)
     head = [*(["data"] if by_data else []), "attack", "victim", "attacker's knowledge", "success on", "defence", "sigma"]
     lines = []
     for row in rows:
-        named = [Cell(row["dataset"])] if by_data else []
-        named += [Cell(attack_label(row["attack"]), href=row["report"])]
-        named += [Cell(row[key]) for key in ("victim", "knowledge", "goal")]
-        lines.append([*named, *defense_cells(row), *number_cells(row)])
-    methods = "; ".join(dict.fromkeys(row["interval"] for row in rows))
+        own = row.summary
+        named = [Cell(row.dataset)] if by_data else []
+        named += [Cell(attack_label(own.attack), href=row.report)]
+        named += [Cell(text) for text in (own.victim, own.knowledge, own.goal)]
+        lines.append([*named, *defense_cells(own), *number_cells(own)])
+    methods = "; ".join(dict.fromkeys(row.summary.interval for row in rows))
     text = (
         "Success on targets: they are read as exactly the class that the attacker wants. On source: the share of triggered "
         "test images of the source class that are; on others: of all classes but the attacker's. Rates are means over setups; "

@@ -1,40 +1,42 @@
 """The table that a run ends with."""
 
-from typing import Any
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from poison_and_defend.reports.labels import attack_label, counts_text, defense_label, several, tested_label
+from poison_and_defend.reports.summary import Summary
 
 
-def print_summary(rows: list[dict[str, Any]], title: str) -> None:
+def print_summary(rows: Sequence[Summary], title: str) -> None:
     """Print attack success with its interval beside clean test accuracy, one line a defence.
 
     Attacks and victims have a column only where there are several.
     """
     table = Table(title=escape(title), title_justify="left", title_style="bold", caption_justify="left")
-    many = [row for row in rows if row["trials"] > row["n"]]
+    many = [row for row in rows if row.trials > row.n]
     if many:
         # Said once for the whole table: repeated in every cell it would not fit into 80 columns.
-        nouns = " or ".join(dict.fromkeys(tested_label(row["goal"]) for row in many))
-        setups = " or ".join(dict.fromkeys(str(row["n"]) for row in many))
+        nouns = " or ".join(dict.fromkeys(tested_label(row.goal) for row in many))
+        setups = " or ".join(dict.fromkeys(str(row.n) for row in many))
         table.caption = f"counted in images ({nouns}) of {setups} setups; a rate is the mean over setups"
-    named = [key for key in ("attack", "victim") if several(rows, key)]
-    for name in (*named, "defence"):
+    by_attack, by_victim = several(row.attack for row in rows), several(row.victim for row in rows)
+    for name in (*(["attack"] if by_attack else []), *(["victim"] if by_victim else []), "defence"):
         table.add_column(name, no_wrap=True)
     # A narrow terminal breaks these at a blank rather than cut a number.
     for name in ("sigma", "attack success", "95 % interval", "test\naccuracy"):
         table.add_column(name, justify="right", no_wrap=name == "sigma")
     for row in rows:
-        colour = "red" if row["success_rate"] >= 0.5 else "green" if row["success_rate"] <= 0.15 else "yellow"
+        colour = "red" if row.success_rate >= 0.5 else "green" if row.success_rate <= 0.15 else "yellow"
         table.add_row(
-            *(escape(attack_label(row[key]) if key == "attack" else row[key]) for key in named),
-            defense_label(row["defense"]),
-            f"{row['sigma']:g}" if row["sigma"] else "",
+            *([escape(attack_label(row.attack))] if by_attack else []),
+            *([escape(row.victim)] if by_victim else []),
+            defense_label(row.defense),
+            f"{row.sigma:g}" if row.sigma else "",
             f"[{colour}]{counts_text(row)}[/]",
-            f"{row['ci_low']:.1%} to {row['ci_high']:.1%}",
-            f"{row['clean_accuracy']:.2%}",
+            f"{row.ci_low:.1%} to {row.ci_high:.1%}",
+            f"{row.clean_accuracy:.2%}",
         )
     Console().print(table)

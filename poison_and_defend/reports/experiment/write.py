@@ -13,14 +13,15 @@ from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import make_folder, write_bytes, write_json
 from poison_and_defend.core.reading.arrays import read_npz
-from poison_and_defend.core.reading.files import check_fields, guarded, read_bytes, read_json, read_text
+from poison_and_defend.core.reading.files import guarded, read_bytes, read_json, read_text
 from poison_and_defend.poisons.files import load_poisons
 from poison_and_defend.reports.experiment.feature_space import Arm, feature_space, relative_distance
-from poison_and_defend.reports.experiment.overview import overview, render_overview
+from poison_and_defend.reports.experiment.overview import RunSummary, overview, render_overview
 from poison_and_defend.reports.experiment.page import render_page
 from poison_and_defend.reports.figures import comparison, labelled_sheet, to_png
 from poison_and_defend.reports.labels import attack_label, defense_label
-from poison_and_defend.reports.records import Record, read_results, summarize
+from poison_and_defend.reports.records import Result, read_results
+from poison_and_defend.reports.summary import summarize
 
 _WHAT, _OPTION = "no experiment that can be shown", "--run"
 _MOST_PICTURE = 1 << 26
@@ -41,25 +42,25 @@ def write_report(folder: Path) -> Path:
     Raises:
         InputError: If the folder holds no results.
     """
-    records = _results(folder, _OPTION)
+    results = _results(folder, _OPTION)
     figures = folder / "figures"
     make_folder(figures, _OPTION)
     # What was read may still be what no picture can show.
     with guarded(folder, _WHAT, _OPTION):
-        summary = summarize(records)
-        title = f"{records[0]['dataset']}: {attack_label(records[0]['attack'])}"
-        chart = _kept(figures / "comparison.png", to_png(comparison(summary, f"{title}, {summary[0]['n']} setups")))
+        summary = summarize(results)
+        title = f"{results[0].dataset}: {attack_label(results[0].attack)}"
+        chart = _kept(figures / "comparison.png", to_png(comparison(summary, f"{title}, {summary[0].n} setups")))
         shown = [("Attack success and test accuracy under each defence.", chart)]
         panels = figures / "base_poison_noised_denoised.png"
         if panels.exists():
             shown.append(("What the defence does to poisoned images.", read_bytes(panels, _OPTION, _MOST_PICTURE)))
-        shown += _feature_picture(figures, [row["defense"] for row in summary], records[0]["goal"])
+        shown += _feature_picture(figures, [row.defense for row in summary], results[0].goal)
         shown += _sheets(folder)
         config, made = folder / "config.yaml", folder / "provenance.json"
         page = render_page(
             title,
             summary,
-            records,
+            results,
             shown,
             read_text(config, "no configuration", _OPTION) if config.exists() else "",
             read_json(made, "no note of what made the results", _OPTION) if made.exists() else {},
@@ -82,33 +83,30 @@ def write_overview(folder: Path, runs: list[Path]) -> Path:
         raise InputError("an overview needs at least 1 run (--runs)")
     rows = [row for run in runs for row in _overview_rows(run, folder)]
     make_folder(folder / "figures", "--output_dir")
-    write_json(folder / "summary.json", rows)
+    write_json(folder / "summary.json", [row.to_json() for row in rows])
     with guarded(", ".join(map(str, runs))[:200], _WHAT, "--runs"):
         png = to_png(overview(rows))
     chart = _kept(folder / "figures" / "overview.png", png)
-    title = ", ".join(dict.fromkeys(row["dataset"] for row in rows)) + f": {len(runs)} experiments"
+    title = ", ".join(dict.fromkeys(row.dataset for row in rows)) + f": {len(runs)} experiments"
     write_bytes(folder / "report.html", render_overview(title, rows, chart).encode(errors="replace"))
     return folder / "report.html"
 
 
-def _overview_rows(run: Path, folder: Path) -> list[Record]:
-    records = _results(run, "--runs")
+def _overview_rows(run: Path, folder: Path) -> list[RunSummary]:
+    results = _results(run, "--runs")
     page = run / "report.html"
     # Relative, so that the folders can be moved together; quoted, since a name may hold what an address may not.
     link = quote(Path(os.path.relpath(page, folder)).as_posix()) if page.exists() else ""
-    own = {"run": run.name, "dataset": records[0]["dataset"], "report": link}
     with guarded(run, _WHAT, "--runs"):
-        return [own | row for row in summarize(records)]
+        summaries = summarize(results)
+    return [RunSummary(run=run.name, dataset=results[0].dataset, report=link, summary=one) for one in summaries]
 
 
-def _results(folder: Path, option: str) -> list[Record]:
-    path = folder / "results.jsonl"
-    records = read_results(path, option)
-    if not records:
+def _results(folder: Path, option: str) -> list[Result]:
+    results = read_results(folder / "results.jsonl", option)
+    if not results:
         raise InputError(f"{folder} holds no results.jsonl: run poison-and-defend first ({option})")
-    for record in records:
-        check_fields(record, {"dataset": str}, path, "no list of results", option)
-    return records
+    return results
 
 
 def _kept(path: Path, content: bytes) -> bytes:
