@@ -55,6 +55,8 @@ def colour_denoiser_folder(tmp_path_factory) -> str:
     return str(folder)
 
 
+# Before pytest-xdist looks for the groups.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that share what takes seconds to make share a worker, where there are several."""
     for item in items:
