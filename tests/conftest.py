@@ -53,19 +53,3 @@ def colour_denoiser_folder(tmp_path_factory) -> str:
     tiny_unet(channels=3, size=16).save_pretrained(folder)
     DDPMScheduler().save_pretrained(folder)
     return str(folder)
-
-
-# Before pytest-xdist looks for the groups.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share what takes seconds to make share a worker, where there are several."""
-    for item in items:
-        definitions = getattr(item, "_fixtureinfo").name2fixturedefs  # noqa: B009 - pytest has no public way
-        shared = [
-            f"{found[-1].func.__module__}.{name}"
-            for name, found in definitions.items()
-            if found[-1].scope in ("module", "session") and ".end_to_end." in f".{found[-1].func.__module__}."
-            if name != "cli"
-        ]
-        if shared:
-            item.add_marker(pytest.mark.xdist_group(sorted(shared)[0]))
