@@ -29,7 +29,7 @@ format: install ## format and mend what can be mended
 	$(BIN)/ruff check --fix .
 
 catalogue: install ## write the options of all commands anew, after a change of any
-	$(BIN)/python -m poison_and_defend.cli.describe
+	$(BIN)/python -m poison_and_defend.cli.help.describe
 
 check: install types ## lint, format, types and the direction of imports
 	$(BIN)/ruff check .

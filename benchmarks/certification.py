@@ -23,7 +23,7 @@ from torch.nn import functional
 from poison_and_defend.certificate.voters import Voters, member_seed, noise_seed
 from poison_and_defend.certification import FixedSize
 from poison_and_defend.core.files import write_json
-from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.datamodules import DigitsDataModule
 from poison_and_defend.defenses.switch import Defense
 from poison_and_defend.lightning_modules.backbones import build_backbone

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import write_bytes
-from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.core.processes.ranks import Ranks
 
 
 class PredictionFile(BasePredictionWriter):

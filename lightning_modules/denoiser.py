@@ -60,7 +60,7 @@ class DenoiserModule(L.LightningModule):
         super().__init__()
         from diffusers import DDPMScheduler, UNet2DModel
 
-        from poison_and_defend.diffusion.schedule import timestep_for
+        from poison_and_defend.diffusion.families.schedule import timestep_for
 
         channels = [16, 32, 64] if channels is None else channels
         if any(width % groups for width in channels):

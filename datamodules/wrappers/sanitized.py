@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.progress import StoreProgress
-from poison_and_defend.core.ranks import Ranks
 from poison_and_defend.datamodules.base import ArrayDataModule, Split, SplitName
 from poison_and_defend.datamodules.wrappers.base import WrapperDataModule
 from poison_and_defend.defenses.switch import Defense, DefenseName

@@ -17,8 +17,8 @@ from poison_and_defend.certificate.plan import CertificatePlan, Setting
 from poison_and_defend.certificate.vote_store import Votes
 from poison_and_defend.certificate.voters import Voters, member_rows
 from poison_and_defend.certification import needed_probability
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.progress import StoreProgress
-from poison_and_defend.core.ranks import Ranks
 from poison_and_defend.datamodules import Split
 from poison_and_defend.lightning_modules.classifier import fresh_head
 from poison_and_defend.lightning_modules.ensemble import EnsembleData

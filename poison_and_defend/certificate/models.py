@@ -13,8 +13,8 @@ from poison_and_defend.certificate.plan import CertificatePlan, Setting
 from poison_and_defend.certificate.secret import Randomness
 from poison_and_defend.certificate.voters import Voters, member_seed, noise_seed
 from poison_and_defend.core.hashing import hash_array, hash_state
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.progress import StoreProgress
-from poison_and_defend.core.ranks import Ranks
 from poison_and_defend.datamodules import Split
 from poison_and_defend.lightning_modules.backbones import Backbone, build_backbone
 from poison_and_defend.lightning_modules.classifier import fresh_head, load_weights

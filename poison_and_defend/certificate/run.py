@@ -19,8 +19,8 @@ from poison_and_defend.certificate.secret import Randomness, settle_randomness
 from poison_and_defend.certificate.vote_store import VoteStore, fill
 from poison_and_defend.certificate.voters import MOST_MEMBERS, Voters
 from poison_and_defend.core.files import make_folder, sweep_partials, write_bytes, write_json
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.progress import StoreProgress, announce
-from poison_and_defend.core.ranks import Ranks
 from poison_and_defend.core.reading.files import guarded, read_json
 from poison_and_defend.reports.certificate.records import Certificate, Certified, Forecast
 from poison_and_defend.reports.provenance import provenance

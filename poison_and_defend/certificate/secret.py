@@ -7,7 +7,7 @@ from typing import Any
 
 from poison_and_defend.core.files import create_whole
 from poison_and_defend.core.noise_secret import draw_secret, forget_secrets, keep_secret, recall_secret
-from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.reading.files import check_fields, read_json
 from poison_and_defend.defenses.switch import SECRET
 

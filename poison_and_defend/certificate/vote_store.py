@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import save_arrays, write_json
-from poison_and_defend.core.leases import Leases
-from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.core.processes.leases import Leases
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.reading.arrays import read_npz
 from poison_and_defend.core.reading.files import brief, check_fields, guarded, read_json
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from poison_and_defend.certification import Sampling
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.datamodules import Split
 from poison_and_defend.defenses.switch import Defense
 from poison_and_defend.images.row_digests import row_digests

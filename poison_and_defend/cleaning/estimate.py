@@ -13,7 +13,7 @@ import torch
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.sanitizing.tiled import Group, Sanitized, TiledDefense
 from poison_and_defend.storage.sources import Item, Source
-from poison_and_defend.storage.targets import Target
+from poison_and_defend.storage.targets.base import Target
 
 # Half a block of the disk that a file leaves empty, a line of rows.csv, and the names in the working folder.
 _OVERHEAD = 2300

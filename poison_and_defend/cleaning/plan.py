@@ -23,14 +23,15 @@ from poison_and_defend.images.listing import SUFFIXES, Rules
 from poison_and_defend.images.pictures import check_bits
 from poison_and_defend.sanitizing.filler import Unreadable
 from poison_and_defend.sanitizing.tiled import TiledDefense
-from poison_and_defend.storage.folder_target import FolderTarget
+from poison_and_defend.storage.folder_source import FolderSource
 from poison_and_defend.storage.inputs import keep_stats, kept_stats, refuse_changed, stat_names
 from poison_and_defend.storage.ledger import BlockStore
 from poison_and_defend.storage.listed import Listed
-from poison_and_defend.storage.npz_target import NpzTarget
 from poison_and_defend.storage.records import RowRecord
-from poison_and_defend.storage.sources import ArraySource, FolderSource, Source
-from poison_and_defend.storage.targets import Target
+from poison_and_defend.storage.sources import ArraySource, Source
+from poison_and_defend.storage.targets.base import Target
+from poison_and_defend.storage.targets.folder_target import FolderTarget
+from poison_and_defend.storage.targets.npz_target import NpzTarget
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import make_folder, write_json
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.progress import StoreProgress
-from poison_and_defend.core.ranks import Ranks
 from poison_and_defend.defenses.switch import Defense
 from poison_and_defend.diffusion.denoiser import load_denoiser
 from poison_and_defend.diffusion.noise_level import parse_sigma, refuse_ruinous
@@ -28,7 +28,7 @@ from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.reports.provenance import provenance
 from poison_and_defend.reports.sigma_verdicts import Sample, by_estimate, describe, describe_verdict, judge, recommended
 from poison_and_defend.sanitizing.tiled import Group, TiledDefense
-from poison_and_defend.storage.sources import FolderSource
+from poison_and_defend.storage.folder_source import FolderSource
 from poison_and_defend.training.checkpoints import load_classifier
 from poison_and_defend.training.members import Fit, fit_members
 

@@ -9,10 +9,10 @@ from poison_and_defend.cleaning.plan import SanitizePlan, plan_sanitizing
 from poison_and_defend.cleaning.task import SanitizeTask
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.noise_secret import secret_path
+from poison_and_defend.core.processes.ranks import Ranks
+from poison_and_defend.core.processes.stopping import StopSignals
 from poison_and_defend.core.progress import StoreProgress, announce
-from poison_and_defend.core.ranks import Ranks
 from poison_and_defend.core.reading.files import brief, guarded, plain
-from poison_and_defend.core.stopping import StopSignals
 from poison_and_defend.defenses.switch import SECRET
 from poison_and_defend.sanitizing.batch_size import find_batch_size
 from poison_and_defend.sanitizing.engine import (
@@ -28,7 +28,7 @@ from poison_and_defend.sanitizing.engine import (
 from poison_and_defend.sanitizing.filler import Filler
 from poison_and_defend.sanitizing.tiled import TiledDefense
 from poison_and_defend.storage.ledger import BlockStore
-from poison_and_defend.storage.targets import digest_set
+from poison_and_defend.storage.targets.base import digest_set
 from poison_and_defend.training.launch import Launch
 
 _CPU_BATCH = 64

@@ -15,10 +15,11 @@ from poison_and_defend.images.arrays import make_split, read_arrays
 from poison_and_defend.images.listing import Rules
 from poison_and_defend.images.pictures import MAX_FILE_BYTES, UnreadableImageError, check_bits, open_image, to_array
 from poison_and_defend.images.set_files import ROWS
-from poison_and_defend.storage.npz_target import read_npz_manifest, read_npz_records
+from poison_and_defend.storage.folder_source import FolderSource
 from poison_and_defend.storage.records import RowRecord, read_records
-from poison_and_defend.storage.sources import ArraySource, FolderSource
-from poison_and_defend.storage.targets import read_manifest
+from poison_and_defend.storage.sources import ArraySource
+from poison_and_defend.storage.targets.base import read_manifest
+from poison_and_defend.storage.targets.npz_target import read_npz_manifest, read_npz_records
 
 _CHUNK = 256
 

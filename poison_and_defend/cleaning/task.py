@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from poison_and_defend.defenses.switch import DefenseName
 from poison_and_defend.sanitizing.filler import Unreadable
-from poison_and_defend.storage.output_names import Format
+from poison_and_defend.storage.targets.output_names import Format
 
 
 @dataclass(frozen=True)

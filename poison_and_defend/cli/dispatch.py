@@ -1,9 +1,9 @@
 """From what was typed to the command that runs."""
 
 from poison_and_defend.cli.allocation import leave_idle_allocation
-from poison_and_defend.cli.front_door import answer
+from poison_and_defend.cli.help.front_door import answer
+from poison_and_defend.cli.options.wording import suggestion
 from poison_and_defend.cli.table import COMMANDS, LIGHTNING, Entry
-from poison_and_defend.cli.wording import suggestion
 from poison_and_defend.core.errors import InputError
 
 
@@ -40,7 +40,7 @@ def _start(name: str, entry: Entry, arguments: list[str]) -> None:
     module = entry.load()
     if {"-h", "--help"} & set(arguments):
         # The catalogue is not of these sources, so that the parsers themselves are asked.
-        from poison_and_defend.cli.describe import help_of, parser_of
+        from poison_and_defend.cli.help.describe import help_of, parser_of
 
         print(help_of(name, parser_of(name)), end="")
         return
@@ -48,7 +48,7 @@ def _start(name: str, entry: Entry, arguments: list[str]) -> None:
         module.start(name, arguments)
         return
     # Not above, since it imports torch.
-    from poison_and_defend.cli.parsing import CommandParser, parse
+    from poison_and_defend.cli.options.parsing import CommandParser, parse
 
     parser = CommandParser.of(name, module.DEFAULTS)
     module.add_options(parser, arguments)

@@ -7,8 +7,8 @@ import warnings
 from typing import NoReturn
 
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.core.interrupts import Interrupts, end_interrupted, end_ranks, is_interrupt
-from poison_and_defend.core.stopping import STOPPED_STATUS, Stopped
+from poison_and_defend.core.processes.interrupts import Interrupts, end_interrupted, end_ranks, is_interrupt
+from poison_and_defend.core.processes.stopping import STOPPED_STATUS, Stopped
 
 
 def main(args: list[str] | None = None) -> int:

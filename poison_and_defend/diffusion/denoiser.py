@@ -19,10 +19,10 @@ from poison_and_defend.diffusion.denoiser_files import (
     check_weights,
     read_config,
 )
+from poison_and_defend.diffusion.families.parametrizations import VariancePreserving
+from poison_and_defend.diffusion.families.schedulers import check_scheduler, parametrization_of
 from poison_and_defend.diffusion.find_denoiser import find_denoiser
 from poison_and_defend.diffusion.network import check_class, check_unconditional, evaluate, image_size, unusual_settings
-from poison_and_defend.diffusion.parametrizations import VariancePreserving
-from poison_and_defend.diffusion.schedulers import check_scheduler, parametrization_of
 from poison_and_defend.diffusion.training_range import read_training_range
 
 # diffusers writes a bare model and its scheduler into one folder, a pipeline into two.
@@ -36,12 +36,12 @@ class Denoiser(nn.Module):
     model's estimate of x at once (Carlini et al., "(Certified!!) Adversarial Robustness for Free!", ICLR 2023, Algorithm 1);
     several steps follow the deterministic DDIM path (Song et al., ICLR 2021, equation 12 with no noise), which is Euler's
     method for the ODE of every family, over times from there to no noise. What the model's output means is its scheduler's
-    business (:mod:`poison_and_defend.diffusion.parametrizations`).
+    business (:mod:`poison_and_defend.diffusion.families.parametrizations`).
 
     Args:
         unet: A diffusers ``UNet2DModel`` without conditions; with twice as many output as input channels the second half is a
             learned variance and is ignored.
-        scheduler: A diffusers scheduler, one of :data:`poison_and_defend.diffusion.schedulers.SCHEDULERS`.
+        scheduler: A diffusers scheduler, one of :data:`poison_and_defend.diffusion.families.schedulers.SCHEDULERS`.
         steps: Number of model evaluations.
         trained: The most noise that it was trained on, as a standard deviation for images in [0, 1]; None where nobody says,
             and the schedule's range counts.

@@ -13,8 +13,8 @@ from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.callbacks.wandb_logging import finish, log_images, make_logger
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import make_folder, sweep_partials, write_bytes, write_json
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.progress import announce
-from poison_and_defend.core.ranks import Ranks
 from poison_and_defend.defenses.switch import DefenseName
 from poison_and_defend.experiment.steps.craft import craft_poisons, keep_imported
 from poison_and_defend.experiment.steps.feature_space import save_tested

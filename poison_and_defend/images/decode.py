@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import create_mapped, digest, partial_path
+from poison_and_defend.core.processes.ranks import is_first_rank
 from poison_and_defend.core.progress import StoreProgress
-from poison_and_defend.core.ranks import is_first_rank
 from poison_and_defend.core.reading.arrays import read_array
 from poison_and_defend.core.reading.files import plain, read_regular
 from poison_and_defend.images.pictures import MAX_FILE_BYTES, UnreadableImageError, fit_square, open_image, to_array

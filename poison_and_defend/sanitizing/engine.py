@@ -13,17 +13,17 @@ from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import digest
 from poison_and_defend.core.hashing import checksum_file
 from poison_and_defend.core.noise_secret import draw_secret, forget_secrets, keep_secret, recall_secret
-from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.core.processes.ranks import Ranks
+from poison_and_defend.core.processes.stopping import StopSignals
 from poison_and_defend.core.reading.arrays import read_array
-from poison_and_defend.core.stopping import StopSignals
 from poison_and_defend.defenses.switch import SECRET, Defense
 from poison_and_defend.images.set_files import IMAGES
 from poison_and_defend.sanitizing.filler import Filler
 from poison_and_defend.sanitizing.tiled import TiledDefense
-from poison_and_defend.storage.array_target import ArrayTarget
 from poison_and_defend.storage.ledger import BlockStore, compare_settings
 from poison_and_defend.storage.sources import ArraySource
-from poison_and_defend.storage.targets import Target
+from poison_and_defend.storage.targets.array_target import ArrayTarget
+from poison_and_defend.storage.targets.base import Target
 
 # Raised when the same settings give other bytes, so that no older set is taken for one of these.
 VERSION = 3

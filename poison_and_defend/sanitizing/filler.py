@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import NO_ROOM
-from poison_and_defend.core.stopping import Stopped, StopSignals
+from poison_and_defend.core.processes.stopping import Stopped, StopSignals
 from poison_and_defend.diffusion.batches import Abandoned
 from poison_and_defend.sanitizing.pipeline import Computing, Pipeline
 from poison_and_defend.sanitizing.tiled import Group, Sanitized, TiledDefense
 from poison_and_defend.storage.ledger import BlockStore
 from poison_and_defend.storage.records import RowRecord
 from poison_and_defend.storage.sources import Item, Source, stack
-from poison_and_defend.storage.targets import Target
+from poison_and_defend.storage.targets.base import Target
 
 Unreadable = Literal["skip", "copy", "stop"]
 

@@ -14,8 +14,8 @@ from poison_and_defend.core.files import beside, save_array
 from poison_and_defend.core.hashing import checksum
 from poison_and_defend.core.reading.arrays import read_array
 from poison_and_defend.core.reading.files import plain
+from poison_and_defend.storage.folder_source import FolderSource
 from poison_and_defend.storage.records import RowRecord
-from poison_and_defend.storage.sources import FolderSource
 
 Stats = NDArray[np.int64]
 _CHUNK = 256

@@ -14,7 +14,7 @@ from typing import Any
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import NO_ROOM, write_bytes, write_json
 from poison_and_defend.core.hashing import checksum_file
-from poison_and_defend.core.leases import Leases
+from poison_and_defend.core.processes.leases import Leases
 from poison_and_defend.core.reading.files import MAX_TEXT, brief, check_fields, guarded, plain, read_json, read_regular
 from poison_and_defend.storage.records import HEADER, RowRecord, parse_records, to_lines
 

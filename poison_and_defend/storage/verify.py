@@ -16,10 +16,10 @@ from poison_and_defend.core.reading.files import guarded, plain, read_regular
 from poison_and_defend.images.pictures import MAX_FILE_BYTES
 from poison_and_defend.images.set_files import IMAGES, MANIFEST, ROWS, WORKING
 from poison_and_defend.storage.ledger import BlockStore
-from poison_and_defend.storage.npz_target import LABELS, npz_working, read_npz_manifest, read_npz_records
-from poison_and_defend.storage.output_names import add_folders
 from poison_and_defend.storage.records import RowRecord, read_records
-from poison_and_defend.storage.targets import digest_set, read_manifest
+from poison_and_defend.storage.targets.base import digest_set, read_manifest
+from poison_and_defend.storage.targets.npz_target import LABELS, npz_working, read_npz_manifest, read_npz_records
+from poison_and_defend.storage.targets.output_names import add_folders
 
 _SHOWN = 10
 _CHUNK = 1024
@@ -31,7 +31,7 @@ def verify(
     """Compare every image of a set with what was recorded when it was written.
 
     That the record itself is the one that was written, the digest alone can tell that was printed then
-    (:func:`poison_and_defend.storage.targets.digest_set`): a set holds no proof against whoever may write to it.
+    (:func:`poison_and_defend.storage.targets.base.digest_set`): a set holds no proof against whoever may write to it.
 
     Args:
         place: Folder or ``.npz``.

@@ -11,7 +11,7 @@ from safetensors.torch import save
 
 from poison_and_defend.core.files import digest, write_bytes
 from poison_and_defend.core.hashing import hash_array
-from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.datamodules import ArrayDataModule, Split
 from poison_and_defend.lightning_modules.backbones import Backbone, BackboneName, build_backbone
 from poison_and_defend.lightning_modules.classifier import load_weights

@@ -8,8 +8,8 @@ from functools import cache
 import torch
 
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.core.interrupts import remember_ranks
-from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.core.processes.interrupts import remember_ranks
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.training.machine import check_machine
 
 # What launchers tell the processes that they start.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from poison_and_defend.attacks.threat.setups import Setup
 from poison_and_defend.callbacks.fit_progress import FitProgress
-from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.lightning_modules.ensemble import EnsembleData, EnsembleModule, State
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.training.local_trainer import Threads, local_trainer

@@ -7,7 +7,7 @@ import pytest
 from poison_and_defend.certificate import vote_store
 from poison_and_defend.certificate.vote_store import VoteStore, fill
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.core.processes.ranks import Ranks
 
 SETTINGS = {"seed": 0, "sigma": 0.25, "sampling": "FixedSize(n=60, m=9)"}
 IMAGES = 12

@@ -8,7 +8,7 @@ import torch
 
 from poison_and_defend.certificate.voters import MOST_MEMBERS, Voters, member_rows, member_seed, noise_seed
 from poison_and_defend.certification import FixedSize, Poisson
-from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.datamodules import DigitsDataModule, Split
 from poison_and_defend.defenses.switch import Defense
 from poison_and_defend.lightning_modules.backbones import build_backbone

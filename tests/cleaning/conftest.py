@@ -6,7 +6,7 @@ import pytest
 from poison_and_defend.cleaning.data_task import SanitizeData
 from poison_and_defend.cleaning.run import sanitize_alone
 from poison_and_defend.cleaning.task import SanitizeTask
-from poison_and_defend.core.stopping import Stopped
+from poison_and_defend.core.processes.stopping import Stopped
 from poison_and_defend.storage.ledger import BlockStore
 from poison_and_defend.training.launch import Launch
 from tests.small_experiments import digits, experiment, plan

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from poison_and_defend.core.stopping import Stopped
+from poison_and_defend.core.processes.stopping import Stopped
 from poison_and_defend.sanitizing.filler import Filler
 from poison_and_defend.storage.ledger import BlockStore
 from poison_and_defend.storage.records import read_records
-from poison_and_defend.storage.targets import read_manifest
+from poison_and_defend.storage.targets.base import read_manifest
 from tests.picture_folders import check, photo, tree, write_photos
 
 
@@ -69,7 +69,7 @@ def test_kills_while_an_npz_is_put_together_leave_at_most_one_copy(sanitize, tmp
     def killed(source, target) -> None:
         if str(target).endswith("out.npz"):
             # What `finally` would tidy up stays, as after a kill.
-            monkeypatch.setattr("poison_and_defend.storage.npz_target.Path.unlink", lambda self, missing_ok=False: None)
+            monkeypatch.setattr("poison_and_defend.storage.targets.npz_target.Path.unlink", lambda self, missing_ok=False: None)
             raise Stopped("killed")
         replace(source, target)
 
@@ -147,7 +147,7 @@ def test_a_signal_stops_a_large_image_between_batches(sanitize, tmp_path, monkey
         run(self, signals, progress)
 
     monkeypatch.setattr(Filler, "run", asked)
-    monkeypatch.setattr("poison_and_defend.core.stopping.GRACE_SECONDS", 0.3)
+    monkeypatch.setattr("poison_and_defend.core.processes.stopping.GRACE_SECONDS", 0.3)
     with pytest.raises(Stopped, match="stopped by SIGTERM: 0 of 1 images are done, and the same command continues"):
         sanitize(root)
     # 5,576 tiles would take half a minute.

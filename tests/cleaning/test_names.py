@@ -118,7 +118,7 @@ def test_a_link_to_a_private_file_is_never_published(sanitize, tmp_path, unreada
 
 
 def sanitize_with_a_swap(sanitize, root, target, unreadable: str) -> None:
-    from poison_and_defend.storage.sources import FolderSource
+    from poison_and_defend.storage.folder_source import FolderSource
 
     original = FolderSource.save
 

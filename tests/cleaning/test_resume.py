@@ -9,7 +9,7 @@ from torchvision.datasets import ImageFolder
 
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.noise_secret import secret_path
-from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.storage.ledger import BlockStore
 from poison_and_defend.training.launch import Launch
 from tests.picture_folders import check, photo, tree, write_photos
@@ -42,7 +42,7 @@ def test_an_input_that_was_only_touched_or_copied_is_the_same(sanitize, tmp_path
     sanitize(root)
     assert (tmp_path / ".out.inputs.npy").exists()
     # Where sizes and times are known, contents are not read again.
-    monkeypatch.setattr("poison_and_defend.storage.sources.FolderSource.content", None)
+    monkeypatch.setattr("poison_and_defend.storage.folder_source.FolderSource.content", None)
     assert sanitize(root) == out
 
 

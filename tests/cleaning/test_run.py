@@ -10,7 +10,7 @@ from poison_and_defend import DiffusionSanitizer
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.datamodules import DigitsDataModule
 from poison_and_defend.storage.records import read_records
-from poison_and_defend.storage.targets import read_manifest
+from poison_and_defend.storage.targets.base import read_manifest
 from tests.picture_folders import check, photo, tree, write_every_kind, write_photos
 
 

@@ -1,4 +1,4 @@
-from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.core.processes.ranks import Ranks
 
 
 def test_every_number_falls_to_exactly_one_rank():

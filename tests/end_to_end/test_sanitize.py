@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import ImageFolder
 
-from poison_and_defend.core.stopping import STOPPED_STATUS
+from poison_and_defend.core.processes.stopping import STOPPED_STATUS
 from tests.end_to_end.conftest import ROOT
 from tests.picture_folders import photo, tree, write_photos
 

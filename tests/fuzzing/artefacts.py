@@ -36,9 +36,9 @@ from poison_and_defend.cleaning.run import sanitize_alone
 from poison_and_defend.cleaning.task import SanitizeTask
 from poison_and_defend.core.files import save_arrays, write_json
 from poison_and_defend.core.hashing import checksum_file
-from poison_and_defend.core.leases import Leases
 from poison_and_defend.core.options import from_flat
-from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.core.processes.leases import Leases
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.datamodules import (
     ArraysDataModule,
     CIFAR10DataModule,

@@ -3,7 +3,7 @@ import pytest
 
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.images.names import Names, write_names
-from poison_and_defend.storage.folder_target import output_names
+from poison_and_defend.storage.targets.folder_target import output_names
 
 
 @pytest.mark.parametrize("names", [[], ["a"], ["a/ü.jpg", "a/new\nline.png", "b/" + "x" * 300]])

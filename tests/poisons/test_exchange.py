@@ -9,7 +9,7 @@ from poison_and_defend.attacks.threat.budget import Budget
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.attacks.threat.trigger import PatchTrigger, Trigger
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.experiment.steps.craft import keep_imported
 from poison_and_defend.poisons.exchange import export_poisons, import_poisons, to_benchmark
 from poison_and_defend.poisons.files import save_poisons

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.defenses.switch import Defense
 from poison_and_defend.sanitizing.engine import load, sanitize
 from poison_and_defend.storage.records import read_records
@@ -75,7 +75,7 @@ from poison_and_defend.sanitizing.engine import sanitize
 from poison_and_defend.diffusion.denoiser import load_denoiser
 from poison_and_defend.defenses.switch import Defense
 from pathlib import Path
-from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.core.processes.ranks import Ranks
 images = torch.randint(0, 256, (37, 1, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 import time
 from pathlib import Path
@@ -188,8 +188,8 @@ def test_one_two_and_three_ranks_write_the_same_bytes(tmp_path, denoiser_folder)
 
 
 def test_a_set_that_another_job_finishes_just_now_is_taken_as_it_is(tmp_path, images, monkeypatch):
-    from poison_and_defend.storage.array_target import ArrayTarget
     from poison_and_defend.storage.ledger import BlockStore
+    from poison_and_defend.storage.targets.array_target import ArrayTarget
 
     defense = Defense("noise_only")
     run(images, tmp_path / "whole", defense)

@@ -11,10 +11,10 @@ import torch
 from torchvision.datasets import ImageFolder
 
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.defenses.switch import Defense
 from poison_and_defend.sanitizing.engine import sanitize as sanitize_array
-from poison_and_defend.storage.targets import digest_set
+from poison_and_defend.storage.targets.base import digest_set
 from poison_and_defend.storage.verify import verify
 from tests.picture_folders import photo, write_photos
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.datamodules import DigitsDataModule
 from poison_and_defend.lightning_modules import ClassifierModule
 from poison_and_defend.training.local_trainer import local_trainer

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from poison_and_defend.cli.commands import experiment
-from poison_and_defend.cli.parsing import CommandParser, OneSentence, parse
-from poison_and_defend.cli.presets import TRANSFER_ATTACKS
+from poison_and_defend.cli.options.parsing import CommandParser, OneSentence, parse
+from poison_and_defend.cli.options.presets import TRANSFER_ATTACKS
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.experiment.benchmark import Entry, run_all
 from poison_and_defend.experiment.task.options import Experiment

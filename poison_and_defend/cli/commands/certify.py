@@ -4,7 +4,7 @@ import poison_and_defend.datamodules  # noqa: F401
 from poison_and_defend.certificate.plan import plan_certificate
 from poison_and_defend.certificate.run import certify
 from poison_and_defend.certificate.task import CertifyTask
-from poison_and_defend.cli.parsing import CommandParser, Given, add_task
+from poison_and_defend.cli.options.parsing import CommandParser, Given, add_task
 from poison_and_defend.training.launch import Launch
 
 DEFAULTS = "certify/digits"

@@ -1,7 +1,7 @@
 """`craft`: the poisons of an experiment, and no more."""
 
 from poison_and_defend.cli.commands.experiment import DEFAULTS, add_options
-from poison_and_defend.cli.parsing import Given
+from poison_and_defend.cli.options.parsing import Given
 from poison_and_defend.experiment.run import run as run_experiment
 from poison_and_defend.experiment.task.options import Experiment
 from poison_and_defend.experiment.task.plan import plan_experiment

@@ -3,7 +3,7 @@
 # Importing the rooms lets options name their classes without a path.
 import poison_and_defend.attacks
 import poison_and_defend.datamodules  # noqa: F401
-from poison_and_defend.cli.parsing import CommandParser, Given, add_task
+from poison_and_defend.cli.options.parsing import CommandParser, Given, add_task
 from poison_and_defend.experiment.run import run as run_experiment
 from poison_and_defend.experiment.task.options import Experiment
 from poison_and_defend.experiment.task.plan import plan_experiment

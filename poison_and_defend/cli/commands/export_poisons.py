@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from poison_and_defend.cli.parsing import CommandParser, Given
+from poison_and_defend.cli.options.parsing import CommandParser, Given
 from poison_and_defend.poisons.exchange import export_poisons
 
 DEFAULTS = None

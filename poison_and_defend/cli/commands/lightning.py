@@ -18,12 +18,12 @@ from poison_and_defend import datamodules
 from poison_and_defend.callbacks import TargetMisclassification
 from poison_and_defend.callbacks.predictions import PredictionFile
 from poison_and_defend.callbacks.wandb_logging import SaveFullConfig
-from poison_and_defend.cli.parsing import OneSentence, check_environment, readable_configs
-from poison_and_defend.cli.presets import expand
+from poison_and_defend.cli.options.parsing import OneSentence, check_environment, readable_configs
+from poison_and_defend.cli.options.presets import expand
 from poison_and_defend.cli.table import COMMANDS, LIGHTNING, PROGRAM, usage
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import make_folder
-from poison_and_defend.core.interrupts import saying
+from poison_and_defend.core.processes.interrupts import saying
 from poison_and_defend.training.checkpoint_check import check_checkpoint, unreadable
 from poison_and_defend.training.requeue import refuse_foreign_checkpoint
 

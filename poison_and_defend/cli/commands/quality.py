@@ -1,7 +1,7 @@
 """`quality`: what sanitizing changed about a set of images."""
 
 from poison_and_defend.cleaning.quality import QualityTask, run_quality
-from poison_and_defend.cli.parsing import CommandParser, Given
+from poison_and_defend.cli.options.parsing import CommandParser, Given
 
 DEFAULTS = None
 

@@ -1,7 +1,7 @@
 """`recommend-sigma`: how much noise a set of images bears."""
 
 from poison_and_defend.cleaning.recommend_sigma import RecommendTask, run_recommend
-from poison_and_defend.cli.parsing import CommandParser, Given
+from poison_and_defend.cli.options.parsing import CommandParser, Given
 
 DEFAULTS = None
 

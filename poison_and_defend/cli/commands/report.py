@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from poison_and_defend.cli.parsing import CommandParser, Given
+from poison_and_defend.cli.options.parsing import CommandParser, Given
 from poison_and_defend.reports.certificate.write import write_certificate_report
 from poison_and_defend.reports.experiment.write import write_report
 

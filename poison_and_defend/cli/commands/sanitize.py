@@ -5,11 +5,11 @@ from typing import Any
 
 from poison_and_defend.cleaning.run import sanitize_alone
 from poison_and_defend.cleaning.task import SanitizeTask
-from poison_and_defend.cli.parsing import CommandParser, Given
+from poison_and_defend.cli.options.parsing import CommandParser, Given
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.progress import StoreProgress
 from poison_and_defend.core.reading.files import plain
-from poison_and_defend.storage.targets import digest_set
+from poison_and_defend.storage.targets.base import digest_set
 from poison_and_defend.storage.verify import verify
 from poison_and_defend.training.launch import Launch
 

@@ -4,8 +4,8 @@ import lightning as L
 
 import poison_and_defend.datamodules  # noqa: F401
 from poison_and_defend.cli.commands.lightning import trainer_refusals
-from poison_and_defend.cli.parsing import CommandParser, parse
-from poison_and_defend.core.interrupts import saying
+from poison_and_defend.cli.options.parsing import CommandParser, parse
+from poison_and_defend.core.processes.interrupts import saying
 from poison_and_defend.datamodules.wrappers.public import PublicDataModule
 from poison_and_defend.lightning_modules.denoiser import DenoiserModule
 from poison_and_defend.training.denoiser import train_denoiser

@@ -10,8 +10,8 @@ from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.attacks.threat.setups import Setup
 from poison_and_defend.attacks.threat.surrogate import Surrogate
 from poison_and_defend.core.errors import InputError
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.progress import StoreProgress
-from poison_and_defend.core.ranks import Ranks
 from poison_and_defend.core.reading.files import brief
 from poison_and_defend.experiment.steps.retrain import retrainer
 from poison_and_defend.experiment.task.plan import ExperimentPlan

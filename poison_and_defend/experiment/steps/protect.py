@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.progress import StoreProgress
-from poison_and_defend.core.ranks import Ranks
 from poison_and_defend.defenses.switch import DefenseName
 from poison_and_defend.experiment.task.plan import ExperimentPlan
 from poison_and_defend.sanitizing.engine import sanitize

@@ -9,7 +9,7 @@ from torch import Tensor
 from poison_and_defend.attacks.crafting.precision import LowPrecision
 from poison_and_defend.attacks.threat.setups import Setup
 from poison_and_defend.attacks.threat.surrogate import Retrain, Surrogate
-from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.experiment.task.plan import ExperimentPlan
 from poison_and_defend.lightning_modules.ensemble import EnsembleData, State
 from poison_and_defend.training.features import frozen

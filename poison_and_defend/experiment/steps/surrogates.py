@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import Logger
 from poison_and_defend.attacks.crafting.precision import LowPrecision
 from poison_and_defend.attacks.threat.surrogate import Surrogate
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.datamodules import Split
 from poison_and_defend.experiment.task.plan import ExperimentPlan
 from poison_and_defend.lightning_modules.backbones import Backbone, BackboneName

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from poison_and_defend.attacks import PoisonFrogs
-from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.defenses.switch import Defense
 from poison_and_defend.experiment.steps.protect import sanitize_all
 from poison_and_defend.sanitizing.engine import sanitize

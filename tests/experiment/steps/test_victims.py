@@ -5,7 +5,7 @@ import torch
 
 from poison_and_defend.attacks import LabelConsistent, SleeperAgent
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.experiment.steps.protect import Sanitized, sanitize_all
 from poison_and_defend.experiment.steps.retrain import retrainer
 from poison_and_defend.experiment.steps.surrogates import attacker_models, extractor

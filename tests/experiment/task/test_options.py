@@ -12,7 +12,7 @@ from PIL import Image
 from poison_and_defend.attacks import BullseyePolytope, HiddenTrigger
 from poison_and_defend.attacks.threat.trigger import PatchTrigger
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.core.ranks import Ranks
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.datamodules import DigitsDataModule, Split
 from poison_and_defend.experiment.run import run
 from poison_and_defend.experiment.steps.craft import craft_poisons

@@ -1,0 +1,76 @@
+"""Presets by name: what ``--attack NAME`` and ``--config NAME`` stand for on the command line."""
+
+import re
+from pathlib import Path
+
+from poison_and_defend.cli.options.former import current_class, current_preset
+from poison_and_defend.core.errors import InputError
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+# poison_and_defend.attacks.BullseyePolytope, but not benchmark/bullseye_polytope.yaml.
+_CLASS_PATH = re.compile(r"\w+(\.\w+)*\.[A-Z]\w*")
+
+TRANSFER_ATTACKS = ",".join(
+    f"benchmark/{name}"
+    for name in ("poison_frogs", "convex_polytope", "bullseye_polytope", "label_consistent", "hidden_trigger")
+)
+"""The transfer track's five, under the public benchmark's settings."""
+
+
+def preset_names(folder: str = "") -> list[str]:
+    """Names of the package's presets below a folder of them, such as ``benchmark/poison_frogs`` below ``attack``."""
+    root = CONFIGS / folder
+    return [path.relative_to(root).with_suffix("").as_posix() for path in sorted(root.rglob("*.yaml"))]
+
+
+def config_path(name: str) -> str:
+    """The file that ``--config`` names: a preset of the package, such as ``trainer/gpu``, or any file by its path."""
+    if name in preset_names():
+        return str(CONFIGS / f"{name}.yaml")
+    former = current_preset(name)
+    if former in preset_names() and not Path(name).exists():
+        return str(CONFIGS / f"{former}.yaml")
+    return name
+
+
+def expand(arguments: list[str]) -> list[str]:
+    """Turn names of presets into files: those of ``--attack`` come before all overrides; old names of classes into new ones.
+
+    Raises:
+        InputError: If there is no such attack.
+    """
+    rest: list[str] = []
+    presets: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        option, joined, value = word.partition("=")
+        if option not in ("--attack", "--config"):
+            rest.append(f"{option}={current_class(value)}" if joined else current_class(word))
+            continue
+        value = value if joined else next(words, "")
+        if option == "--config" and not value:
+            rest.append(option)
+        elif option == "--config":
+            rest += [option, config_path(value)]
+        # A class name or a dictionary is jsonargparse's business.
+        elif value[:1].isupper() or value.startswith("{") or _CLASS_PATH.fullmatch(value):
+            rest += [option, current_class(value)]
+        else:
+            presets += ["--config", str(_attack(value))]
+    return presets + rest
+
+
+def _attack(name: str) -> Path:
+    """The file of an attack: one of the package's by name, such as ``benchmark/poison_frogs``, or any YAML file by path."""
+    known = preset_names("attack")
+    if name in known:
+        return CONFIGS / "attack" / f"{name}.yaml"
+    if name.endswith(".yaml") and Path(name).is_file():
+        return Path(name)
+    former = current_preset(name).removeprefix("attack/")
+    if former in known:
+        return CONFIGS / "attack" / f"{former}.yaml"
+    raise InputError(
+        f"{name!r} is not an attack: choose from {', '.join(known)}, a YAML file by its path, or a class and its options, for "
+        "example --attack BullseyePolytope --attack.eps 8/255 (--attack)"
+    )

@@ -1,0 +1,1 @@
+"""Who else is at work: ranks, leases, signals to stop, Ctrl-C."""

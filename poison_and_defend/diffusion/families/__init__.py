@@ -1,0 +1,1 @@
+"""What the outputs of diffusion models mean, family by family."""

@@ -1,0 +1,1 @@
+"""Where a sanitized set goes: a folder of images, an array, one .npz."""

@@ -1,0 +1,56 @@
+"""Old names of classes still mean the same ones."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from poison_and_defend.cli.options.former import current_class, current_classes, current_preset
+
+RECORDS = sorted((Path(__file__).resolve().parents[3] / "docs" / "records").rglob("config.yaml"))
+
+
+def class_paths(value) -> set[str]:
+    if isinstance(value, dict):
+        own = {value["class_path"]} if "class_path" in value else set()
+        return own.union(*map(class_paths, value.values()))
+    return set().union(*map(class_paths, value)) if isinstance(value, list) else set()
+
+
+def found(path: str) -> type:
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def test_every_class_that_a_recorded_configuration_names_is_there() -> None:
+    paths = set().union(*(class_paths(current_classes(yaml.safe_load(path.read_text()))) for path in RECORDS))
+    assert len(RECORDS) > 30 and len(paths) >= 10
+    assert all(isinstance(found(path), type) and path.startswith("poison_and_defend.") for path in paths)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("attacks.BullseyePolytope", "attacks.BullseyePolytope"),
+        ("attacks.bullseye_polytope.BullseyePolytope", "attacks.bullseye_polytope.BullseyePolytope"),
+        ("attacks.trigger.PatchTrigger", "attacks.threat.trigger.PatchTrigger"),
+        ("datamodules.poisoned.PoisonedDataModule", "datamodules.wrappers.poisoned.PoisonedDataModule"),
+        ("stages.train_denoiser.PublicDataModule", "datamodules.wrappers.public.PublicDataModule"),
+        ("callbacks.QuietWandbLogger", "callbacks.QuietWandbLogger"),
+        ("lightning_modules.ClassifierModule", "lightning_modules.ClassifierModule"),
+        ("defenses.sanitizer.DiffusionSanitizer", "transforms.sanitizer.DiffusionSanitizer"),
+    ],
+)
+def test_an_old_class_path_is_the_class_where_it_is_now(old, new) -> None:
+    assert current_class(old) == f"poison_and_defend.{new}"
+    assert isinstance(found(current_class(old)), type)
+
+
+@pytest.mark.parametrize("word", ["mine.attacks.Own", "attacks", "attacks.npz", "DigitsDataModule", "--data", "attacks/X.Y"])
+def test_what_never_was_a_name_of_ours_is_left_alone(word) -> None:
+    assert current_class(word) == word
+
+
+def test_presets_lose_what_they_were_in_a_clone() -> None:
+    assert current_preset("./configs/trainer/gpu.yaml") == current_preset("trainer/gpu") == "trainer/gpu"
