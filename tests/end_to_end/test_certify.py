@@ -70,6 +70,7 @@ def test_the_report_can_be_made_again(cli, certified):
 
 
 @pytest.mark.ddp
+@pytest.mark.slow
 def test_two_ranks_cast_the_same_votes(cli, certified, tmp_path):
     ranks = [o for o in OPTIONS if "devices" not in o] + ["--trainer.devices=2", "--trainer.strategy=ddp"]
     result = cli("certify", *ranks, f"--output_dir={tmp_path}")

@@ -103,6 +103,7 @@ def test_the_report_can_be_made_again(cli, finished):
 
 
 @pytest.mark.ddp
+@pytest.mark.slow
 def test_two_processes_give_the_same_bytes_and_the_same_summary(cli, finished, tmp_path):
     result = cli(
         "poison-and-defend", *SMALL, f"--output_dir={tmp_path}", "--name=two", "--trainer.devices=2", "--trainer.strategy=ddp"
@@ -118,6 +119,7 @@ def test_two_processes_give_the_same_bytes_and_the_same_summary(cli, finished, t
         assert path.read_bytes() == (two / "poisons" / path.name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_to_the_same_results(cli, finished, tmp_path):
     import os
     import signal
