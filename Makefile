@@ -4,8 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 # A process for every core, but not more than memory serves, and whole files, whose tests share what takes seconds to make.
-# Empty for one process, whose output is not mixed.
-WORKERS ?= -n auto --maxprocesses 4 --dist loadfile
+# In their order, since the files with the fewest tests take longest. Empty for one process, whose output is not mixed.
+WORKERS ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # What a user extends; the rest of the package lies in poison_and_defend/.
 ROOMS := attacks callbacks datamodules defenses lightning_modules
 # Sources and constraints: a change of either installs again.
