@@ -136,6 +136,9 @@ def test_what_is_imported_is_what_was_installed(installed, start) -> None:
 import importlib.util, {PACKAGE}, {", ".join(f"{PACKAGE}.{room}" for room in ROOMS)}
 print(*[module.__file__ for module in ({PACKAGE}, {", ".join(f"{PACKAGE}.{room}" for room in ROOMS)})], sep="\\n")
 assert not any(map(importlib.util.find_spec, {ROOMS!r}))
+from {PACKAGE}.cli.help.catalogue import read
+from {PACKAGE}.cli.table import COMMANDS
+assert all(map(read, COMMANDS)), "help is not of these sources, so that it takes seconds"
 """
     files = start("python", "-c", program).splitlines()
     assert len(files) == 1 + len(ROOMS) and all(Path(file).is_relative_to(installed) for file in files)
