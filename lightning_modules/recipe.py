@@ -22,20 +22,20 @@ class Recipe:
     Args:
         epochs: Passes over the training set.
         batch_size: Rows per step, of one model.
-        optimizer: ``sgd`` or ``adam``.
-        learning_rate: At the start.
-        momentum: For ``sgd``.
-        nesterov: For ``sgd``.
+        optimizer: Name of the optimiser, ``sgd`` or ``adam``.
+        learning_rate: Learning rate at the start.
+        momentum: Momentum of ``sgd``.
+        nesterov: Whether the momentum of ``sgd`` is Nesterov's.
         weight_decay: L2 penalty.
         milestones: Shares of the epochs after which the rate falls by ``decay``; empty for a cosine to zero.
-        decay: Factor at a milestone.
+        decay: Factor of the rate at a milestone.
         max_shift: Largest random translation of training images as a share of the side; 0 for none.
         flip: Whether training images are mirrored at random.
         adversarial_eps: Radius in [0, 1] pixel units within which every training image is replaced by one that the current
             weights find hard (Madry et al., 2018); a number or a fraction such as ``8/255``, 0 for ordinary training.
-        adversarial_norm: ``linf`` or ``l2``.
+        adversarial_norm: Norm of that radius, ``linf`` or ``l2``.
         adversarial_steps: Ascent steps per batch, each about as long as a training step.
-        adversarial_step_size: Of one ascent step; null for 2.5 radii over all steps.
+        adversarial_step_size: Length of one ascent step; null for 2.5 radii over all steps.
     """
 
     epochs: int = 40

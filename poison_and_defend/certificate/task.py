@@ -14,7 +14,8 @@ class Received:
     """The images: what an attacker may have poisoned, and what is voted on.
 
     Args:
-        data: Its training split is what an attacker may have poisoned; its public part, if it has one, is trusted.
+        data: The data set. Its training split is what an attacker may have poisoned; its public part, if there is one, is
+            trusted.
         test_images: How many test images are voted on, the first ones; by default all.
     """
 
@@ -49,9 +50,9 @@ class Learner:
     """How each voter is made.
 
     Args:
-        learner: ``head``, linear heads on a frozen, trusted extractor; ``network``, whole networks.
+        learner: What votes: ``head``, linear heads on a frozen, trusted extractor; ``network``, whole networks.
         backbone: Architecture of extractors and networks.
-        defense: ``diffusion`` (noise, then the denoiser) or ``noise_only``.
+        defense: What happens to the images of a subsample: ``diffusion`` (noise, then the denoiser) or ``noise_only``.
         denoiser: A name (``digits``, ``mnist``, ``cifar10``), a diffusers folder, or ``hf:OWNER/NAME`` of the Hugging Face Hub.
         denoise_steps: Model evaluations per image.
         recipe: How voters are trained.
@@ -75,10 +76,10 @@ class Trust:
 
     Args:
         features: A safetensors file with the extractor's weights; by default it is trained on the public part.
-        warm_start: ``none``; ``trusted``, from a model of the public part; ``raw``, from a model of the received set, which
-            voids the certificate.
-        stop_on: ``none``, voters train for all epochs of the recipe; ``trusted``, each votes as it was when it was best on the
-            public part; ``raw``, when it was best on the received set, which voids the certificate.
+        warm_start: What voters start from: ``none``, weights of their own; ``trusted``, a model of the public part; ``raw``, a
+            model of the received set, which voids the certificate.
+        stop_on: When voters stop: ``none``, after all epochs of the recipe; ``trusted``, each votes as it was when it was best
+            on the public part; ``raw``, when it was best on the received set, which voids the certificate.
         vouch: Parts of unknown origin that the user says come from trusted data, such as ``denoiser``.
         uncertified: Go on although something voids the certificate; every result then says so.
     """
@@ -96,8 +97,8 @@ class Claims:
 
     Args:
         k: Numbers of poisons of the table.
-        eps: Their budgets, numbers or fractions such as ``8/255``; ``any`` for changes without bound.
-        norm: Of the budgets, ``linf`` or ``l2``.
+        eps: Budgets of each poison, numbers or fractions such as ``8/255``; ``any`` for changes without bound.
+        norm: Norm of the budgets, ``linf`` or ``l2``.
     """
 
     k: list[int] = field(default_factory=lambda: [1, 2, 5])

@@ -29,7 +29,7 @@ class Originals:
     """What it was made from.
 
     Args:
-        root: Folder or ``.npz``.
+        root: Folder or ``.npz`` that the set was made from.
     """
 
     root: str

@@ -58,15 +58,15 @@ class RecommendTask:
     Args:
         data: The images and their classes.
         denoiser: A name (``digits``, ``mnist``, ``cifar10``), a diffusers folder, or ``hf:OWNER/NAME`` of the Hugging Face Hub.
-        sigmas: What is tried, in [0, 1] units, numbers or fractions such as 25/255.
+        sigmas: Noise levels that are tried, in [0, 1] units, numbers or fractions such as 25/255.
         max_drop: How much accuracy may be lost, as a share: .02 is two points.
-        sample: Images, spread evenly over the set.
+        sample: How many images to measure on, spread evenly over the set.
         size: Height and width that images are scaled to for the classifier; by default the denoiser's.
-        classifier: Checkpoint of a ``ClassifierModule``.
-        backbone: Of the networks that are trained.
-        recipe: How they are trained.
-        repeats: Networks for each sigma, with other seeds; the same ones for every sigma.
-        seed: Of the noise and the networks.
+        classifier: Checkpoint of a ``ClassifierModule`` to measure with, instead of training networks.
+        backbone: Architecture of the networks that are trained.
+        recipe: How the networks are trained.
+        repeats: How many networks are trained for each sigma, with other seeds, which are those of every sigma.
+        seed: Seeds the noise and the networks.
         out: JSON file for the result; optional.
     """
 

@@ -30,24 +30,24 @@ class SanitizeTask:
     """Add noise to a whole set of images and denoise it.
 
     Args:
-        out: Where it goes: an ``.npz`` file, or a folder, which gets the layout, names and order of the
+        out: Where the sanitized set goes: an ``.npz`` file, or a folder, which gets the layout, names and order of the
             input. It must be given.
         data: The set.
-        defense: ``diffusion``, ``noise_only``, ``denoise_only`` or ``jpeg``.
+        defense: What is done to each image: ``diffusion``, ``noise_only``, ``denoise_only`` or ``jpeg``.
         denoiser: A name (``digits``, ``mnist``, ``cifar10``), a diffusers folder, or ``hf:OWNER/NAME`` of the Hugging Face Hub.
         sigma: Standard deviation of the noise in [0, 1] units, or a fraction such as 25/255.
         denoise_steps: Model evaluations per tile; 1 is one-shot.
         noise_seed: Seed of the noise, for reproduction: whoever knows it can craft poisons that survive. By default it is a
             secret, drawn from the operating system and kept in a private file beside the output.
         draw: Which independent realisation of the noise.
-        jpeg_quality: For ``jpeg``, 1 to 95.
+        jpeg_quality: Quality of the defence ``jpeg``, 1 to 95.
         large: What happens to images that are not of the denoiser's size: ``tiles`` denoises them in overlapping tiles,
             ``resize`` crops to the central square and scales.
         overlap: Pixels that neighbouring tiles share; by default 8, or a quarter of a smaller model.
         batch_size: Images or tiles per model evaluation; by default 64, on a GPU what is fastest.
-        precision: Of the denoiser; by default bfloat16 on a GPU and float32 elsewhere.
+        precision: Precision of the denoiser; by default bfloat16 on a GPU and float32 elsewhere.
         compile: Let `torch.compile` rewrite the denoiser: minutes at the start, faster from then on.
-        format: Of a folder's images, ``png`` or ``webp``, both lossless.
+        format: Format of a folder's images, ``png`` or ``webp``, both lossless.
         unreadable: What happens to images that cannot be read: ``skip`` leaves them out, ``copy`` takes the files over as they
             are, ``stop`` ends the run. They are listed either way.
     """

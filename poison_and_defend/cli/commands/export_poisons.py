@@ -17,7 +17,7 @@ class Export:
     Args:
         run: Folder of an experiment whose poisons are crafted.
         out: Folder to write.
-        format: ``pickle`` (the benchmark's three files a setup) or ``npz``.
+        format: Format of the files: ``pickle`` (the benchmark's three files a setup) or ``npz``.
     """
 
     run: str

@@ -84,9 +84,11 @@ def _about(action: argparse.Action, name: str) -> str:
         return f"YAML file of the options that begin with {name}."
     if "class_path" in text:
         return "A class by its name, whose options follow."
+    value = text.startswith("``")
     # Markup of the docstring that the text comes from.
     text = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"\1", text).replace("``", "").replace("`", "")
-    text = text[:1].upper() + text[1:]
+    # A value stays as it is typed.
+    text = text if value else text[:1].upper() + text[1:]
     return text if text.endswith((".", "?", ":")) or not text else f"{text}."
 
 

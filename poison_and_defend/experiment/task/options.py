@@ -38,8 +38,8 @@ class Threat:
 
     Args:
         attack: How poisons are made.
-        scenario: ``transfer`` (a fresh head on frozen features), ``fine_tune`` (a fresh head, and all layers trained on), or
-            ``from_scratch``.
+        scenario: How victims are trained: ``transfer`` (a fresh head on frozen features), ``fine_tune`` (a fresh head, and all
+            layers trained on), or ``from_scratch``.
         outside_threat_model: Try an attack in a scenario that its paper makes no claim about, as the public benchmark does.
         poisons_from: Folder of poisons made elsewhere, in the public benchmark's pickles or .npz, to be tried instead of
             crafting; the attack then says their budget and goal.
@@ -60,8 +60,9 @@ class Surrogates:
         surrogate_backbones: Architectures of the attacker's ensemble; by default the backbone.
         surrogates: How many networks of each architecture the attacker trains.
         surrogate_weights: safetensors files, one for each surrogate architecture, instead of training them.
-        dropout: Between the blocks of surrogates and extractors; Bullseye and Convex Polytope keep it on while crafting.
-        precision: Of the surrogates while crafting.
+        dropout: Dropout between the blocks of surrogates and extractors; Bullseye and Convex Polytope keep it on
+            while crafting.
+        precision: Precision of the surrogates while crafting.
         pretraining: Data that extractors and surrogates are trained on in transfer and fine-tuning; by default the public part.
         feature_recipe: How extractors and surrogates are trained.
         robust_recipe: How the surrogates of an attack that needs adversarially trained ones are trained; set its
@@ -104,7 +105,7 @@ class Arms:
         denoiser: A name (digits, mnist, cifar10), a diffusers folder, or hf:OWNER/NAME of the Hugging Face Hub.
         denoise_steps: Model evaluations per image; 1 is one-shot.
         draw: Which independent realisation of the noise.
-        jpeg_quality: For the defence ``jpeg``, 1 to 95.
+        jpeg_quality: Quality of the defence ``jpeg``, 1 to 95.
     """
 
     defenses: list[DefenseName] = field(default_factory=lambda: list(DEFENSES))

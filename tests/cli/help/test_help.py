@@ -53,6 +53,9 @@ def test_every_option_says_what_it_does(command) -> None:
     # A loud defect of a docstring: an argument that it does not mention.
     silent = [block.split()[0] for block in blocks if not re.search(r"\n      (?!Takes )\S", block)]
     assert not [name for name in silent if not name.startswith("--trainer")], silent
+    # A sentence that leans on the option's name or on the line before it.
+    leaning = [block for block in blocks if re.search(r"^ +(Of|For|Between|They|Their|Its|How they)\b", block.split("\n")[1])]
+    assert not [block for block in leaning if not block.strip().startswith("--trainer.")], leaning
 
 
 @pytest.mark.parametrize("command", OURS)
