@@ -106,7 +106,7 @@ def photos(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(photos, cli, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed") / "out"
-    result = cli(*command(photos, out)[2:])
+    result = cli(*command(photos, out)[3:])
     assert result.returncode == 0, result.stderr
     assert "1 images could not be sanitized" in result.stdout
     return out
