@@ -23,6 +23,7 @@ def votes(folder: Path) -> np.ndarray:
     return np.concatenate([np.load(path)["votes"] for path in paths])
 
 
+@pytest.mark.slow
 def test_randomness_is_a_secret_that_later_runs_continue(tmp_path: Path) -> None:
     certify(plan_certificate(task(tmp_path, noise_seed=None, models=60)), CPU, "")
     place = tmp_path / "small"
@@ -57,6 +58,7 @@ def test_randomness_is_a_secret_that_later_runs_continue(tmp_path: Path) -> None
         certify(plan_certificate(task(tmp_path, noise_seed=None, models=90)), CPU, "")
 
 
+@pytest.mark.slow
 def test_a_folder_that_begins_anew_draws_anew(tmp_path: Path) -> None:
     certify(plan_certificate(task(tmp_path, noise_seed=None, models=60)), CPU, "")
     old = json.loads((tmp_path / "small" / "noise.json").read_text())["commitment"]

@@ -149,6 +149,7 @@ def test_the_command_line_says_it_in_one_line_without_a_traceback(cli, command, 
 
 
 @pytest.mark.ddp
+@pytest.mark.slow
 def test_fewer_images_than_ranks(cli, files):
     few = np.load(files / "good.npz")
     np.savez(files / "few.npz", images=few["images"][:2], labels=np.array([0, 1]))

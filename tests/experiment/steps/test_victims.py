@@ -65,6 +65,7 @@ def test_both_victims_of_an_experiment_are_scored(plan) -> None:
     assert json.dumps([score.clean_accuracy for score in scores])
 
 
+@pytest.mark.slow
 def test_fine_tuning_starts_from_the_extractor_and_keeps_its_statistics(plan) -> None:
     recipe = Recipe(epochs=6, learning_rate=0.01, milestones=[])
     own = plan(
