@@ -25,7 +25,7 @@ class Score:
         successes: How many of the trials are read as the adversarial label.
         trials: Targets, or test images with the trigger.
         clean_accuracy: Share of clean test images that are read right, in [0, 1].
-        source_accuracy: The same over the target's class alone.
+        source_accuracy: Share of clean test images of the target's class that are read right, in [0, 1].
     """
 
     setup: int
@@ -46,7 +46,7 @@ class Watch:
         names: Setup and defence of every member.
         poison_sets: Each member's own: what counts as success on which test rows.
         test_inputs: ``(T, ...)`` clean test split, as the members take their inputs.
-        triggered_inputs: The same with a backdoor's trigger; None for attacks on targets.
+        triggered_inputs: ``(T, ...)`` test split with a backdoor's trigger; None for attacks on targets.
         test_labels: ``(T,)`` int64.
     """
 

@@ -23,7 +23,7 @@ class PoisonSet:
     Attributes:
         setup: Target and bases.
         images: ``(k, C, H, W)`` uint8, the poisons, in the order of ``setup.base_indices``.
-        bases: The same shape, uint8, the images they started from.
+        bases: ``(k, C, H, W)`` uint8, the images that the poisons started from.
         target: ``(C, H, W)`` uint8, the test image to be misread.
         budget: The bound that every poison keeps after rounding to 8 bits.
         attack: Class name and arguments of the attack, for the record.

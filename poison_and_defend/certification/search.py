@@ -21,8 +21,8 @@ def needed_grid(ks: ArrayLike, eps: ArrayLike, sigma: float, sampling: Sampling)
     Args:
         ks: Numbers of poisons, (K,).
         eps: l2 budgets of one image, (E,).
-        sigma: See :func:`poison_and_defend.certification.joint.joint_lower`.
-        sampling: See there.
+        sigma: Standard deviation of the noise in [0, 1] pixel units, above 0.
+        sampling: How subsamples are drawn.
 
     Returns:
         (K, E). An image whose winner has a lower bound above an entry is certified for that pair.

@@ -6,6 +6,7 @@ the parser has the last word.
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from poison_and_defend.cli.help import catalogue
@@ -52,6 +53,9 @@ def answer(command: str, arguments: list[str]) -> bool:
     words = expand(arguments)
     if any(re.match(r"--(print_|[\w.]+\.help\b)", word) for word in words):
         return False
+    if any(word.partition("=")[0] == "--config" for word in words):
+        # What a configuration chooses is not known here, an attack's preset among them.
+        known = replace(known, chosen={})
     given = list(_options(words, known))
     for name, value in given:
         _check(name, value, known, dict(given))
@@ -62,10 +66,11 @@ def answer(command: str, arguments: list[str]) -> bool:
     # Of a class of somebody else's, nobody knows here what its options mean.
     data = (dict(given).get("data") or known.chosen.get("data") or "").rpartition(".")[2]
     listed = any(data in kinds for kinds in known.bases.values())
+    images = command in ("sanitize", "quality", "recommend-sigma")
     for name, value in given:
-        if name == "data.root" and data and (not listed or data in _DOWNLOAD):
+        if name == "data.root" and not images and (not listed or data in _DOWNLOAD):
             continue
-        _check_input(name, value, images=command in ("sanitize", "quality", "recommend-sigma"))
+        _check_input(name, value, images=images)
     return False
 
 

@@ -134,6 +134,8 @@ def test_help_wrong_options_and_missing_files_import_nothing_that_takes_seconds(
         "fit --model=ClassifierModule --data=DigitsDataModule --trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=x",
         "fit --model=ClassifierModule --data=CIFAR10DataModule --data.root=to_be_made --optimizer=torch.optim.Adam",
         "fit --model=ClassifierModule --data=PoisonedDataModule --data.source=DigitsDataModule --data.source.batch_size=3",
+        "craft --attack=poison_frogs --attack.beta=1",
+        "craft --config=benchmark/cifar10_transfer --data.root=to_be_made --data.train=x.npz",
         "craft --attack.help=BullseyePolytope --nonsense=1",
         "craft --print_config --nonsense=1",
     ],
