@@ -24,12 +24,13 @@ from poison_and_defend.certificate.voters import Voters, member_seed, noise_seed
 from poison_and_defend.certification import FixedSize
 from poison_and_defend.core.files import write_json
 from poison_and_defend.core.processes.ranks import Ranks
+from poison_and_defend.core.streams import epoch_order
 from poison_and_defend.datamodules import DigitsDataModule
-from poison_and_defend.defenses.switch import Defense
+from poison_and_defend.defenses import NoiseOnly
 from poison_and_defend.lightning_modules.backbones import build_backbone
 from poison_and_defend.lightning_modules.classifier import fresh_head
 from poison_and_defend.lightning_modules.ensemble import EnsembleData
-from poison_and_defend.lightning_modules.recipe import Recipe, epoch_order
+from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.reports.provenance import provenance
 from poison_and_defend.training.features import extract_features
 from poison_and_defend.training.launch import quiet_lightning
@@ -79,7 +80,7 @@ def cases(m: int) -> dict[str, tuple[Voters, int, int]]:
     heads = Voters(
         split=split,
         sampling=FixedSize(len(split), m),
-        defense=Defense("noise_only", sigma=0.25, seed=noise_seed(0)),
+        defense=NoiseOnly(0.25, seed=noise_seed(0)),
         build=lambda seed: fresh_head(network.num_features, 10, seed),
         recipe=Recipe(epochs=60, batch_size=1024, learning_rate=0.05, weight_decay=0.01, milestones=[0.5, 0.75]),
         seed=0,

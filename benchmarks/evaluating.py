@@ -18,10 +18,11 @@ from torch.nn import functional
 from poison_and_defend.attacks.crafting.augmentation import augment, draw_augmentation
 from poison_and_defend.core.files import write_json
 from poison_and_defend.core.processes.ranks import Ranks
+from poison_and_defend.core.streams import epoch_order, step_generator
 from poison_and_defend.lightning_modules.backbones import Backbone, build_backbone
 from poison_and_defend.lightning_modules.classifier import fresh_head
 from poison_and_defend.lightning_modules.ensemble import EnsembleData
-from poison_and_defend.lightning_modules.recipe import Recipe, epoch_order, step_generator
+from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.reports.provenance import provenance
 from poison_and_defend.training.features import extract_features
 from poison_and_defend.training.members import Fit, fit_members

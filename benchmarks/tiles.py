@@ -16,7 +16,7 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 
 from poison_and_defend.core.files import write_json
-from poison_and_defend.defenses.switch import Defense
+from poison_and_defend.defenses import Diffusion
 from poison_and_defend.diffusion.denoiser import load_denoiser
 from poison_and_defend.diffusion.tiles import TileLayout
 from poison_and_defend.reports.image_quality import similarity
@@ -50,7 +50,7 @@ def seams(images: Tensor, layout: TileLayout) -> float:
     return float(np.mean(at_border) / np.mean(elsewhere))
 
 
-def measure(defense: Defense, clean: Tensor, overlap: int) -> dict[str, Any]:
+def measure(defense: Diffusion, clean: Tensor, overlap: int) -> dict[str, Any]:
     """Tiles with one overlap."""
     tiled = TiledDefense(defense, batch_size=64, overlap=overlap)
     layout = tiled.layout(clean)
@@ -78,7 +78,7 @@ def main() -> None:
     model, clean = load_denoiser(given.denoiser), pieces(given.size, given.images)
     results = []
     for sigma in given.sigmas:
-        defense = Defense("diffusion", sigma=sigma, denoiser=model)
+        defense = Diffusion(sigma, model, seed=0)
         psnr, ssim = similarity(clean, defense(clean, torch.arange(len(clean))))
         whole = {"psnr": round(float(psnr.mean()), 3), "ssim": round(float(ssim.mean()), 4)}
         rows = [measure(defense, clean, overlap) for overlap in given.overlaps]

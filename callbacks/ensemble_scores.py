@@ -1,7 +1,7 @@
-"""Watching an ensemble of victims: which targets are misread, and how accurate each member is on clean test images."""
+"""Watching an ensemble of victims: which targets are misread, and how accurate each victim is on clean test images."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import lightning as L
 import torch
@@ -11,6 +11,10 @@ from torchmetrics.functional.classification import multiclass_accuracy
 
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.core.processes.ranks import Ranks
+from poison_and_defend.defenses.voting.base import Voting
+
+_CERTIFIED = (1, 2, 5, 10, 25)
+"""Numbers of changed rows of which the share of test images is kept that are provably still read right."""
 
 
 @dataclass(frozen=True)
@@ -19,13 +23,17 @@ class Score:
 
     Attributes:
         setup: Number of the setup.
-        defense: What its training set went through.
+        defense: Name of the arm.
         success: Whether the setup's first target, with the trigger if there is one, is read as the adversarial label.
         predicted: The class that it is read as.
         successes: How many of the trials are read as the adversarial label.
         trials: Targets, or test images with the trigger.
         clean_accuracy: Share of clean test images that are read right, in [0, 1].
         source_accuracy: Share of clean test images of the target's class that are read right, in [0, 1].
+        withstands: How many changed rows a vote's answer to the first target provably survives, without the trigger; None if
+            nothing is proved.
+        certified: Share of clean test images that are read right, provably also after so many changed rows, by their number.
+        models: How many models voted; 1 where the victim is one model.
     """
 
     setup: int
@@ -36,6 +44,9 @@ class Score:
     trials: int
     clean_accuracy: float
     source_accuracy: float
+    withstands: int | None = None
+    certified: Mapping[str, float] = field(default_factory=dict)
+    models: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,11 +54,14 @@ class Watch:
     """What the members are tested on, in the order of the ensemble's members.
 
     Attributes:
-        names: Setup and defence of every member.
+        names: Setup and arm of every member.
         poison_sets: Each member's own: what counts as success on which test rows.
         test_inputs: ``(T, ...)`` clean test split, as the members take their inputs.
         triggered_inputs: ``(T, ...)`` test split with a backdoor's trigger; None for attacks on targets.
         test_labels: ``(T,)`` int64.
+        parts: Number of every member among the models of its victim's vote; empty where members are victims.
+        voting: How the members of one name vote; None where each is a victim.
+        num_classes: Of the data set; needed by a vote.
     """
 
     names: Sequence[tuple[int, str]]
@@ -55,10 +69,24 @@ class Watch:
     test_inputs: Tensor
     triggered_inputs: Tensor | None
     test_labels: Tensor
+    parts: Sequence[int] = ()
+    voting: Voting | None = None
+    num_classes: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Answers:
+    """What one member says of all test images: ``(T,)`` int64 each, the clean ones and those that success is counted on."""
+
+    name: tuple[int, str]
+    part: int
+    poisons: PoisonSet
+    clean: Tensor
+    tested: Tensor
 
 
 class EnsembleScores(Callback):
-    """Logs target misclassification and test accuracy per defence, over all members of all ranks.
+    """Logs target misclassification and test accuracy of each arm, over all victims of all ranks.
 
     Args:
         watch: What this rank's members are tested on.
@@ -69,7 +97,7 @@ class EnsembleScores(Callback):
     def __init__(self, watch: Watch, ranks: Ranks, times: int = 5) -> None:
         self.watch, self.ranks, self.times = watch, ranks, times
         self.scores: list[Score] = []
-        """All ranks' members after the last evaluation; a member that pads an idle rank appears once."""
+        """All ranks' victims after the last evaluation; a member that pads an idle rank appears once."""
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Evaluate when due, and log what all ranks found."""
@@ -77,9 +105,14 @@ class EnsembleScores(Callback):
         every = max(1, epochs // self.times)
         if done % every and done != epochs:
             return
-        gathered = self.ranks.gather(evaluate(pl_module, self.watch))
-        unique = {(score.setup, score.defense): score for scores in gathered for score in scores}
-        self.scores = list(unique.values())
+        if self.watch.voting is None:
+            gathered = self.ranks.gather(evaluate(pl_module, self.watch))
+            unique = {(score.setup, score.defense): score for scores in gathered for score in scores}
+            self.scores = list(unique.values())
+        else:
+            # The models of one vote may have been trained by several ranks.
+            everything = [one for own in self.ranks.gather(_answers(pl_module, self.watch)) for one in own]
+            self.scores = _voted({(one.name, one.part): one for one in everything}, self.watch)
         for defense in dict.fromkeys(score.defense for score in self.scores):
             own = [score for score in self.scores if score.defense == defense]
             pl_module.log_dict(
@@ -94,30 +127,58 @@ class EnsembleScores(Callback):
 @torch.no_grad()
 def evaluate(module: L.LightningModule, watch: Watch) -> list[Score]:
     """Score every member of an ensemble, or a single classifier as an ensemble of one."""
-    labels = watch.test_labels
+    return [_score(one, watch) for one in _answers(module, watch)]
 
+
+@torch.no_grad()
+def _answers(module: L.LightningModule, watch: Watch) -> list[_Answers]:
     def predict(inputs: Tensor) -> Tensor:
         predictions: Tensor = module.member_predictions(inputs.to(module.device)).cpu()  # type: ignore[operator]
         return predictions
 
     clean = predict(watch.test_inputs)
     tested = clean if watch.triggered_inputs is None else predict(watch.triggered_inputs)
-    classes = max(2, int(max(labels.max(), clean.max())) + 1)
-    accuracy = multiclass_accuracy(clean, labels.expand_as(clean), classes, average="micro", multidim_average="samplewise")
+    parts = watch.parts or [0] * len(watch.names)
+    members = zip(watch.names, parts, watch.poison_sets, clean, tested, strict=True)
+    # Clones, since a view would take all its neighbours along when it is sent.
+    return [_Answers(name, part, poisons, own.clone(), marked.clone()) for name, part, poisons, own, marked in members]
+
+
+def _voted(answers: Mapping[tuple[tuple[int, str], int], _Answers], watch: Watch) -> list[Score]:
+    """Scores of the victims whose models these are."""
+    voting, labels = watch.voting, watch.test_labels
+    assert voting is not None
     scores = []
-    for member, ((number, defense), poisons) in enumerate(zip(watch.names, watch.poison_sets, strict=True)):
-        setup, rows = poisons.setup, poisons.trials(labels)
-        source, target = labels == setup.target_label, int(tested[member, setup.target_index])
-        scores.append(
-            Score(
-                setup=number,
-                defense=defense,
-                success=target == setup.adversarial_label,
-                predicted=target,
-                successes=int((tested[member, rows] == setup.adversarial_label).sum()),
-                trials=len(rows),
-                clean_accuracy=float(accuracy[member]),
-                source_accuracy=float((clean[member, source] == setup.target_label).float().mean()),
-            )
-        )
+    for name in dict.fromkeys(name for name, _ in answers):
+        own = [answers[key] for key in sorted(answers) if key[0] == name]
+        clean, tested = (torch.stack([getattr(one, which) for one in own]) for which in ("clean", "tested"))
+        decided = voting.decide(clean, watch.num_classes)
+        victim = _Answers(name, 0, own[0].poisons, decided, voting.decide(tested, watch.num_classes))
+        held = voting.withstands(clean, watch.num_classes)
+        score = _score(victim, watch, held, {} if held is None else _certified(decided == labels, held))
+        scores.append(replace(score, models=len(own)))
     return scores
+
+
+def _certified(right: Tensor, held: Tensor) -> dict[str, float]:
+    return {str(count): round(float((right & (held >= count)).float().mean()), 6) for count in _CERTIFIED}
+
+
+def _score(answers: _Answers, watch: Watch, held: Tensor | None = None, certified: Mapping[str, float] | None = None) -> Score:
+    labels, setup, clean = watch.test_labels, answers.poisons.setup, answers.clean
+    rows, source = answers.poisons.trials(labels), labels == setup.target_label
+    target = int(answers.tested[setup.target_index])
+    classes = max(2, int(max(labels.max(), clean.max())) + 1)
+    accuracy = multiclass_accuracy(clean[None], labels[None], classes, average="micro", multidim_average="samplewise")
+    return Score(
+        setup=answers.name[0],
+        defense=answers.name[1],
+        success=target == setup.adversarial_label,
+        predicted=target,
+        successes=int((answers.tested[rows] == setup.adversarial_label).sum()),
+        trials=len(rows),
+        clean_accuracy=float(accuracy[0]),
+        source_accuracy=float((clean[source] == setup.target_label).float().mean()),
+        withstands=None if held is None else int(held[setup.target_index]),
+        certified=certified or {},
+    )

@@ -1,5 +1,41 @@
-"""How a training set is protected before a model sees it."""
+"""Countermeasures, one a file, in four kinds; an arm of a comparison is a chain of them."""
 
 # The same folder under two names would be two sets of classes that do not know each other.
 if __name__ != "poison_and_defend.defenses":
     raise ImportError("this package is poison_and_defend.defenses: import that")
+
+from poison_and_defend.defenses.arm import Arm, Chain
+from poison_and_defend.defenses.base import Defense
+from poison_and_defend.defenses.filters.base import Filter, Received, Verdict, Workshop
+from poison_and_defend.defenses.filters.spectral_signatures import SpectralSignatures
+from poison_and_defend.defenses.rewriters.base import Rewriter
+from poison_and_defend.defenses.rewriters.gaussian import DenoiseOnly, Diffusion, NoiseOnly
+from poison_and_defend.defenses.rewriters.jpeg import Jpeg
+from poison_and_defend.defenses.training.adversarial import Adversarial
+from poison_and_defend.defenses.training.base import Plain, Step, Training
+from poison_and_defend.defenses.training.mixup import Mixup
+from poison_and_defend.defenses.voting.base import Voting
+from poison_and_defend.defenses.voting.partition import Partition
+
+__all__ = [
+    "Adversarial",
+    "Arm",
+    "Chain",
+    "Defense",
+    "DenoiseOnly",
+    "Diffusion",
+    "Filter",
+    "Jpeg",
+    "Mixup",
+    "NoiseOnly",
+    "Partition",
+    "Plain",
+    "Received",
+    "Rewriter",
+    "SpectralSignatures",
+    "Step",
+    "Training",
+    "Verdict",
+    "Voting",
+    "Workshop",
+]

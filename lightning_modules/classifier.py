@@ -1,6 +1,7 @@
 """The model that a user trains for real: one classifier, from scratch or a fresh head on frozen features."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,16 +9,15 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torchmetrics.classification import MulticlassAccuracy
 
 from poison_and_defend.attacks.crafting.augmentation import augment, draw_augmentation
-from poison_and_defend.attacks.crafting.pgd import pgd, uniform_in_ball
-from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.reading.arrays import read_tensors
 from poison_and_defend.core.reading.files import guarded
+from poison_and_defend.core.streams import step_generator
+from poison_and_defend.defenses.training.base import Plain, State, Step, Training
 from poison_and_defend.lightning_modules.backbones import Backbone, BackboneName, build_backbone
-from poison_and_defend.lightning_modules.recipe import Recipe, step_generator
+from poison_and_defend.lightning_modules.recipe import Recipe
 
 
 class ClassifierModule(L.LightningModule):
@@ -30,6 +30,7 @@ class ClassifierModule(L.LightningModule):
         mean: Per-channel mean of images in [0, 1].
         std: Per-channel standard deviation.
         recipe: How it is trained; its batch size is the datamodule's business here.
+        defense: What each step of its training does otherwise, such as ``Mixup``; null for nothing.
         features: A safetensors file of a backbone's weights; its body is then frozen and kept in evaluation mode, and only a
             fresh head is trained (transfer learning).
         seed: Seeds weights and augmentation.
@@ -43,14 +44,14 @@ class ClassifierModule(L.LightningModule):
         mean: Sequence[float] = (0.5,),
         std: Sequence[float] = (0.5,),
         recipe: Recipe | None = None,
+        defense: Training | None = None,
         features: str | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["recipe"])
+        self.save_hyperparameters(ignore=["recipe", "defense"])
         self.recipe = Recipe() if recipe is None else recipe
-        if features is not None:
-            refuse_adversarial_head(self.recipe)
+        self.defense = Plain() if defense is None else defense
         self.net: Backbone = build_backbone(
             backbone, in_channels=in_channels, num_classes=num_classes, mean=mean, std=std, seed=seed
         )
@@ -59,7 +60,7 @@ class ClassifierModule(L.LightningModule):
             load_weights(self.net.body, Path(features), prefix="body.")
             self.net.body.requires_grad_(False)
             self.net.head = fresh_head(self.net.num_features, num_classes, seed)
-        self.seed = seed
+        self.seed, self.num_classes = seed, num_classes
         self.train_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
@@ -92,18 +93,37 @@ class ClassifierModule(L.LightningModule):
         return predicted[None]
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Cross-entropy on one augmented, and if so asked adversarial, batch."""
+        """The mean loss of one augmented batch, which the countermeasure may have changed.
+
+        A recipe that remembers rows starts anew with every batch here: a datamodule does not say which rows these are.
+        """
         images, labels = batch
-        inputs = augmented(images.float() / 255, self.recipe, [self.seed], self.global_step)
-        (inputs,) = adversarial(
-            self, lambda many: self(many[0])[None], inputs[None], labels[None], self.recipe, [self.seed], self.global_step
+        rows = torch.arange(len(labels), device=labels.device)[None]
+        step = Step(
+            inputs=augmented(images.float() / 255, self.recipe, [self.seed], self.global_step)[None],
+            labels=labels[None],
+            rows=rows,
+            seeds=(self.seed,),
+            number=self.global_step,
+            num_classes=self.num_classes,
+            logits=self._evaluated,
+            state=self._begin(len(labels)),
         )
-        logits = self(inputs)
-        loss = functional.cross_entropy(logits, labels)
+        step = self.defense.inputs(step)
+        logits = self(step.inputs[0])
+        loss = self.defense.losses(logits[None], step).mean()
         self.train_accuracy(logits, labels)
         self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True)
         self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True)
         return loss
+
+    def _begin(self, rows: int) -> State:
+        return {name: value.to(self.device) for name, value in self.defense.begin(1, rows).items()}
+
+    def _evaluated(self, inputs: Tensor) -> Tensor:
+        with evaluating(self):
+            logits: Tensor = self(inputs[0])
+        return logits[None]
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Accuracy on the clean test split while training."""
@@ -128,6 +148,17 @@ class ClassifierModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": self.recipe.build_scheduler(optimizer)}
 
 
+@contextmanager
+def evaluating(module: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while, and back."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
+
+
 def fresh_head(num_features: int, num_classes: int, seed: int) -> torch.nn.Linear:
     """A linear head whose weights depend on ``seed`` alone."""
     with torch.random.fork_rng(devices=[]):
@@ -149,59 +180,6 @@ def augmented(images: Tensor, recipe: Recipe, seeds: Sequence[int], step: int) -
     count = len(images) // len(seeds)
     views = [draw_augmentation((count,), step_generator(seed, step), flip=recipe.flip) for seed in seeds]
     return augment(images, torch.cat(views).to(images.device), recipe.max_shift)
-
-
-def adversarial(
-    module: torch.nn.Module,
-    logits_of: Callable[[Tensor], Tensor],
-    images: Tensor,
-    labels: Tensor,
-    recipe: Recipe,
-    seeds: Sequence[int],
-    step: int,
-) -> Tensor:
-    """The inner maximisation of Madry et al. (2018), equation (2.1), for one or more members, if the recipe asks for it.
-
-    The module is in evaluation mode meanwhile: the ascent would otherwise push as many batches of half-made examples through
-    the running statistics of batch normalisation as it has steps, where training sees one; and with batch statistics an
-    image's example would depend on its neighbours.
-
-    Args:
-        module: What is put in evaluation mode, and back.
-        logits_of: ``(M, B, C, H, W)`` to ``(M, B, classes)``.
-        images: ``(M, B, C, H, W)`` float in [0, 1].
-        labels: ``(M, B)`` int64.
-        seeds: M member seeds, for random starts.
-        step: Training step, from 0.
-    """
-    budget = recipe.adversarial_budget
-    if budget is None:
-        return images
-
-    def losses_of(hard: Tensor) -> Tensor:
-        return functional.cross_entropy(logits_of(hard).flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
-
-    was_training = module.training
-    module.eval()
-    starts = [uniform_in_ball(own, budget, step_generator(seed, step, 1)) for own, seed in zip(images, seeds, strict=True)]
-    hard = pgd(
-        losses_of, torch.stack(starts), images, budget, steps=recipe.adversarial_steps, step_size=recipe.adversarial_step
-    )
-    module.train(was_training)
-    return hard
-
-
-def refuse_adversarial_head(recipe: Recipe) -> None:
-    """A linear head on frozen features has no images to train it against.
-
-    Raises:
-        InputError: If the recipe asks for it.
-    """
-    if recipe.adversarial_budget is not None:
-        raise InputError(
-            f"adversarial_eps of a recipe is {recipe.adversarial_eps}: adversarial training needs a whole network and its "
-            "images, not a head on frozen features; set it to 0"
-        )
 
 
 def load_weights(module: torch.nn.Module, path: Path, prefix: str = "", option: str = "--model.features") -> None:

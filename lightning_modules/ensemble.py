@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import lightning as L
@@ -12,11 +11,12 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from poison_and_defend.lightning_modules.classifier import adversarial, augmented, refuse_adversarial_head
+from poison_and_defend.attacks.threat.surrogate import Surrogate
+from poison_and_defend.core.streams import epoch_order, step_generator
+from poison_and_defend.defenses.training.base import Plain, State, Step, Training, is_plain, own_losses
+from poison_and_defend.lightning_modules.classifier import augmented, evaluating
 from poison_and_defend.lightning_modules.member_threads import Workers
-from poison_and_defend.lightning_modules.recipe import Recipe, epoch_order, step_generator
-
-State = dict[str, Tensor]
+from poison_and_defend.lightning_modules.recipe import Recipe
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +85,10 @@ class EnsembleModule(L.LightningModule):
             fine-tuning does in Zhu et al. (2019).
         fast: Linear heads by the gradient in closed form; networks on a CPU channels last, with members of its own for every
             thread instead of a share of every operation. Rounds differently than a single model does, hence not the default.
+        defense: What each step of their training does otherwise than the recipe says.
+        extractor: Frozen network with ``features`` that stands between images and the members, which are then heads; for
+            countermeasures that change images, where features cannot be computed once. None where members take what the pool
+            holds.
     """
 
     def __init__(
@@ -96,11 +100,18 @@ class EnsembleModule(L.LightningModule):
         members_per_block: int = 16,
         frozen_statistics: bool = False,
         fast: bool = False,
+        defense: Training | None = None,
+        extractor: Surrogate | None = None,
     ) -> None:
         super().__init__()
-        if data.pool.ndim != 4:
-            refuse_adversarial_head(recipe)
+        self.defense = Plain() if defense is None else defense
+        if data.pool.ndim != 4 and not is_plain(self.defense):
+            raise ValueError(f"{self.defense.name} changes images, and the pool holds their features: give the extractor")
         self.automatic_optimization = False
+        # In a list, so that it is no part of this module's state.
+        self._extractor = [extractor]
+        self._states: list[State] = []
+        self._num_classes = 0
         self.seeds, self.recipe, self.frozen_statistics = list(seeds), recipe, frozen_statistics
         self.blocks = [range(i, min(i + members_per_block, len(seeds))) for i in range(0, len(seeds), members_per_block)]
         # In a list, so that the template and the pool are no part of this module's state.
@@ -200,6 +211,14 @@ class EnsembleModule(L.LightningModule):
         data = self._data[0]
         moved = {name: getattr(data, name).to(self.device) for name in ("pool", "labels", "rows")}
         self._data[0] = replace(data, **moved)
+        if is_plain(self.defense):
+            return
+        rows = data.rows.shape[1]
+        with torch.no_grad(), evaluating(self):
+            inputs = self._seen(_as_float(self._data[0].pool[:1])[None].expand(len(self.blocks[0]), 1, *data.pool.shape[1:]))
+            self._num_classes = self.block_logits(0, inputs).shape[-1]
+        begun = [self.defense.begin(len(block), rows) for block in self.blocks]
+        self._states = [{name: value.to(self.device) for name, value in state.items()} for state in begun]
 
     def training_step(self, order: Tensor, batch_idx: int) -> None:
         """One step of every member on its own batch; ``order`` is ``(M, B)`` positions in the members' sets."""
@@ -214,8 +233,12 @@ class EnsembleModule(L.LightningModule):
             if data.pool.ndim == 4:
                 seeds = self.seeds[block.start : block.stop]
                 inputs = augmented(inputs.flatten(0, 1), self.recipe, seeds, self._step).unflatten(0, own.shape)
-                logits_of = partial(self.block_logits, number)
-                inputs = adversarial(self, logits_of, inputs, data.labels[own], self.recipe, seeds, self._step)
+            if not is_plain(self.defense):
+                step = self.defense.inputs(self._defended(number, inputs, data.labels[own], order[block.start : block.stop]))
+                if own_losses(self.defense, step) or self._extractor[0] is not None:
+                    losses.append(self._descend(number, step))
+                    continue
+                inputs = step.inputs
             if self._closed_form:
                 losses.append(self._head_gradients(number, inputs, data.labels[own]))
                 continue
@@ -228,6 +251,30 @@ class EnsembleModule(L.LightningModule):
             losses.append(loss.detach())
         optimizer.step()
         self.log("train/loss", torch.stack(losses).sum() / len(self.seeds), on_step=False, on_epoch=True, batch_size=1)
+
+    def _defended(self, number: int, inputs: Tensor, labels: Tensor, positions: Tensor) -> Step:
+        """What a countermeasure is given of one block's step."""
+        block = self.blocks[number]
+
+        def logits(images: Tensor) -> Tensor:
+            with evaluating(self):
+                return self.block_logits(number, self._seen(images))
+
+        seeds, state = tuple(self.seeds[block.start : block.stop]), self._states[number]
+        return Step(inputs, labels, positions, seeds, self._step, self._num_classes, logits, state=state)
+
+    def _descend(self, number: int, step: Step) -> Tensor:
+        """Write the gradients of a block whose loss is a countermeasure's own; returns the sum of its members' losses."""
+        loss = self.defense.losses(self.block_logits(number, self._seen(step.inputs)), step).sum() / step.labels.shape[1]
+        self.manual_backward(loss)
+        return loss.detach()
+
+    def _seen(self, images: Tensor) -> Tensor:
+        """What members take: images ``(m, B, C, H, W)``, or their features where an extractor stands before them."""
+        extractor = self._extractor[0]
+        if extractor is None:
+            return images
+        return extractor.features(images.flatten(0, 1)).unflatten(0, images.shape[:2])
 
     @torch.no_grad()
     def _head_gradients(self, number: int, inputs: Tensor, labels: Tensor) -> Tensor:

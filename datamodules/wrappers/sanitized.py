@@ -6,8 +6,8 @@ from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.progress import StoreProgress
 from poison_and_defend.datamodules.base import ArrayDataModule, Split, SplitName
 from poison_and_defend.datamodules.wrappers.base import WrapperDataModule
-from poison_and_defend.defenses.switch import Defense, DefenseName
-from poison_and_defend.diffusion.denoiser import load_denoiser
+from poison_and_defend.defenses.rewriters.base import Rewriter
+from poison_and_defend.defenses.rewriters.named import find_rewriter
 from poison_and_defend.sanitizing.engine import sanitize
 
 
@@ -20,7 +20,8 @@ class DiffusionSanitizeDataModule(WrapperDataModule):
     Args:
         source: The data set to sanitize.
         store: Folder of the sanitized store.
-        defense: ``none``, ``noise_only``, ``denoise_only``, ``jpeg`` or ``diffusion``.
+        defense: What is done to each image: ``diffusion``, ``noise_only``, ``denoise_only``, ``jpeg``, a rewriter of your own by
+            its class path, or ``none``.
         denoiser: A name (``digits``, ``mnist``, ``cifar10``), a diffusers folder, or ``hf:OWNER/NAME`` of the Hugging Face Hub.
         sigma: Standard deviation of the noise in [0, 1] units, or a fraction such as ``25/255``.
         denoise_steps: Model evaluations per image; 1 is one-shot.
@@ -36,7 +37,7 @@ class DiffusionSanitizeDataModule(WrapperDataModule):
         self,
         source: ArrayDataModule,
         store: str,
-        defense: DefenseName = "diffusion",
+        defense: Rewriter | str = "diffusion",
         denoiser: str = "digits",
         sigma: float | str = 0.25,
         denoise_steps: int = 1,
@@ -47,11 +48,12 @@ class DiffusionSanitizeDataModule(WrapperDataModule):
         batch_size: int | None = None,
     ) -> None:
         super().__init__(source, batch_size)
-        model = load_denoiser(denoiser, steps=denoise_steps) if defense in ("diffusion", "denoise_only") else None
-        if model is not None:
-            model.check_images(source.image_shape)
-        # Kept in a list, so that no module registers the denoiser's parameters as its own.
-        self._defense = [Defense(defense, sigma=sigma, denoiser=model, seed=noise_seed, draw=draw, jpeg_quality=jpeg_quality)]
+        self.defense: Rewriter | None = None
+        """What rewrites the training images, None for nothing."""
+        if defense != "none":
+            common = {"sigma": sigma, "denoiser": denoiser, "steps": denoise_steps, "seed": noise_seed, "draw": draw}
+            self.defense = find_rewriter(defense, **common, quality=jpeg_quality)
+            self.defense.check(source.image_shape, source.num_classes)
         self.store = Path(store)
         self.sanitize_batch_size = sanitize_batch_size
         self._joined: Ranks | None = None
@@ -60,15 +62,10 @@ class DiffusionSanitizeDataModule(WrapperDataModule):
         """Share the work among these ranks where there is no Trainer to ask."""
         self._joined = ranks
 
-    @property
-    def defense(self) -> Defense:
-        """The defence that rewrites the training images."""
-        return self._defense[0]
-
     def load(self, name: SplitName) -> Split:
         """See :meth:`ArrayDataModule.load`; the training split is sanitized by all ranks of the launch, or read."""
         split = self.source.split(name)
-        if name != "train" or self.defense.name == "none":
+        if name != "train" or self.defense is None:
             return split
         ranks = self._joined or (Ranks.of(self.trainer) if self.trainer else Ranks())
         with StoreProgress(f"sanitize {self.name} ({self.defense.name})", enabled=ranks.rank == 0) as progress:

@@ -86,7 +86,7 @@ class Origins:
 
 def _rewritten(data: ArrayDataModule) -> bool:
     """Whether a defence somewhere in a chain of wrappers has changed the training images before voters see them."""
-    if isinstance(data, DiffusionSanitizeDataModule) and data.defense.name not in ("none", "no_attack"):
+    if isinstance(data, DiffusionSanitizeDataModule) and data.defense is not None:
         return True
     return isinstance(data, WrapperDataModule) and _rewritten(data.source)
 

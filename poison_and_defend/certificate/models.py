@@ -70,7 +70,7 @@ class CertifyModels:
             "test": hash_array(tested.images.numpy()),
             "normalization": [list(plan.data.mean), list(plan.data.std)],
             "sampling": repr(setting.sampling),
-            **defense.settings(),
+            **defense.settings_for(plan.data.image_shape),
             **self._common_settings(),
             "extractor": None if extractor is None else hash_state(extractor.body.state_dict()),
             "start": None if start is None else hash_state(start.state_dict()),

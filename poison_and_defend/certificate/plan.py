@@ -27,9 +27,10 @@ from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.lengths import parse_length
 from poison_and_defend.datamodules import ArrayDataModule, Split
-from poison_and_defend.defenses.switch import Defense
+from poison_and_defend.defenses.rewriters.gaussian import Diffusion, GaussianRewriter, NoiseOnly
 from poison_and_defend.diffusion.denoiser import Denoiser, load_denoiser
 from poison_and_defend.diffusion.noise_level import parse_sigma
+from poison_and_defend.diffusion.tiles import TileLayout, usual_overlap
 from poison_and_defend.reports.certificate.records import Drawn
 
 
@@ -134,9 +135,12 @@ class CertificatePlan:
         """Where sanitized public images are kept by content."""
         return self.shared / "stores"
 
-    def defense(self, sigma: float, draw: int = 0) -> Defense:
-        """What happens to trusted images; with :meth:`Defense.with_seed`, to those that a voter drew."""
-        return Defense(self.learner.defense, sigma=sigma, denoiser=self.denoiser, seed=noise_seed(self.seed), draw=draw)
+    def defense(self, sigma: float, draw: int = 0) -> GaussianRewriter:
+        """What happens to trusted images; with :meth:`GaussianRewriter.with_seed`, to those that a voter drew."""
+        seed = noise_seed(self.seed)
+        if self.denoiser is None:
+            return NoiseOnly(sigma, seed=seed, draw=draw)
+        return Diffusion(sigma, self.denoiser, seed=seed, draw=draw)
 
 
 def plan_certificate(task: CertifyTask) -> CertificatePlan:
@@ -201,7 +205,7 @@ def plan_certificate(task: CertifyTask) -> CertificatePlan:
         wandb_project=place.wandb_project,
     )
     for setting in settings:
-        plan.defense(setting.sigma)
+        plan.defense(setting.sigma).check(data.image_shape, data.num_classes)
     return plan
 
 
@@ -263,7 +267,15 @@ def _denoiser(learner: Learner, data: ArrayDataModule) -> Denoiser | None:
     if learner.defense == "noise_only":
         return None
     model = load_denoiser(learner.denoiser, steps=learner.denoise_steps)
-    model.check_images(data.image_shape)
+    layout = TileLayout(*data.image_shape[1:], model.size, usual_overlap(model.size))
+    if layout.canvas != layout.image:
+        # Mirrored pixels would get noise of their own: the sum says more of a pixel than the noise of the theorem leaves.
+        height, width = layout.image
+        raise InputError(
+            f"images of {height} x {width} would be padded by mirroring to {layout.canvas[0]} x {layout.canvas[1]} for a denoiser "
+            f"of {model.size[0]} x {model.size[1]}, which shows pixels twice under the noise that a certificate rests on: scale "
+            "the data set so that tiles fit it, or use another denoiser (--denoiser)"
+        )
     return model
 
 

@@ -9,7 +9,7 @@ from poison_and_defend.core.files import create_whole
 from poison_and_defend.core.noise_secret import draw_secret, forget_secrets, keep_secret, recall_secret
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.reading.files import check_fields, read_json
-from poison_and_defend.defenses.switch import SECRET
+from poison_and_defend.defenses.base import SECRET
 
 _WHAT, _OPTION = "no commitment to a noise seed", "--output_dir"
 

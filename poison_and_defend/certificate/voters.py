@@ -15,7 +15,7 @@ from poison_and_defend.certification import Sampling
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.datamodules import Split
-from poison_and_defend.defenses.switch import Defense
+from poison_and_defend.defenses.rewriters.base import Rewriter
 from poison_and_defend.images.row_digests import row_digests
 from poison_and_defend.lightning_modules.ensemble import EnsembleData
 from poison_and_defend.lightning_modules.recipe import Recipe
@@ -66,7 +66,7 @@ class Voters:
 
     split: Split
     sampling: Sampling
-    defense: Defense
+    defense: Rewriter
     build: Callable[[int], nn.Module]
     recipe: Recipe
     seed: int

@@ -14,9 +14,9 @@ from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import make_folder
 from poison_and_defend.core.reading.files import plain
-from poison_and_defend.defenses.switch import Defense
-from poison_and_defend.diffusion.denoiser import load_denoiser
-from poison_and_defend.diffusion.noise_level import parse_sigma
+from poison_and_defend.defenses.rewriters.base import Rewriter
+from poison_and_defend.defenses.rewriters.gaussian import GaussianRewriter
+from poison_and_defend.defenses.rewriters.named import find_rewriter
 from poison_and_defend.images.arrays import make_split, read_arrays
 from poison_and_defend.images.chosen_files import choose_files
 from poison_and_defend.images.listing import SUFFIXES, Rules
@@ -49,7 +49,7 @@ class SanitizePlan:
         unreadable: What happens to images that cannot be read.
     """
 
-    defense: Defense
+    defense: Rewriter
     source: Source
     target: Target
     settings: dict[str, Any]
@@ -137,23 +137,23 @@ def plan_sanitizing(task: SanitizeTask) -> SanitizePlan:
     )
 
 
-def build_defense(task: SanitizeTask) -> Defense:
-    """The defence that a task asks for.
+def build_defense(task: SanitizeTask) -> Rewriter:
+    """The rewriter that a task asks for.
 
     Raises:
         InputError: If its settings or the denoiser cannot be used.
     """
     if task.defense in ("none", "no_attack"):
         raise InputError(f"the defence {task.defense} changes nothing: choose another (--defense)")
-    # Before the denoiser is read, or looked for elsewhere.
-    parse_sigma(task.sigma)
-    needed = task.defense in ("diffusion", "denoise_only")
-    model = load_denoiser(task.denoiser, steps=task.denoise_steps) if needed else None
-    seeds: dict[str, Any] = {"seed": task.noise_seed, "draw": task.draw, "jpeg_quality": task.jpeg_quality}
-    return Defense(task.defense, sigma=task.sigma, denoiser=model, **seeds)
+    common: dict[str, Any] = {"sigma": task.sigma, "denoiser": task.denoiser, "steps": task.denoise_steps}
+    common |= {"seed": task.noise_seed, "draw": task.draw, "quality": task.jpeg_quality}
+    defense = find_rewriter(task.defense, **common)
+    if isinstance(defense, GaussianRewriter):
+        defense.note()
+    return defense
 
 
-def _square(defense: Defense) -> int:
+def _square(defense: Rewriter) -> int:
     """Height and width that images are scaled to."""
     if defense.denoiser is None:
         raise InputError(f"the defence {defense.name} has no denoiser whose size images could get (--large)")
@@ -184,7 +184,7 @@ def _open_arrays(data: SanitizeInput) -> ArraySource | None:
     return ArraySource(split.images, torch.arange(len(split)), labels=split.labels.numpy())
 
 
-def _open_source(data: SanitizeInput, arrays: ArraySource | None, defense: Defense, square: int | None) -> Source:
+def _open_source(data: SanitizeInput, arrays: ArraySource | None, defense: Rewriter, square: int | None) -> Source:
     wanted = None if defense.denoiser is None else defense.denoiser.channels
     channels = data.channels or wanted or 3
     if channels not in (1, 3) or (wanted is not None and channels != wanted):

@@ -16,7 +16,7 @@ from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import make_folder, write_json
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.progress import StoreProgress
-from poison_and_defend.defenses.switch import Defense
+from poison_and_defend.defenses.rewriters.gaussian import Diffusion
 from poison_and_defend.diffusion.denoiser import load_denoiser
 from poison_and_defend.diffusion.noise_level import parse_sigma, refuse_ruinous
 from poison_and_defend.images.arrays import Split, make_split, read_arrays
@@ -113,10 +113,9 @@ def recommend_sigma(task: RecommendTask) -> dict[str, Any]:
     model = load_denoiser(task.denoiser)
     # Without a classifier that says otherwise, channels are the denoiser's.
     size = task.size or model.size[0]
-    # What the denoiser was not trained on is said with the results.
-    options: dict[str, Any] = {"denoiser": model, "seed": task.seed, "noted": False}
     sigmas = sorted(parse_sigma(sigma) for sigma in task.sigmas)
-    defenses = {sigma: Defense("diffusion", sigma=sigma, **options) for sigma in sigmas}
+    # What the denoiser was not trained on is said with the results.
+    defenses = {sigma: Diffusion(sigma, model, seed=task.seed) for sigma in sigmas}
     images, labels, available = _sample(task, model.channels)
     variants = {0.0: _scaled(images, size)}
     with StoreProgress("sanitize the sample") as bar:

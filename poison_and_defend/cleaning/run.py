@@ -13,7 +13,7 @@ from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.processes.stopping import StopSignals
 from poison_and_defend.core.progress import StoreProgress, announce
 from poison_and_defend.core.reading.files import brief, guarded, plain
-from poison_and_defend.defenses.switch import SECRET
+from poison_and_defend.defenses.base import SECRET
 from poison_and_defend.sanitizing.batch_size import find_batch_size
 from poison_and_defend.sanitizing.engine import (
     VERSION,

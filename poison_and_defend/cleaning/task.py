@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from poison_and_defend.defenses.switch import DefenseName
+from poison_and_defend.defenses.rewriters.base import Rewriter
 from poison_and_defend.sanitizing.filler import Unreadable
 from poison_and_defend.storage.targets.output_names import Format
 
@@ -33,7 +33,8 @@ class SanitizeTask:
         out: Where the sanitized set goes: an ``.npz`` file, or a folder, which gets the layout, names and order of the
             input. It must be given.
         data: The set.
-        defense: What is done to each image: ``diffusion``, ``noise_only``, ``denoise_only`` or ``jpeg``.
+        defense: What is done to each image: ``diffusion``, ``noise_only``, ``denoise_only``, ``jpeg``, or a rewriter of your own
+            by its class path.
         denoiser: A name (``digits``, ``mnist``, ``cifar10``), a diffusers folder, or ``hf:OWNER/NAME`` of the Hugging Face Hub.
         sigma: Standard deviation of the noise in [0, 1] units, or a fraction such as 25/255.
         denoise_steps: Model evaluations per tile; 1 is one-shot.
@@ -54,7 +55,7 @@ class SanitizeTask:
 
     out: str | None = None
     data: SanitizeInput = field(default_factory=SanitizeInput)
-    defense: DefenseName = "diffusion"
+    defense: Rewriter | str = "diffusion"
     denoiser: str = "digits"
     sigma: float | str = 0.25
     denoise_steps: int = 1

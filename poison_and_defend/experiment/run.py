@@ -2,6 +2,7 @@
 
 import io
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,21 +16,24 @@ from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import make_folder, sweep_partials, write_bytes, write_json
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.progress import announce
-from poison_and_defend.defenses.switch import DefenseName
+from poison_and_defend.defenses.arm import Arm
 from poison_and_defend.experiment.steps.craft import craft_poisons, keep_imported
 from poison_and_defend.experiment.steps.feature_space import save_tested
 from poison_and_defend.experiment.steps.pictures import picture_panel
 from poison_and_defend.experiment.steps.protect import Sanitized, sanitize_all
 from poison_and_defend.experiment.steps.surrogates import attacker_models
-from poison_and_defend.experiment.steps.victims import train_victims
+from poison_and_defend.experiment.steps.victims import ArmScores, train_victims
 from poison_and_defend.experiment.task.claim import claim
+from poison_and_defend.experiment.task.kept_arms import KeptArms
 from poison_and_defend.experiment.task.plan import ExperimentPlan
 from poison_and_defend.experiment.task.results import make_results
-from poison_and_defend.reports.experiment.table import print_summary
+from poison_and_defend.lightning_modules.backbones import BackboneName
+from poison_and_defend.reports.experiment.table import print_summary, print_workings
+from poison_and_defend.reports.experiment.workings import workings
 from poison_and_defend.reports.experiment.write import write_report
 from poison_and_defend.reports.figures import contact_sheet
 from poison_and_defend.reports.provenance import provenance
-from poison_and_defend.reports.records import Result, read_results, write_results
+from poison_and_defend.reports.records import Result, write_results
 from poison_and_defend.reports.summary import write_summary
 from poison_and_defend.training.launch import Launch
 
@@ -85,17 +89,35 @@ class _Job:
         return self.plan.folder / "results.jsonl"
 
     def keep_configuration(self) -> None:
-        if self._first and not self._kept.exists():
+        if self._first:
             write_bytes(self.plan.folder / "config.yaml", self.config.encode())
         self.ranks.barrier("configuration kept")
 
     def results(self) -> list[Result]:
-        """On every rank: read where they are there, else crafted, sanitized, trained and tested for."""
-        if self._kept.exists():
-            announce(f"{self.plan.folder} is complete; nothing is done twice", self.ranks)
-            return read_results(self._kept, "--name")
-        poison_sets = self.craft()
-        return self.train(poison_sets, self.sanitize(poison_sets))
+        """On every rank: arms that are there are read, all others crafted for, rewritten, judged, trained and tested."""
+        plan, kept = self.plan, KeptArms(self.plan)
+        found = {(victim, arm.name): kept.read(arm, victim) for victim in plan.victims for arm in plan.arms.values()}
+        missing = {key: plan.arms[key[1]] for key, results in found.items() if results is None}
+        # All ranks must have looked before one of them writes.
+        self.ranks.barrier("arms counted")
+        if not missing:
+            announce(f"{plan.folder} is complete; nothing is done twice", self.ranks)
+        else:
+            names = list(dict.fromkeys(arm.name for arm in missing.values()))
+            if len(names) < len(plan.arms):
+                announce(f"arms that are missing: {', '.join(names)}; the others are kept", self.ranks)
+            poison_sets = self.craft()
+            if any(plan.arms[name].rewriters for name in names):
+                # Those that are kept lie in their stores, and belong into the picture.
+                names = list(plan.arms)
+            sanitized = self.sanitize(poison_sets, names)
+            found |= self.train(poison_sets, sanitized, missing)
+        return [result for victim in plan.victims for result in self._in_order(victim, found, kept)]
+
+    def _in_order(self, victim: str, found: Mapping[tuple[str, str], list[Result] | None], kept: KeptArms) -> list[Result]:
+        """One architecture's results, setup by setup, of arms that are asked for and then of those kept from before."""
+        columns = [found[victim, name] or [] for name in self.plan.arms] + list(kept.others(victim).values())
+        return [result for row in zip(*columns, strict=True) for result in row]
 
     def craft(self) -> list[PoisonSet]:
         plan, ranks = self.plan, self.ranks
@@ -115,40 +137,55 @@ class _Job:
             save_tested(plan, poison_sets)
         return poison_sets
 
-    def sanitize(self, poison_sets: list[PoisonSet]) -> dict[DefenseName, Sanitized]:
+    def sanitize(self, poison_sets: list[PoisonSet], names: list[str]) -> dict[str, Sanitized]:
         plan = self.plan
-        arms = sanitize_all(plan, poison_sets, self.ranks)
-        if self._first and len(arms) > 1:
+        sanitized = sanitize_all(plan, poison_sets, [plan.arms[name] for name in names], self.ranks)
+        complete = self._first and len(sanitized) == len(plan.arms)
+        picture = picture_panel(plan, poison_sets, sanitized) if complete else None
+        if picture is not None:
             logger = self._logger("sanitize")
-            name, image = picture_panel(plan, poison_sets, arms)
+            name, image = picture
             (plan.folder / "figures").mkdir(exist_ok=True)
             write_bytes(plan.folder / "figures" / f"{name}.png", image)
             if logger is not None:
                 log_images(logger, name, [Image.open(io.BytesIO(image))], ["base, poison, noised, denoised"])
             finish(logger)
-        return arms
+        return sanitized
 
-    def train(self, poison_sets: list[PoisonSet], arms: dict[DefenseName, Sanitized]) -> list[Result]:
-        plan, logger = self.plan, self._logger("train")
-        results: list[Result] = []
-        for victim in plan.victims:
-            scores, seconds = train_victims(plan, victim, poison_sets, arms, self.ranks, logger)
-            results += make_results(plan, victim, poison_sets, scores, seconds)
+    def train(
+        self, poison_sets: list[PoisonSet], sanitized: dict[str, Sanitized], missing: Mapping[tuple[str, str], Arm]
+    ) -> dict[tuple[str, str], list[Result]]:
+        """Results of the missing arms, by architecture and name; each is kept as soon as it is there."""
+        plan, logger, kept = self.plan, self._logger("train"), KeptArms(self.plan)
         if self._first:
             write_json(plan.folder / "provenance.json", provenance(str(self.ranks.device), self.ranks.world))
-            write_results(self._kept, results)
-            if logger is not None:
-                lines = [result.to_json() for result in results]
-                logger.log_table("victims", columns=list(lines[0]), data=[list(line.values()) for line in lines])
-                finish(logger)
-        return results
+        found: dict[tuple[str, str], list[Result]] = {}
+        for victim in plan.victims:
+            arms = [arm for (wanted, _), arm in missing.items() if wanted == victim]
+
+            def keep(one: ArmScores, victim: BackboneName = victim) -> None:
+                dropped = [judgement.shares() for judgement in one.judgements]
+                results = make_results(plan, victim, one.arm, poison_sets, one.scores, dropped, one.seconds)
+                found[victim, one.arm.name] = results
+                if self._first:
+                    kept.save(one.arm, victim, results)
+
+            if arms:
+                train_victims(plan, victim, poison_sets, arms, sanitized, self.ranks, logger, keep)
+        if logger is not None:
+            lines = [result.to_json() for results in found.values() for result in results]
+            logger.log_table("victims", columns=list(lines[0]), data=[list(line.values()) for line in lines])
+            finish(logger)
+        return found
 
     def report(self, results: list[Result], started: float) -> None:
         plan = self.plan
         if self._first:
+            write_results(self._kept, results)
             summary = write_summary(plan.folder / "summary.json", results)
             page = write_report(plan.folder)
             print_summary(summary, f"{plan.name}: {summary[0].n} setups, test accuracy is on clean images")
+            print_workings(workings(results))
             # Of processes that were killed here, or beside it where networks and sanitized images are shared.
             for place in (plan.folder, plan.models, plan.stores):
                 sweep_partials(place)

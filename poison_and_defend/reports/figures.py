@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
-from poison_and_defend.reports.labels import defense_label, several, success_text, tested_label
+from poison_and_defend.reports.labels import several, success_text, tested_label
 from poison_and_defend.reports.summary import Summary
 
 matplotlib.use("Agg")
@@ -106,7 +106,7 @@ def panel(stages: Sequence[tuple[str, Tensor]], title: str) -> Figure:
 
 def comparison(rows: Sequence[Summary], title: str) -> Figure:
     """Attack success with intervals beside clean accuracy, one bar a defence, of every victim."""
-    labels = [defense_label(row.defense) for row in rows]
+    labels = [row.label for row in rows]
     if several(row.victim for row in rows):
         labels = [f"{row.victim}, {label}" for row, label in zip(rows, labels, strict=True)]
     places = np.arange(len(rows))

@@ -2,23 +2,9 @@
 
 from collections.abc import Iterable
 
-from poison_and_defend.reports.records import NO_ATTACK
 from poison_and_defend.reports.summary import Summary
 
-_NAMES = {
-    NO_ATTACK: "no attack",
-    "none": "undefended",
-    "noise_only": "noise only",
-    "denoise_only": "denoise only",
-    "jpeg": "JPEG",
-    "diffusion": "noise + denoise",
-}
 _TESTED = {"targets": "target", "source": "triggered source class", "others": "triggered other classes"}
-
-
-def defense_label(name: str) -> str:
-    """A defence's name, or that of an arm without attack or without defence."""
-    return _NAMES.get(name, name)
 
 
 def attack_label(name: str) -> str:

@@ -22,6 +22,14 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("sigma", "eps", "clean_accuracy"), float),
     "success": (bool, int),
     "predicted": (int, list),
+    "label": (str, type(None)),
+    "color": (str, type(None)),
+    "models": int,
+    **dict.fromkeys(("told", "recipe"), str),
+    **dict.fromkeys(("auroc", "poisons_dropped", "clean_dropped"), (float, type(None))),
+    "withstands": (int, type(None)),
+    "certified": dict,
+    "unproved": (str, type(None)),
     "source_accuracy": (float, type(None)),
     "dataset": str,
 }
@@ -40,7 +48,9 @@ class Result:
         num_poisons: Training images that were changed.
         norm: ``linf`` or ``l2``.
         eps: The most that an image was changed by in that norm, over pixels in [0, 1].
-        defense: What the training set went through; ``no_attack`` for one that nobody changed.
+        defense: Name of the arm: what the training set went through; ``no_attack`` for one that nobody changed.
+        label: The arm as readers see it; None for what the name says.
+        color: Of its bars in figures; None for the next one.
         sigma: Standard deviation of the noise that the defence adds, over pixels in [0, 1]; 0 if none.
         victim: Architecture that was trained.
         knowledge: What the attacker knows of it: white, grey or black box.
@@ -57,6 +67,15 @@ class Result:
         seed: Of the setup.
         seconds: Mean time that a victim of this architecture took.
         revision: The project's, that made it.
+        models: How many models the victim's vote is of; 1 where it is one model.
+        recipe: Name of the recipe that victims are trained by; "" for plain training.
+        told: What the defender was told that a real one would have to find out, in words; "" if nothing.
+        auroc: The chance that a filter's score of a poison is above that of a clean row; None without filter or poisons.
+        poisons_dropped: Share of the poisons that filters dropped; None without them.
+        clean_dropped: Share of the other rows that filters dropped; None without filters.
+        withstands: How many changed rows the vote's answer to the first target provably survives; None if nothing is proved.
+        certified: Share of clean test images that are read right, provably also after so many changed rows, by their number.
+        unproved: Why the bound of the vote does not hold, in words; None where it does or there is no vote.
     """
 
     dataset: str
@@ -86,6 +105,17 @@ class Result:
     seed: int | None = None
     seconds: float | None = None
     revision: str | None = None
+    label: str | None = None
+    color: str | None = None
+    models: int = 1
+    recipe: str = ""
+    told: str = ""
+    auroc: float | None = None
+    poisons_dropped: float | None = None
+    clean_dropped: float | None = None
+    withstands: int | None = None
+    certified: dict[str, float] = field(default_factory=dict)
+    unproved: str | None = None
 
     @property
     def rate(self) -> float:
@@ -117,6 +147,13 @@ def _completed(value: Mapping[str, Any]) -> dict[str, Any]:
         "successes": int(value["success"]),
         "trials": 1,
         "source_accuracy": None,
+        "label": None,
+        "color": None,
+        "models": 1,
+        "told": "",
+        "recipe": "",
+        "certified": {},
+        **dict.fromkeys(("auroc", "poisons_dropped", "clean_dropped", "withstands", "unproved")),
     }
     return {**defaults, **value}
 
@@ -139,7 +176,21 @@ def read_results(path: Path, option: str = "--run") -> list[Result]:
     if not os.path.lexists(path):
         return []
     lines = read_text(path, _WHAT, option).splitlines()
-    return [_checked(parse_json(line, path, _WHAT, option), f"{path}, line {n}", option) for n, line in enumerate(lines, 1)]
+    return parse_results([parse_json(line, path, _WHAT, option) for line in lines], path, option)
+
+
+def parse_results(values: Iterable[Any], path: Path, option: str = "--run") -> list[Result]:
+    """Results from JSON values.
+
+    Args:
+        values: One a result.
+        path: Where they come from.
+        option: What the user should change if one is no result.
+
+    Raises:
+        InputError: If one is none.
+    """
+    return [_checked(value, f"{path}, line {number}", option) for number, value in enumerate(values, 1)]
 
 
 def _checked(value: Any, name: str, option: str) -> Result:
@@ -150,7 +201,10 @@ def _checked(value: Any, name: str, option: str) -> Result:
         for key in ("sigma", "eps"):
             if not 0 <= getattr(result, key) < 1e6:
                 raise ValueError(f"its {key} is {getattr(result, key):g}")
-        for key in (*_NUMBERS, "clean_accuracy", "source_accuracy"):
+        for value in result.certified.values():
+            if not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise ValueError(f"it certifies {brief(value)}")
+        for key in (*_NUMBERS, "clean_accuracy", "source_accuracy", "auroc", "poisons_dropped", "clean_dropped", "withstands"):
             number = getattr(result, key)
             if number is not None and abs(number) > 2**63:
                 raise ValueError(f"its {key} is {brief(number)}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from poison_and_defend.core.files import write_json
+from poison_and_defend.reports.arm_names import arm_color, arm_label
 from poison_and_defend.reports.intervals import benchmark_error, rate_interval, sign_test
 from poison_and_defend.reports.records import NO_ATTACK, Result
 
@@ -17,6 +18,8 @@ class Summary:
 
     Attributes:
         sigma: Standard deviation of the noise that the defence adds, over pixels in [0, 1]; 0 if none.
+        label: The arm as readers see it.
+        color: Of its bars in figures; None for the next one.
         n: Setups.
         successes: Of all setups together.
         trials: Of all setups together.
@@ -53,6 +56,8 @@ class Summary:
     benchmark_error: float
     clean_accuracy: float
     source_accuracy: float | None
+    label: str
+    color: str | None
 
     @classmethod
     def of(cls, own: Sequence[Result], control: Sequence[Result]) -> Self:
@@ -90,6 +95,8 @@ class Summary:
             benchmark_error=benchmark_error(hits, len(own)),
             clean_accuracy=sum(r.clean_accuracy for r in own) / len(own),
             source_accuracy=sum(known) / len(known) if known else None,
+            label=first.label or arm_label(first.defense),
+            color=first.color or arm_color(first.defense),
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from poison_and_defend.core.noise_secret import draw_secret, forget_secrets, kee
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.processes.stopping import StopSignals
 from poison_and_defend.core.reading.arrays import read_array
-from poison_and_defend.defenses.switch import SECRET, Defense
+from poison_and_defend.defenses.base import SECRET
+from poison_and_defend.defenses.rewriters.base import Rewriter
 from poison_and_defend.images.set_files import IMAGES
 from poison_and_defend.sanitizing.filler import Filler
 from poison_and_defend.sanitizing.tiled import TiledDefense
@@ -52,8 +53,8 @@ def seal_noise(settings: dict[str, Any], target: Target) -> dict[str, Any]:
     return settings | {"commitment": secret.commitment}
 
 
-def open_noise(defense: Defense, settings: dict[str, Any], target: Target) -> Defense:
-    """The defence with the seed that a set was begun with.
+def open_noise(defense: Rewriter, settings: dict[str, Any], target: Target) -> Rewriter:
+    """The rewriter with the seed that a set was begun with.
 
     Raises:
         InputError: If its private file is gone or another's.
@@ -110,7 +111,7 @@ def settle(target: Target, settings: dict[str, Any]) -> None:
 def sanitize(
     images: Tensor,
     rows: Tensor,
-    defense: Defense,
+    defense: Rewriter,
     folder: Path,
     ranks: Ranks,
     *,
@@ -140,7 +141,9 @@ def sanitize(
     """
     at_least("batch_size", batch_size, 1, "--sanitize_batch_size")
     source = ArraySource(images, rows)
-    settings = source.identify() | defense.settings() | {"batch_size": batch_size, "version": VERSION}
+    settings = (
+        source.identify() | defense.settings_for(tuple(images.shape[1:])) | {"batch_size": batch_size, "version": VERSION}
+    )
     if by_content and defense.needs_secret:
         raise RuntimeError("what has a secret seed is not found by its content")
     if by_content:

@@ -1,4 +1,4 @@
-"""A defence for images of any sizes: each padded to a canvas, noised as a whole, denoised in tiles and blended."""
+"""A rewriter for images of any sizes: each padded to a canvas, noised as a whole, denoised in tiles and blended."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -7,13 +7,10 @@ import torch
 from torch import Tensor
 
 from poison_and_defend.core.bounds import at_least
-from poison_and_defend.defenses.switch import Defense, quantize
+from poison_and_defend.defenses.rewriters.base import Rewriter
+from poison_and_defend.defenses.rewriters.gaussian import GaussianRewriter, quantize
 from poison_and_defend.diffusion.batches import BatchedDenoiser, Precision
 from poison_and_defend.diffusion.tiles import TileLayout
-
-DEFAULT_OVERLAP = 8
-"""Jumps between pixels at the borders of tiles, relative to jumps elsewhere and to the clean photographs', are 1.7 to 2.5
-without overlap and 1.03 to 1.04 with 8 (sigma .1 and .25, ``docs/records/tiles.json``); more costs tiles and gains nothing."""
 
 
 class Group(NamedTuple):
@@ -41,15 +38,15 @@ class Sanitized(NamedTuple):
 
 
 class TiledDefense:
-    """A :class:`~poison_and_defend.defenses.switch.Defense` for groups of images of different sizes.
+    """A :class:`~poison_and_defend.defenses.rewriters.base.Rewriter` for groups of images of different sizes.
 
     Noise is drawn once for the whole padded image, so that tiles see the same noise where they overlap. Images of the
-    model's size are one tile, their own canvas. Defences without a denoiser take an image as it is.
+    model's size are one tile, their own canvas. Rewriters without a denoiser take an image as it is.
 
     Args:
         defense: What is done.
         batch_size: Tiles per model evaluation.
-        overlap: Pixels that neighbouring tiles share, below the model's size; None for 8, or for a quarter of a smaller model.
+        overlap: Pixels that neighbouring tiles share, below the model's size; None for the rewriter's own.
         device: Where to compute.
         precision: Of the denoiser.
         compiled: Whether `torch.compile` rewrites it.
@@ -60,7 +57,7 @@ class TiledDefense:
 
     def __init__(
         self,
-        defense: Defense,
+        defense: Rewriter,
         *,
         batch_size: int,
         overlap: int | None = None,
@@ -73,10 +70,10 @@ class TiledDefense:
         self.precision, self.compiled = precision, compiled
         self.batches: BatchedDenoiser | None = None
         self.overlap = 0
-        if defense.denoiser is not None:
+        if isinstance(defense, GaussianRewriter) and defense.denoiser is not None:
             height, width = defense.denoiser.size
             self.size: tuple[int, int] = (height, width)
-            self.overlap = min(DEFAULT_OVERLAP, min(self.size) // 4) if overlap is None else overlap
+            self.overlap = defense.overlap if overlap is None else overlap
             TileLayout(height, width, self.size, self.overlap)
             self.batches = self._batches(precision, compiled)
         else:
@@ -87,6 +84,12 @@ class TiledDefense:
         options = {"batch_size": self.batch_size, "device": self.device, "precision": precision, "compiled": compiled}
         return BatchedDenoiser(self.defense.denoiser, self.defense.sigma, **options)  # type: ignore[arg-type]
 
+    @property
+    def noisy(self) -> GaussianRewriter:
+        """The rewriter, which has a denoiser."""
+        assert isinstance(self.defense, GaussianRewriter)
+        return self.defense
+
     def begin_threads(self) -> None:
         """Start as many threads as torch now has, whatever its number is later."""
         if self.batches is not None:
@@ -94,7 +97,8 @@ class TiledDefense:
 
     def layout(self, images: Tensor) -> TileLayout:
         """How images ``(n, C, H, W)`` are cut."""
-        return TileLayout(images.shape[2], images.shape[3], self.size, self.overlap)
+        height, width = self.size if self.noisy.large == "resize" else images.shape[2:]
+        return TileLayout(height, width, self.size, self.overlap)
 
     @torch.no_grad()
     def start(self, groups: Sequence[Group]) -> Callable[[], list[Sanitized]]:
@@ -128,24 +132,27 @@ class TiledDefense:
 
     def _noisy(self, layout: TileLayout, group: Group) -> Tensor:
         # Kernels are chosen by strides too, and pixels read from a file often lie channels last.
-        images = group.images.to(self.device).contiguous()
+        images = self.noisy.scaled(group.images.to(self.device)).contiguous()
         canvases = layout.pad(images)
         if group.rows is not None:
-            return self.defense.add_noise(canvases, group.rows.to(self.device))
+            return self.noisy.add_noise(canvases, group.rows.to(self.device))
         clean = canvases.float() / 255
         return clean + self.defense.sigma * torch.randn_like(clean)
 
     def _blended(self, layout: TileLayout, group: Group, tiles: Tensor) -> Sanitized:
         sound = _finite(tiles, len(group.images))
-        images = quantize(layout.blend(tiles, len(group.images))).cpu()
+        images = self._finished(layout, tiles, group.images)
         if not sound.all():
             # A hardware's fault passes; what overflows in bfloat16 may not in single precision.
             again = (~sound).nonzero()[:, 0]
             rows = None if group.rows is None else group.rows[again]
             part = Group(group.images[again], rows)
             found = self._batches("float32", False).submit(layout.cut(self._noisy(layout, part)))()
-            images[again], sound[again] = quantize(layout.blend(found, len(again))).cpu(), _finite(found, len(again))
+            images[again], sound[again] = self._finished(layout, found, part.images), _finite(found, len(again))
         return Sanitized(images, sound)
+
+    def _finished(self, layout: TileLayout, tiles: Tensor, images: Tensor) -> Tensor:
+        return quantize(self.noisy.restored(layout.blend(tiles, len(images)), images)).cpu()
 
 
 def _finite(tiles: Tensor, n: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Networks kept by content: trained once by all ranks, read by everybody after."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from poison_and_defend.core.files import digest, write_bytes
 from poison_and_defend.core.hashing import hash_array
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.datamodules import ArrayDataModule, Split
+from poison_and_defend.defenses.training.base import Plain, Training
 from poison_and_defend.lightning_modules.backbones import Backbone, BackboneName, build_backbone
 from poison_and_defend.lightning_modules.classifier import load_weights
 from poison_and_defend.lightning_modules.ensemble import EnsembleData
@@ -28,6 +29,7 @@ class ModelSpec:
     Attributes:
         split: What it is trained on; its classes are ``0..num_classes - 1``.
         dropout: Between blocks.
+        defense: What each step of its training does otherwise than the recipe says.
     """
 
     backbone: BackboneName
@@ -38,6 +40,7 @@ class ModelSpec:
     data: ArrayDataModule
     dropout: float = 0.0
     threads: int = 1
+    defense: Training = field(default_factory=Plain)
 
     def build(self, seed: int | None = None) -> Backbone:
         """The untrained network, of another seed if one is given."""
@@ -56,7 +59,7 @@ class ModelSpec:
         """What members of one fit share."""
         settings = {
             "backbone": self.backbone,
-            "recipe": self.recipe.settings(),
+            "recipe": self.recipe.settings(self.defense),
             "images": hash_array(self.split.images.numpy()),
             "labels": hash_array(self.split.labels.numpy()),
             "num_classes": self.num_classes,
@@ -99,6 +102,7 @@ def trained_models(
                 per_block=1,
                 threads=own[0][1].threads,
                 text=f"train {len(own)} {own[0][1].backbone} ({text}) on {len(split)} images",
+                defense=own[0][1].defense,
             ),
             logger=logger,
         )

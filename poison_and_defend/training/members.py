@@ -1,7 +1,7 @@
 """Training many models at once with all ranks, and keeping them by content."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -9,8 +9,10 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor, nn
 
 from poison_and_defend.attacks.threat.setups import Setup
+from poison_and_defend.attacks.threat.surrogate import Surrogate
 from poison_and_defend.callbacks.fit_progress import FitProgress
 from poison_and_defend.core.processes.ranks import Ranks
+from poison_and_defend.defenses.training.base import Plain, Training
 from poison_and_defend.lightning_modules.ensemble import EnsembleData, EnsembleModule, State
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.training.local_trainer import Threads, local_trainer
@@ -50,6 +52,8 @@ class Fit:
         text: Of the progress bar; nothing is shown without one.
         frozen_statistics: Whether batch normalization keeps its statistics.
         fast: Whether members may be computed in an order of operations that no single model has.
+        defense: What each step does otherwise than the recipe says.
+        extractor: Frozen network between images and members that are heads; None where members take what the pool holds.
     """
 
     per_block: int
@@ -57,6 +61,8 @@ class Fit:
     text: str = ""
     frozen_statistics: bool = False
     fast: bool = False
+    defense: Training = field(default_factory=Plain)
+    extractor: Surrogate | None = None
 
 
 def fit_members(
@@ -80,7 +86,7 @@ def fit_members(
     members = share_members(len(seeds), fit.per_block, ranks)
     trained = members or [0]
     own_seeds, options = [seeds[m] for m in trained], (fit.per_block, fit.frozen_statistics, fit.fast)
-    module = EnsembleModule(build, own_seeds, data.members(trained), recipe, *options)
+    module = EnsembleModule(build, own_seeds, data.members(trained), recipe, *options, fit.defense, fit.extractor)
     hooks = [*callbacks(trained), FitProgress(fit.text, enabled=ranks.rank == 0 and bool(fit.text))]
     with Threads(fit.threads):
         local_trainer(ranks, epochs=recipe.epochs, callbacks=hooks, logger=logger).fit(module)

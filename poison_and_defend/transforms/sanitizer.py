@@ -13,7 +13,8 @@ from torchvision.transforms import v2
 from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.noise_secret import NoiseSecret, draw_secret
-from poison_and_defend.defenses.switch import SECRET, Defense, quantize
+from poison_and_defend.defenses.base import SECRET
+from poison_and_defend.defenses.rewriters.gaussian import Diffusion, quantize
 from poison_and_defend.diffusion.denoiser import Denoiser, load_denoiser
 from poison_and_defend.sanitizing.tiled import Group, TiledDefense
 from poison_and_defend.transforms.image_forms import to_bytes
@@ -89,7 +90,8 @@ class DiffusionSanitizer(v2.Transform):
             model = load_denoiser(denoiser, steps=1 if steps is None else steps).to(device)
         at_least("batch_size", batch_size, 1, "batch_size")
         self.secret = draw_secret() if seed is None else None
-        defense = Defense("diffusion", sigma=sigma, denoiser=model.eval(), seed=seed, draw=draw)
+        defense = Diffusion(sigma, model.eval(), seed=seed, draw=draw)
+        defense.note()
         defense = defense if self.secret is None else defense.with_seed(self.secret.seed)
         # It is no module: a training module that holds this transform neither trains nor saves the denoiser.
         self.tiled = TiledDefense(defense, batch_size=batch_size, overlap=overlap, device=model.device)
@@ -127,7 +129,7 @@ class DiffusionSanitizer(v2.Transform):
             inputs: A batch ``(N, C, H, W)``, an image ``(C, H, W)``, a PIL image, or any sample that v2 transforms take.
                 Tensors are uint8 or float in [0, 1] and are handled as 8 bits.
             rows: Number of each image in the whole training set, in [0, 2**32), which keys its noise: the same rows give the
-                same bytes, and images of the model's size those of :class:`poison_and_defend.defenses.switch.Defense`. Then
+                same bytes, and images of the model's size those of :class:`poison_and_defend.defenses.Diffusion`. Then
                 the input is the images alone. None for fresh noise from torch's global generator.
 
         Returns:

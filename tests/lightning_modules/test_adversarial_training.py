@@ -6,11 +6,12 @@ from torch.nn import functional
 from poison_and_defend.attacks.crafting.pgd import default_step_size, pgd
 from poison_and_defend.attacks.threat.budget import Budget
 from poison_and_defend.core.errors import InputError
+from poison_and_defend.core.streams import step_generator
 from poison_and_defend.datamodules import DigitsDataModule
 from poison_and_defend.lightning_modules.backbones import build_backbone
 from poison_and_defend.lightning_modules.classifier import ClassifierModule, adversarial, fresh_head
 from poison_and_defend.lightning_modules.ensemble import EnsembleData, EnsembleModule
-from poison_and_defend.lightning_modules.recipe import Recipe, step_generator
+from poison_and_defend.lightning_modules.recipe import Recipe
 from tests.lightning_modules.fitting import Few, fit
 
 

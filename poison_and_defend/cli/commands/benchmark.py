@@ -7,7 +7,6 @@ from poison_and_defend.cli.options.parsing import CommandParser, OneSentence, pa
 from poison_and_defend.cli.options.presets import TRANSFER_ATTACKS
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.experiment.benchmark import Entry, run_all
-from poison_and_defend.experiment.task.options import Experiment
 
 DEFAULTS = experiment.DEFAULTS
 
@@ -41,5 +40,5 @@ def start(command: str, arguments: list[str]) -> None:
         experiment.add_options(parser, rest)
         # What all attacks are tried on overrides what a preset was made for.
         given.append(parse(parser, ["--attack", name, *rest, "--name", f"{asked.name}/{Path(name).stem}"]))
-    entries = [Entry(one.task(Experiment), one.text) for one in given]
+    entries = [Entry(experiment.experiment_of(one), one.text) for one in given]
     run_all(entries, given[0].launch, Path(entries[0].experiment.place.output_dir) / asked.name)

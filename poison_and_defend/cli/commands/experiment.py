@@ -2,7 +2,8 @@
 
 # Importing the rooms lets options name their classes without a path.
 import poison_and_defend.attacks
-import poison_and_defend.datamodules  # noqa: F401
+import poison_and_defend.datamodules
+import poison_and_defend.defenses  # noqa: F401
 from poison_and_defend.cli.options.parsing import CommandParser, Given, add_task
 from poison_and_defend.experiment.run import run as run_experiment
 from poison_and_defend.experiment.task.options import Experiment
@@ -15,9 +16,23 @@ DEFAULTS = "digits"
 def add_options(parser: CommandParser, arguments: list[str]) -> None:
     """Options of an experiment, and where it runs."""
     add_task(parser, Experiment)
+    parser.add_argument(
+        "--defenses",
+        type=list[str] | None,
+        default=None,
+        help="Arms by the names of presets, such as [none,jpeg,diffusion+mixup], instead of the preset ones; YAML files and class "
+        "paths are taken too, and --arms.NAME.OPTION changes one.",
+    )
     parser.add_class_arguments(Launch, "trainer")
 
 
 def run(given: Given) -> None:
     """Run what is missing of an experiment."""
-    run_experiment(plan_experiment(given.task(Experiment)), given.launch, given.text)
+    run_experiment(plan_experiment(experiment_of(given)), given.launch, given.text)
+
+
+def experiment_of(given: Given) -> Experiment:
+    """The experiment that options ask for."""
+    # Typed or configured, these have become arms.
+    given.options.pop("defenses", None)
+    return given.task(Experiment)

@@ -11,8 +11,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from poison_and_defend.cli.help.catalogue import FOLDER, PACKAGE, Option, digest_of, installed
 from poison_and_defend.cli.help.help_text import help_text
+from poison_and_defend.cli.options.configs import CONFIGS
 from poison_and_defend.cli.options.option_types import argument_type, descendants, describe, example
-from poison_and_defend.cli.options.presets import CONFIGS
 from poison_and_defend.cli.options.sentences import parameters
 from poison_and_defend.cli.table import COMMANDS, LIGHTNING
 from poison_and_defend.core.errors import InputError

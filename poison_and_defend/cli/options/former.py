@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+from poison_and_defend.core.errors import InputError
+
 _ROOMS = ("attacks", "callbacks", "datamodules", "defenses", "lightning_modules")
 # Modules that went to another place; the rest of those rooms only got the package's name before theirs.
 _MOVED = {
@@ -15,19 +17,24 @@ _MOVED = {
     "defenses.sanitized_dataset": "transforms.sanitized_dataset",
     "stages.train_denoiser": "datamodules.wrappers.public",
 }
-_CLASS_PATH = re.compile(rf"(?P<module>(?:{'|'.join(_ROOMS)}|stages)(?:\.\w+)*)\.(?P<name>[A-Z]\w*)")
+# poison_and_defend.attacks.BullseyePolytope, but not benchmark/bullseye_polytope.yaml.
+CLASS_PATH = re.compile(r"\w+(\.\w+)*\.[A-Z]\w*")
+_FORMER_PATH = re.compile(rf"(?P<module>(?:{'|'.join(_ROOMS)}|stages)(?:\.\w+)*)\.(?P<name>[A-Z]\w*)")
+
+_ADVERSARIAL = "adversarial_"
 
 OPTIONS = {
     "root": "data.root",
     "follow_links": "data.follow_links",
     "limit": "sample",
+    **{f"robust_recipe.adversarial_{name}": f"robust_training.{name}" for name in ("eps", "norm", "steps", "step_size")},
 }
 """Options that other commands always called by the name on the right."""
 
 
 def current_class(path: str) -> str:
     """A class path as it is now; what is none, or is new, comes back as it is."""
-    found = _CLASS_PATH.fullmatch(path)
+    found = _FORMER_PATH.fullmatch(path)
     if found is None:
         return path
     module = found["module"]
@@ -42,7 +49,32 @@ def current_preset(path: str) -> str:
 def current_classes(value: Any) -> Any:
     """A configuration as YAML gave it, every class path in it as it is now."""
     if isinstance(value, dict):
-        return {key: current_classes(part) for key, part in value.items()}
+        return _current_training({key: current_classes(part) for key, part in value.items()})
     if isinstance(value, list):
         return [current_classes(part) for part in value]
     return current_class(value) if isinstance(value, str) else value
+
+
+def _current_training(config: dict[str, Any]) -> dict[str, Any]:
+    """Adversarial training, whose arguments were a recipe's, as what it is now: a countermeasure of its own.
+
+    Raises:
+        InputError: If victims were to be trained by it: that is an arm now.
+    """
+    found = dict(config)
+    for key, recipe in config.items():
+        if not (key.endswith("recipe") and isinstance(recipe, dict)):
+            continue
+        own = {name.removeprefix(_ADVERSARIAL): part for name, part in recipe.items() if name.startswith(_ADVERSARIAL)}
+        if not own:
+            continue
+        found[key] = {name: part for name, part in recipe.items() if not name.startswith(_ADVERSARIAL)}
+        if own.get("eps") in (None, 0, 0.0, "0"):
+            continue
+        if key != "robust_recipe":
+            raise InputError(
+                f"adversarial training is no part of a recipe any more: it is a countermeasure, for example --defenses "
+                f"[none,adversarial] (--{key}.adversarial_eps)"
+            )
+        found.setdefault("robust_training", {"class_path": "poison_and_defend.defenses.Adversarial", "init_args": own})
+    return found

@@ -9,7 +9,9 @@ from typing import Any, NoReturn, Self, TypeVar
 import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader, set_parsing_settings
 
+from poison_and_defend.cli.options.arms import configured_arms
 from poison_and_defend.cli.options.former import current_classes
+from poison_and_defend.cli.options.own_code import find_own_code
 from poison_and_defend.cli.options.presets import config_path, expand
 from poison_and_defend.cli.options.sentences import sentence
 from poison_and_defend.cli.table import COMMANDS, usage
@@ -101,7 +103,10 @@ _jsonargparses = get_loader("yaml")
 
 
 def _load_yaml(text: str) -> Any:
-    return current_classes(_jsonargparses(text))
+    value = current_classes(_jsonargparses(text))
+    value = configured_arms(value) if isinstance(value, dict) else value
+    find_own_code(value)
+    return value
 
 
 @contextmanager

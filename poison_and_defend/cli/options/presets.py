@@ -1,26 +1,18 @@
 """Presets by name: what ``--attack NAME`` and ``--config NAME`` stand for on the command line."""
 
-import re
 from pathlib import Path
 
-from poison_and_defend.cli.options.former import current_class, current_preset
+from poison_and_defend.cli.options.arms import typed_arms
+from poison_and_defend.cli.options.configs import CONFIGS, preset_names
+from poison_and_defend.cli.options.former import CLASS_PATH, current_class, current_preset
+from poison_and_defend.cli.options.own_code import find_own_code
 from poison_and_defend.core.errors import InputError
-
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-# poison_and_defend.attacks.BullseyePolytope, but not benchmark/bullseye_polytope.yaml.
-_CLASS_PATH = re.compile(r"\w+(\.\w+)*\.[A-Z]\w*")
 
 TRANSFER_ATTACKS = ",".join(
     f"benchmark/{name}"
     for name in ("poison_frogs", "convex_polytope", "bullseye_polytope", "label_consistent", "hidden_trigger")
 )
 """The transfer track's five, under the public benchmark's settings."""
-
-
-def preset_names(folder: str = "") -> list[str]:
-    """Names of the package's presets below a folder of them, such as ``benchmark/poison_frogs`` below ``attack``."""
-    root = CONFIGS / folder
-    return [path.relative_to(root).with_suffix("").as_posix() for path in sorted(root.rglob("*.yaml"))]
 
 
 def config_path(name: str) -> str:
@@ -36,24 +28,28 @@ def config_path(name: str) -> str:
 def expand(arguments: list[str]) -> list[str]:
     """Turn names of presets into files: those of ``--attack`` come before all overrides; old names of classes into new ones.
 
+    Names of ``--defenses`` become the option ``--arms``.
+
     Raises:
-        InputError: If there is no such attack.
+        InputError: If there is no such attack or countermeasure.
     """
     rest: list[str] = []
     presets: list[str] = []
-    words = iter(arguments)
+    words = iter(typed_arms(arguments))
     for word in words:
         option, joined, value = word.partition("=")
+        find_own_code(value if joined else word)
         if option not in ("--attack", "--config"):
             rest.append(f"{option}={current_class(value)}" if joined else current_class(word))
             continue
         value = value if joined else next(words, "")
+        find_own_code(value)
         if option == "--config" and not value:
             rest.append(option)
         elif option == "--config":
             rest += [option, config_path(value)]
         # A class name or a dictionary is jsonargparse's business.
-        elif value[:1].isupper() or value.startswith("{") or _CLASS_PATH.fullmatch(value):
+        elif value[:1].isupper() or value.startswith("{") or CLASS_PATH.fullmatch(value):
             rest += [option, current_class(value)]
         else:
             presets += ["--config", str(_attack(value))]

@@ -7,7 +7,6 @@ from torch import Tensor
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.core.files import save_arrays
 from poison_and_defend.core.processes.ranks import Ranks
-from poison_and_defend.defenses.switch import DefenseName
 from poison_and_defend.experiment.steps.protect import Sanitized
 from poison_and_defend.experiment.task.plan import ExperimentPlan
 from poison_and_defend.lightning_modules.backbones import Backbone
@@ -20,7 +19,7 @@ def save_feature_space(
     plan: ExperimentPlan,
     model: Backbone,
     poisons: PoisonSet,
-    defense: DefenseName,
+    defense: str,
     own: Sanitized,
     ranks: Ranks,
 ) -> None:

@@ -1,30 +1,39 @@
-"""What the defences make of poisoned images, as one picture."""
+"""What the rewriters make of poisoned images, as one picture."""
 
 import torch
 
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
-from poison_and_defend.defenses.switch import DefenseName, quantize
+from poison_and_defend.defenses.rewriters.gaussian import Diffusion, quantize
 from poison_and_defend.experiment.steps.protect import Sanitized
 from poison_and_defend.experiment.task.plan import ExperimentPlan
 from poison_and_defend.reports.figures import panel, to_png
-from poison_and_defend.reports.labels import defense_label
 
 
 def picture_panel(
-    plan: ExperimentPlan, poison_sets: list[PoisonSet], sanitized: dict[DefenseName, Sanitized], columns: int = 10
-) -> tuple[str, bytes]:
-    """Base, poison, noised and denoised images of the first setup, with what the other defences make of them."""
+    plan: ExperimentPlan, poison_sets: list[PoisonSet], sanitized: dict[str, Sanitized], columns: int = 10
+) -> tuple[str, bytes] | None:
+    """Base, poison, noised and denoised images of the first setup, with what other rewriters make of them; None if there is none.
+
+    Arms that go on with the same rewriters show the same, and noise alone is shown as the first half of noise and denoising.
+    """
     poisons = poison_sets[0]
     # The stores hold the poisons of all setups, one after the other.
     columns = min(columns, len(poisons.images))
     rows = torch.from_numpy(poisons.setup.base_indices[:columns])
     stages = [("base", poisons.bases[:columns]), ("poison", poisons.images[:columns])]
-    defense = plan.arms.get("diffusion")
-    if defense is not None:
-        noised = quantize(defense.add_noise(poisons.images[:columns], rows))
-        stages += [("noised", noised), ("denoised", sanitized["diffusion"].poisons[:columns])]
-    for name, result in sanitized.items():
-        if name in ("jpeg", "denoise_only"):
-            stages.append((defense_label(name), result.poisons[:columns]))
-    figure = panel(stages, f"setup {poisons.setup.index}, sigma {plan.sigma:g}")
-    return "base_poison_noised_denoised", to_png(figure)
+    shown = [arm for arm in plan.arms.values() if arm.attacked and arm.rewriters and len(arm.steps) == len(arm.rewriters)]
+    if not shown:
+        return None
+    diffusion = next((arm for arm in shown if isinstance(arm.rewriters[0], Diffusion) and len(arm.steps) == 1), None)
+    if diffusion is not None:
+        first = diffusion.rewriters[0]
+        assert isinstance(first, Diffusion)
+        images = poisons.images[:columns]
+        if images.shape[2:] == first.denoiser.size:  # type: ignore[union-attr]
+            stages.append(("noised", quantize(first.add_noise(images, rows))))
+        stages.append(("denoised", sanitized[diffusion.name].poisons[:columns]))
+    for arm in shown:
+        if arm is not diffusion and not (diffusion is not None and arm.name == "noise_only"):
+            stages.append((arm.label, sanitized[arm.name].poisons[:columns]))
+    noise = f", sigma {diffusion.sigma:g}" if diffusion is not None else ""
+    return "base_poison_noised_denoised", to_png(panel(stages, f"setup {poisons.setup.index}{noise}"))

@@ -1,5 +1,6 @@
-"""Sanitizing what the victims of an experiment train on: the clean rows once for all experiments, each one's poisons apart."""
+"""Rewriting what the victims of an experiment train on: the clean rows once for all experiments, each one's poisons apart."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -7,16 +8,19 @@ import torch
 from torch import Tensor
 
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
+from poison_and_defend.core.files import digest
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.progress import StoreProgress
-from poison_and_defend.defenses.switch import DefenseName
+from poison_and_defend.defenses.arm import Arm
+from poison_and_defend.defenses.rewriters.base import Rewriter
+from poison_and_defend.defenses.rewriters.in_order import in_order
 from poison_and_defend.experiment.task.plan import ExperimentPlan
 from poison_and_defend.sanitizing.engine import sanitize
 
 
 @dataclass(frozen=True, eq=False)
 class Sanitized:
-    """Training images under one defence.
+    """Training images under the rewriters of one arm.
 
     Attributes:
         clean: ``(U, C, H, W)`` uint8: the plan's rows of the training split.
@@ -27,27 +31,45 @@ class Sanitized:
     poisons: Tensor
 
 
-def sanitize_all(plan: ExperimentPlan, poison_sets: list[PoisonSet], ranks: Ranks) -> dict[DefenseName, Sanitized]:
-    """Every defence of the experiment, each into two stores.
+def sanitize_all(plan: ExperimentPlan, poison_sets: list[PoisonSet], arms: Sequence[Arm], ranks: Ranks) -> dict[str, Sanitized]:
+    """What the rewriters of these arms make of all rows, each chain of rewriters once, in two stores.
 
-    Only k rows differ between setups, and noise is keyed by row, so that a poison laid over the sanitized clean set equals
-    sanitizing the whole poisoned set. Nothing of an attack is in the clean rows: their store is found by its content and
+    Only k rows differ between setups, and randomness is keyed by row, so that a poison laid over the rewritten clean set equals
+    rewriting the whole poisoned set. Nothing of an attack is in the clean rows: their store is found by its content and
     serves every attack on the same training images.
     """
     rows = torch.from_numpy(plan.rows)
     clean = plan.data.split("train").images[rows]
-    poisons = torch.cat([p.images for p in poison_sets])
-    poison_rows = torch.cat([torch.from_numpy(p.setup.base_indices) for p in poison_sets])
-    results: dict[DefenseName, Sanitized] = {}
-    for name, defense in plan.arms.items():
-        if name in ("none", "no_attack"):
-            bases = torch.cat([p.bases for p in poison_sets])
-            results[name] = Sanitized(clean, poisons if name == "none" else bases)
-            continue
-        fill = partial(sanitize, defense=defense, ranks=ranks, batch_size=plan.speed.sanitize_batch_size)
-        with StoreProgress(f"sanitize clean images ({name})", enabled=ranks.rank == 0) as bar:
-            own_clean = fill(clean, rows, folder=plan.stores / name, by_content=True, progress=bar)
-        with StoreProgress(f"sanitize poisons ({name})", enabled=ranks.rank == 0) as bar:
-            own_poisons = fill(poisons, poison_rows, folder=plan.folder / "stores" / name, progress=bar)
-        results[name] = Sanitized(own_clean, own_poisons)
-    return results
+    changed = {True: torch.cat([p.images for p in poison_sets]), False: torch.cat([p.bases for p in poison_sets])}
+    keys = torch.cat([torch.from_numpy(p.setup.base_indices) for p in poison_sets])
+    made: dict[str, Sanitized] = {}
+    results: dict[str, Sanitized] = {}
+    for arm in sorted(arms, key=lambda arm: len(arm.steps) > len(arm.rewriters)):
+        rewriter, known = in_order(arm.rewriters), digest([arm.attacked, *(step.settings() for step in arm.rewriters)])
+        if known not in made:
+            own = Sanitized(clean, changed[arm.attacked])
+            made[known] = own if rewriter is None else _rewritten(plan, arm, rewriter, own, rows, keys, ranks)
+        results[arm.name] = made[known]
+    return {arm.name: results[arm.name] for arm in arms}
+
+
+def _rewritten(
+    plan: ExperimentPlan,
+    arm: Arm,
+    rewriter: Rewriter,
+    images: Sanitized,
+    rows: Tensor,
+    keys: Tensor,
+    ranks: Ranks,
+) -> Sanitized:
+    # Arms that go on with the same rewriters share a store, and the arm of these alone has it under its name.
+    alone = len(arm.steps) == len(arm.rewriters) and arm.attacked
+    name = "+".join(step.name for step in arm.rewriters)
+    fill = partial(sanitize, defense=rewriter, ranks=ranks, batch_size=plan.speed.sanitize_batch_size)
+    shown = arm.name if alone else name
+    with StoreProgress(f"sanitize clean images ({shown})", enabled=ranks.rank == 0) as bar:
+        own_clean = fill(images.clean, rows, folder=plan.stores / name, by_content=True, progress=bar)
+    folder = plan.folder / "stores"
+    with StoreProgress(f"sanitize poisons ({shown})", enabled=ranks.rank == 0) as bar:
+        own_poisons = fill(images.poisons, keys, folder=folder / shown, by_content=not alone, progress=bar)
+    return Sanitized(own_clean, own_poisons)

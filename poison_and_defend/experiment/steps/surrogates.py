@@ -44,5 +44,5 @@ def _check_answers(models: Sequence[Backbone], split: Split, ranks: Ranks) -> No
         if len(model(images).argmax(1).unique()) == 1 and len(split.labels[:256].unique()) > 1:
             raise InputError(
                 f"adversarially trained surrogate {number} answers every image alike: train it with a smaller budget, more "
-                "epochs or Adam (--robust_recipe.adversarial_eps, --robust_recipe.epochs, --robust_recipe.optimizer)"
+                "epochs or Adam (--robust_training.eps, --robust_recipe.epochs, --robust_recipe.optimizer)"
             )

@@ -1,41 +1,60 @@
-"""Training one victim per setup, architecture and defence, all of one architecture in one ensemble, and scoring them."""
+"""Training one victim per setup, architecture and arm, as many of them as possible in one ensemble, and scoring them."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from lightning.pytorch.loggers import Logger
-from torch import Tensor, nn
+from torch import Tensor
 
 from poison_and_defend.attacks.crafting.augmentation import augment, draw_augmentation
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.callbacks.ensemble_scores import EnsembleScores, Score, Watch
+from poison_and_defend.core.files import digest
 from poison_and_defend.core.processes.ranks import Ranks
-from poison_and_defend.defenses.switch import DefenseName
+from poison_and_defend.core.streams import step_generator
+from poison_and_defend.defenses.arm import Arm
+from poison_and_defend.defenses.training.base import is_plain
 from poison_and_defend.experiment.steps.feature_space import save_feature_space
+from poison_and_defend.experiment.steps.judge import Judgement, judge_all
 from poison_and_defend.experiment.steps.protect import Sanitized
 from poison_and_defend.experiment.steps.surrogates import extractor
-from poison_and_defend.experiment.steps.training_sets import Member, training_sets
+from poison_and_defend.experiment.steps.training_sets import Member, received_keys, training_sets
+from poison_and_defend.experiment.steps.victim_networks import VictimNetworks
 from poison_and_defend.experiment.task.plan import ExperimentPlan
-from poison_and_defend.lightning_modules.backbones import Backbone, BackboneName, build_backbone
-from poison_and_defend.lightning_modules.classifier import fresh_head
+from poison_and_defend.lightning_modules.backbones import Backbone, BackboneName
 from poison_and_defend.lightning_modules.ensemble import EnsembleData, State
-from poison_and_defend.lightning_modules.recipe import step_generator
 from poison_and_defend.training.features import extract_features
 from poison_and_defend.training.members import Fit, fit_members
 
-Arms = dict[DefenseName, Sanitized]
+
+@dataclass(frozen=True, eq=False)
+class ArmScores:
+    """What was found of one arm and architecture.
+
+    Attributes:
+        scores: One a setup, in their order.
+        judgements: What its filters left, one a setup; empty without filters.
+        seconds: Of training and testing, for one victim.
+    """
+
+    arm: Arm
+    scores: list[Score]
+    judgements: list[Judgement]
+    seconds: float
 
 
 def train_victims(
     plan: ExperimentPlan,
     victim: BackboneName,
     poison_sets: list[PoisonSet],
-    arms: Arms,
+    arms: Sequence[Arm],
+    sanitized: dict[str, Sanitized],
     ranks: Ranks,
     logger: Logger | None = None,
-) -> tuple[list[Score], float]:
+    keep: Callable[[ArmScores], None] = lambda found: None,
+) -> None:
     """Train every victim of one architecture and test it.
 
     In transfer learning all share a frozen extractor; the features of all rows are computed once, and the members are linear
@@ -43,47 +62,91 @@ def train_victims(
     networks with initialisations of their own.
 
     Args:
-        arms: Training images under each defence.
-
-    Returns:
-        A score per setup and defence, on every rank, and seconds per victim.
+        arms: Those that are to be computed.
+        sanitized: Training images under the rewriters of each.
+        keep: Called on every rank with each arm as soon as it is done.
     """
-    started = time.perf_counter()
     base = None if plan.scenario == "from_scratch" else extractor(plan, victim, ranks, logger)
-    cohort = Cohort(plan, victim, poison_sets, arms, base)
-    scores, states = cohort.fit(ranks, logger)
-    if victim == plan.victims[0]:
-        cohort.show_features(states, ranks)
-    return scores, (time.perf_counter() - started) / len(cohort.members)
+    networks = VictimNetworks(plan, victim, base)
+    judged = {
+        arm.name: judge_all(plan, arm, networks, poison_sets, sanitized[arm.name], ranks) if arm.filters else [] for arm in arms
+    }
+    for group in _together(arms, judged):
+        started = time.perf_counter()
+        cohort = Cohort(networks, poison_sets, group, sanitized, judged)
+        scores, states = cohort.fit(ranks, logger)
+        seconds = (time.perf_counter() - started) / (len(poison_sets) * len(group))
+        if victim == plan.victims[0]:
+            cohort.show_features(states, ranks)
+        for arm in group:
+            own = [score for score in scores if score.defense == arm.name]
+            keep(ArmScores(arm, own, judged[arm.name], seconds))
+
+
+def _together(arms: Sequence[Arm], judged: dict[str, list[Judgement]]) -> list[list[Arm]]:
+    """Arms that are trained in one fit: those of the same recipe that train on the whole set, every other by itself."""
+    groups: dict[str, list[Arm]] = {}
+    for arm in arms:
+        alone = arm.name if judged[arm.name] or arm.voting is not None else ""
+        groups.setdefault(digest([arm.training.settings(), alone]), []).append(arm)
+    return list(groups.values())
 
 
 @dataclass(frozen=True, eq=False)
 class Cohort:
-    """All victims of one architecture: one a setup and defence.
+    """Victims of one architecture that are trained together: one a setup and arm, or the models of its vote.
 
     Attributes:
-        base: The frozen extractor that all start from, None from scratch.
+        arms: All with the same training recipe.
+        judged: What filters left of each setup's set, by the arm's name.
     """
 
-    plan: ExperimentPlan
-    victim: BackboneName
+    networks: VictimNetworks
     poison_sets: list[PoisonSet]
-    arms: Arms
-    base: Backbone | None
+    arms: list[Arm]
+    sanitized: dict[str, Sanitized]
+    judged: dict[str, list[Judgement]]
     members: list[Member] = field(init=False)
 
     def __post_init__(self) -> None:
-        members = [Member(setup, defense) for setup in range(len(self.poison_sets)) for defense in self.arms]
+        keys = received_keys(self.plan, self.poison_sets)
+        members = [
+            member for setup in range(len(self.poison_sets)) for arm in self.arms for member in self._members(arm, setup, keys)
+        ]
         object.__setattr__(self, "members", members)
+
+    @property
+    def plan(self) -> ExperimentPlan:
+        """The experiment's."""
+        return self.networks.plan
+
+    def _members(self, arm: Arm, setup: int, keys: list[Tensor]) -> list[Member]:
+        """One victim's model, or those of its vote."""
+        seed, judged = self.poison_sets[setup].setup.seed, self.judged[arm.name]
+        kept = judged[setup].positions if judged else None
+        if arm.voting is None:
+            return [Member(setup, arm.name, seed, kept)]
+        kept = torch.arange(len(keys[setup])) if kept is None else kept
+        own = keys[setup][kept]
+        parts = arm.voting.parts(own, self.plan.data.split("train").labels[own], self.plan.data.num_classes)
+        arm.voting.check_parts(parts, len(kept))
+        seeds = arm.voting.seeds(seed, len(parts))
+        return [Member(setup, arm.name, seeds[number], kept[rows], number) for number, rows in enumerate(parts)]
 
     def fit(self, ranks: Ranks, logger: Logger | None) -> tuple[list[Score], dict[int, State]]:
         """Train them with all ranks; every score on every rank, and the states of this rank's members by number."""
-        plan, setups, arms = self.plan, len(self.poison_sets), len(self.arms)
-        data, (clean, triggered) = training_sets(plan, self.members, self.poison_sets, self.arms), self._tested()
-        if plan.scenario == "transfer" and self.base is not None:
-            data = head_inputs(plan, self.base, data, ranks)
-            clean = extract_features(self.base, clean, ranks.device)
-            triggered = None if triggered is None else extract_features(self.base, triggered, ranks.device)
+        plan, base, training = self.plan, self.networks.base, self.arms[0].training
+        sanitized = {arm.name: self.sanitized[arm.name] for arm in self.arms}
+        data, (clean, triggered) = training_sets(plan, self.members, self.poison_sets, sanitized), self._tested()
+        between = None
+        if self.networks.shared and base is not None:
+            # A recipe that changes images needs them; the extractor then works in every step.
+            if is_plain(training):
+                data = head_inputs(plan, base, data, ranks)
+            else:
+                between = base
+            clean = extract_features(base, clean, ranks.device)
+            triggered = None if triggered is None else extract_features(base, triggered, ranks.device)
         scores: list[EnsembleScores] = []
 
         def callbacks(own: list[int]) -> list[EnsembleScores]:
@@ -91,47 +154,45 @@ class Cohort:
             return scores
 
         states = fit_members(
-            self.build,
-            [self.poison_sets[m.setup].setup.seed for m in self.members],
+            self.networks.build,
+            [member.seed for member in self.members],
             data,
             plan.victim_recipe,
             ranks,
             Fit(
                 per_block=plan.speed.members_per_block,
                 threads=plan.speed.threads,
-                text=f"train {len(self.members)} {self.victim} victims ({setups} setups x {arms} defences)",
-                frozen_statistics=plan.scenario == "fine_tune",
+                text=self._text(),
+                frozen_statistics=self.networks.fine_tuned,
+                defense=training,
+                extractor=between,
             ),
             callbacks=callbacks,
             logger=logger,
         )
-        order = {(self.poison_sets[m.setup].setup.index, m.defense): number for number, m in enumerate(self.members)}
-        found = sorted(scores[0].scores, key=lambda score: order[score.setup, score.defense])  # type: ignore[index]
-        return found, states
+        order = {p.setup.index: number for number, p in enumerate(self.poison_sets)}
+        return sorted(scores[0].scores, key=lambda score: order[score.setup]), states
 
-    def build(self, seed: int) -> nn.Module:
-        """An untrained victim: a linear head in transfer learning, else a whole network."""
-        data, base = self.plan.data, self.base
-        if self.plan.scenario == "transfer":
-            return fresh_head(base.num_features, data.num_classes, seed)  # type: ignore[union-attr]
-        shape = {"in_channels": data.image_shape[0], "num_classes": data.num_classes}
-        model = build_backbone(self.victim, **shape, mean=data.mean, std=data.std, seed=seed)
-        if base is not None:
-            model.body.load_state_dict(base.body.state_dict())
-            model.head = fresh_head(model.num_features, data.num_classes, seed)
-        return model
+    def _text(self) -> str:
+        """What the progress bar says."""
+        setups, count = len(self.poison_sets), len(self.members)
+        if len(self.arms) == 1:
+            what = f"{setups} setups, {self.arms[0].name}"
+        else:
+            what = f"{setups} setups x {len(self.arms)} arms"
+        kind = "victims" if count == setups * len(self.arms) else "models of votes"
+        return f"train {count} {self.networks.victim} {kind} ({what})"
 
     def show_features(self, states: dict[int, State], ranks: Ranks) -> None:
         """Keep what the report shows of the first setup: features of the extractor, or of the trained victim itself."""
         for number, state in states.items():
             member = self.members[number]
-            if member.setup != 0:
+            if member.setup != 0 or member.part is not None:
                 continue
-            model = self.base
-            if model is None or self.plan.scenario == "fine_tune":
-                model = self.build(0)  # type: ignore[assignment]
-                model.load_state_dict(state, strict=False)  # type: ignore[union-attr]
-            save_feature_space(self.plan, model, self.poison_sets[0], member.defense, self.arms[member.defense], ranks)  # type: ignore[arg-type]
+            model: Backbone | None = self.networks.base
+            if model is None or self.networks.fine_tuned:
+                model = self.networks.with_state(state)
+            save_feature_space(self.plan, model, self.poison_sets[0], member.arm, self.sanitized[member.arm], ranks)
 
     def _tested(self) -> tuple[Tensor, Tensor | None]:
         """Test images, and the same with the trigger if the attack has one."""
@@ -140,12 +201,16 @@ class Cohort:
 
     def _watch(self, own: list[int], clean: Tensor, triggered: Tensor | None) -> Watch:
         chosen = [self.members[number] for number in own]
+        voting = self.arms[0].voting if len(self.arms) == 1 else None
         return Watch(
-            names=[(self.poison_sets[m.setup].setup.index, m.defense) for m in chosen],
+            names=[(self.poison_sets[m.setup].setup.index, m.arm) for m in chosen],
             poison_sets=[self.poison_sets[m.setup] for m in chosen],
             test_inputs=clean,
             triggered_inputs=triggered,
             test_labels=self.plan.data.split("test").labels,
+            parts=[m.part or 0 for m in chosen],
+            voting=voting,
+            num_classes=self.plan.data.num_classes,
         )
 
 

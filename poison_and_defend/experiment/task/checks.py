@@ -25,9 +25,6 @@ def check_options(experiment: Experiment) -> None:
                 raise InputError(f"{name!r} is not a backbone: choose from {', '.join(BACKBONES)} ({option}, --backbone)")
         if not names or len(set(names)) != len(names):
             raise InputError(f"the backbones are {list(names)}: name at least one, each once ({option})")
-    defenses = experiment.arms.defenses
-    if not defenses or len(set(defenses)) != len(defenses):
-        raise InputError(f"defenses are {defenses}: name at least one, each once (--defenses)")
     setups, speed = experiment.setups, experiment.speed
     at_least("num_setups", setups.num_setups, 1)
     at_least("num_targets", setups.num_targets, 1)
@@ -38,6 +35,7 @@ def check_options(experiment: Experiment) -> None:
     at_least("threads", speed.threads, 1)
     at_least("head_views", experiment.victims.head_views, 1)
     at_least("seed", experiment.place.seed, 0)
+    at_least("poisons_told", experiment.comparison.poisons_told or 0, 0)
     if setups.num_targets > 1 and not attack.several_targets:
         raise InputError(f"num_targets is {setups.num_targets}, but {attack.name} aims at one target (--num_targets)")
     attack.budget.check_shape(data.image_shape)
@@ -69,9 +67,9 @@ def check_surrogates(experiment: Experiment, networks: Networks) -> None:
                 f"{len(networks.weights)} weight files for {len(networks.attackers)} architectures (--surrogate_weights)"
             )
         networks.given()
-    elif attack.robust_surrogates and not networks.robust_recipe.adversarial_eps:
+    elif attack.robust_surrogates and networks.robust_training is None:
         raise InputError(
-            f"{attack.name} needs adversarially trained surrogates: give their budget (--robust_recipe.adversarial_eps)"
+            f"{attack.name} needs adversarially trained surrogates: give their budget (--robust_training.eps 8/255)"
         )
     if not attack.uses_logits or attack.robust_surrogates or pretrained is None or experiment.threat.scenario == "from_scratch":
         return

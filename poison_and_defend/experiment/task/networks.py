@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from poison_and_defend.datamodules import ArrayDataModule, Split
+from poison_and_defend.defenses import Adversarial, Plain
 from poison_and_defend.lightning_modules.backbones import Backbone, BackboneName
 from poison_and_defend.lightning_modules.classifier import load_weights
 from poison_and_defend.lightning_modules.recipe import Recipe
@@ -37,6 +38,7 @@ class Networks:
     recipe: Recipe
     robust_split: Split | None
     robust_recipe: Recipe
+    robust_training: Adversarial | None
     attackers: tuple[BackboneName, ...]
     per_attacker: int
     weights: tuple[Path, ...]
@@ -66,7 +68,8 @@ class Networks:
             raise ValueError("this experiment trains no network adversarially")
         seed = self.model_seed(_ROBUST + number)
         classes = self.data.num_classes
-        return ModelSpec(backbone, seed, self.robust_recipe, self.robust_split, classes, self.data, 0.0, self.threads)
+        defense = self.robust_training or Plain()
+        return ModelSpec(backbone, seed, self.robust_recipe, self.robust_split, classes, self.data, 0.0, self.threads, defense)
 
     def surrogate(self, backbone: BackboneName, number: int = 0) -> ModelSpec:
         """The attacker's ``number``-th network of an architecture."""

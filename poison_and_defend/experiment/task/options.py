@@ -6,7 +6,7 @@ from typing import Literal
 from poison_and_defend.attacks import Attack
 from poison_and_defend.attacks.base import Scenario
 from poison_and_defend.datamodules import ArrayDataModule
-from poison_and_defend.defenses.switch import DEFENSES, DefenseName
+from poison_and_defend.defenses import Adversarial, Defense
 from poison_and_defend.lightning_modules.backbones import BackboneName
 from poison_and_defend.lightning_modules.recipe import Recipe
 
@@ -65,8 +65,8 @@ class Surrogates:
         precision: Precision of the surrogates while crafting.
         pretraining: Data that extractors and surrogates are trained on in transfer and fine-tuning; by default the public part.
         feature_recipe: How extractors and surrogates are trained.
-        robust_recipe: How the surrogates of an attack that needs adversarially trained ones are trained; set its
-            adversarial_eps.
+        robust_recipe: How the surrogates of an attack that needs adversarially trained ones are trained.
+        robust_training: Budget and steps of these surrogates' adversarial training.
     """
 
     backbone: BackboneName = "convnet"
@@ -78,6 +78,7 @@ class Surrogates:
     pretraining: ArrayDataModule | None = None
     feature_recipe: Recipe = field(default_factory=Recipe)
     robust_recipe: Recipe = field(default_factory=Recipe)
+    robust_training: Adversarial | None = None
 
 
 @dataclass(frozen=True)
@@ -96,24 +97,28 @@ class Victims:
 
 
 @dataclass(frozen=True)
-class Arms:
-    """What is compared: defences, the undefended run, and the run without an attack.
+class Comparison:
+    """What is compared: countermeasures, the undefended run, and the run without an attack.
 
     Args:
-        defenses: Names of the arms; ``none`` is the undefended run, ``no_attack`` the same with unperturbed bases.
-        sigma: Standard deviation of the noise in [0, 1] pixels, or a fraction such as 25/255.
-        denoiser: A name (digits, mnist, cifar10), a diffusers folder, or hf:OWNER/NAME of the Hugging Face Hub.
-        denoise_steps: Model evaluations per image; 1 is one-shot.
-        draw: Which independent realisation of the noise.
-        jpeg_quality: Quality of the defence ``jpeg``, 1 to 95.
+        arms: Each row of the comparison by its name: a countermeasure and its options, a chain of several, or null for the
+            undefended run.
+        sigma: Standard deviation of the noise in [0, 1] pixels, or a fraction such as 25/255, of every arm that states no other.
+        denoiser: A name (digits, mnist, cifar10), a diffusers folder, or hf:OWNER/NAME of the Hugging Face Hub, of every arm that
+            states no other.
+        denoise_steps: Model evaluations per image, of every arm that states no other; 1 is one-shot.
+        draw: Which independent realisation of the noise, of every arm that states no other.
+        jpeg_quality: Quality of JPEG, 1 to 95, of every arm that states no other.
+        poisons_told: How many poisons filters are told that one class has at most; by default the true number, 0 for nothing.
     """
 
-    defenses: list[DefenseName] = field(default_factory=lambda: list(DEFENSES))
+    arms: dict[str, Defense | None] = field(default_factory=dict)
     sigma: float | str = 0.25
     denoiser: str = "digits"
     denoise_steps: int = 1
     draw: int = 0
     jpeg_quality: int = 75
+    poisons_told: int | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,7 @@ class Experiment:
     threat: Threat
     surrogates: Surrogates
     victims: Victims
-    arms: Arms
+    comparison: Comparison
     speed: Speed
     place: Place
 

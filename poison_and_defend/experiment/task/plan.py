@@ -16,12 +16,12 @@ from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import digest
 from poison_and_defend.datamodules import ArrayDataModule, Split
 from poison_and_defend.datamodules.wrappers.rows import public_split, rows_of
-from poison_and_defend.defenses.switch import Defense, DefenseName
-from poison_and_defend.diffusion.denoiser import Denoiser, load_denoiser
+from poison_and_defend.defenses.arm import Arm, make_arms, refuse_twins
 from poison_and_defend.diffusion.noise_level import parse_sigma
+from poison_and_defend.experiment.task.arms import check_arms
 from poison_and_defend.experiment.task.checks import check_options, check_surrogates
 from poison_and_defend.experiment.task.networks import Networks
-from poison_and_defend.experiment.task.options import Arms, Experiment, Setups, Speed
+from poison_and_defend.experiment.task.options import Comparison, Experiment, Setups, Speed
 from poison_and_defend.experiment.task.settings import AFTER_CRAFTING, settings_of
 from poison_and_defend.lightning_modules.backbones import BackboneName
 from poison_and_defend.lightning_modules.recipe import Recipe
@@ -39,9 +39,10 @@ class ExperimentPlan:
         imported: Poisons made elsewhere, validated against setups and budget; None if they are to be crafted.
         networks: What surrogates and extractors depend on.
         victims: Architectures of the victims.
-        arms: Each defence of the comparison, ready to use, by its name.
-        sigma: Standard deviation of the noise, in [0, 1] pixels.
-        settings: All that the numbers depend on, as JSON can hold it; not where they are kept or on how many ranks.
+        arms: The rows of the comparison, ready to use, by their names.
+        told: How many poisons filters are told that one class has at most; None if nothing.
+        settings: All that the numbers of every arm depend on, as JSON can hold it; not what each arm does, where they are kept
+            or on how many ranks.
         crafted_with: Digest of what the poisons depend on: they serve any defence and victim, but no other attack, data or
             surrogate.
         name: Of the folder and of the W&B group.
@@ -58,8 +59,8 @@ class ExperimentPlan:
     victims: tuple[BackboneName, ...]
     victim_recipe: Recipe
     head_views: int
-    arms: Mapping[DefenseName, Defense]
-    sigma: float
+    arms: Mapping[str, Arm]
+    told: int | None
     speed: Speed
     seed: int
     settings: Mapping[str, Any]
@@ -95,11 +96,13 @@ def plan_experiment(experiment: Experiment) -> ExperimentPlan:
     setups = _choose_setups(experiment.setups, place.seed)
     rows = rows_of(setups, len(data.split("train")))
     imported = _imported(experiment, setups)
-    arms = _build_arms(experiment.arms, data.image_shape, place.seed)
+    told = len(setups[0].base_indices) if experiment.comparison.poisons_told is None else experiment.comparison.poisons_told
+    arms = _build_arms(experiment.comparison, place.seed)
+    check_arms(arms, data, setups, told or None)
     public = _public(experiment, rows)
     networks = _networks(experiment, rows, public)
     check_surrogates(experiment, networks)
-    settings = settings_of(experiment, setups, rows, imported, arms, public, networks)
+    settings = settings_of(experiment, setups, rows, imported, public, networks)
     return ExperimentPlan(
         data=data,
         attack=attack,
@@ -112,7 +115,7 @@ def plan_experiment(experiment: Experiment) -> ExperimentPlan:
         victim_recipe=experiment.victims.victim_recipe,
         head_views=experiment.victims.head_views,
         arms=arms,
-        sigma=parse_sigma(experiment.arms.sigma),
+        told=told or None,
         speed=experiment.speed,
         seed=place.seed,
         settings=settings,
@@ -146,19 +149,13 @@ def _imported(experiment: Experiment, setups: list[Setup]) -> list[PoisonSet] | 
     return [import_poisons(Path(folder), setup, train, test, attack.budget, attack.goal) for setup in setups]
 
 
-def _build_arms(options: Arms, shape: tuple[int, int, int], seed: int) -> dict[DefenseName, Defense]:
-    """Each defence of the comparison, ready to use."""
-    # Before the denoiser is read, or looked for elsewhere.
-    parse_sigma(options.sigma)
-    model: Denoiser | None = None
-    if {"diffusion", "denoise_only"} & set(options.defenses):
-        model = load_denoiser(options.denoiser, steps=options.denoise_steps)
-        model.check_images(shape)
-    sigma, draw, quality = options.sigma, options.draw, options.jpeg_quality
-    return {
-        name: Defense(name, sigma=sigma, denoiser=model, seed=seed, draw=draw, jpeg_quality=quality)
-        for name in options.defenses
-    }
+def _build_arms(options: Comparison, seed: int) -> dict[str, Arm]:
+    """Each row of the comparison, ready to use."""
+    sigma = parse_sigma(options.sigma)
+    common = {"sigma": sigma, "denoiser": options.denoiser, "steps": options.denoise_steps, "draw": options.draw, "seed": seed}
+    arms = make_arms(options.arms, **common, quality=options.jpeg_quality)
+    refuse_twins(arms)
+    return arms
 
 
 def _public(experiment: Experiment, rows: NDArray[np.int64]) -> Split | None:
@@ -188,6 +185,7 @@ def _networks(experiment: Experiment, rows: NDArray[np.int64], public: Split | N
         recipe=options.feature_recipe,
         robust_split=own if robust else None,
         robust_recipe=options.robust_recipe,
+        robust_training=options.robust_training,
         attackers=tuple(experiment.attackers),
         per_attacker=options.surrogates,
         weights=tuple(Path(path) for path in options.surrogate_weights or ()),

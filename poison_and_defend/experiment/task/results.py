@@ -2,6 +2,9 @@
 
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.callbacks.ensemble_scores import Score
+from poison_and_defend.defenses.arm import Arm
+from poison_and_defend.defenses.training.base import is_plain
+from poison_and_defend.experiment.task.arms import unproved
 from poison_and_defend.experiment.task.plan import ExperimentPlan
 from poison_and_defend.lightning_modules.backbones import BackboneName
 from poison_and_defend.reports.provenance import revision
@@ -9,9 +12,22 @@ from poison_and_defend.reports.records import Result
 
 
 def make_results(
-    plan: ExperimentPlan, victim: BackboneName, poison_sets: list[PoisonSet], scores: list[Score], seconds: float
+    plan: ExperimentPlan,
+    victim: BackboneName,
+    arm: Arm,
+    poison_sets: list[PoisonSet],
+    scores: list[Score],
+    dropped: list[dict[str, float | None]],
+    seconds: float,
 ) -> list[Result]:
-    """One per setup and defence, for one victim architecture."""
+    """One per setup, of one arm and victim architecture.
+
+    Args:
+        scores: One a setup.
+        dropped: What the arm's filters dropped, in the order of ``scores``: the fields of a result; empty without filters.
+        seconds: For one victim.
+    """
+    refused = unproved(arm, plan.data)
     sets = {p.setup.index: p for p in poison_sets}
     name = revision()
     return [
@@ -27,7 +43,7 @@ def make_results(
             norm=plan.attack.budget.norm,
             eps=plan.attack.budget.eps,
             defense=score.defense,
-            sigma=plan.arms[score.defense].sigma,  # type: ignore[index]
+            sigma=arm.sigma,
             victim=victim,
             knowledge=plan.networks.knowledge(victim),
             goal=sets[score.setup].goal,
@@ -43,6 +59,15 @@ def make_results(
             seed=sets[score.setup].setup.seed,
             seconds=round(seconds, 3),
             revision=name,
+            label=arm.label,
+            color=arm.color,
+            models=1 if arm.voting is None else score.models,
+            recipe="" if is_plain(arm.training) else arm.training.name,
+            told=arm.told(plan.told),
+            withstands=None if refused else score.withstands,
+            certified={} if refused else dict(score.certified),
+            unproved=refused,
+            **(dropped[place] if dropped else {}),  # type: ignore[arg-type]
         )
-        for score in scores
+        for place, score in enumerate(scores)
     ]

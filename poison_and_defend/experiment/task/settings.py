@@ -1,6 +1,9 @@
-"""All that an experiment's numbers depend on, as JSON can hold it: what its folder is compared with, and named by."""
+"""What the numbers of every arm depend on, as JSON can hold it: what an experiment's folder is compared with, and named by.
 
-from collections.abc import Mapping, Sequence
+What one arm depends on besides is kept with its results, so that another arm may join them.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,13 +15,12 @@ from poison_and_defend.core.files import digest
 from poison_and_defend.core.hashing import checksum_file, hash_array
 from poison_and_defend.core.reading.files import guarded
 from poison_and_defend.datamodules import ArrayDataModule, Split
-from poison_and_defend.defenses.switch import Defense, DefenseName
 from poison_and_defend.experiment.task.networks import Networks
 from poison_and_defend.experiment.task.options import Experiment
 from poison_and_defend.images.arrays import hash_split
 
-AFTER_CRAFTING = ("victims", "victim_recipe", "head_views", "defenses", "sanitize_batch_size")
-"""Settings that say what happens to poisons once they are made."""
+AFTER_CRAFTING = ("victims", "victim_recipe", "head_views", "sanitize_batch_size")
+"""Settings that say what happens to poisons once they are made, whatever the arm."""
 
 
 def settings_of(
@@ -26,7 +28,6 @@ def settings_of(
     setups: Sequence[Setup],
     rows: NDArray[np.int64],
     imported: Sequence[PoisonSet] | None,
-    arms: Mapping[DefenseName, Defense],
     public: Split | None,
     networks: Networks,
 ) -> dict[str, Any]:
@@ -60,10 +61,9 @@ def settings_of(
         "rows": hash_array(rows),
         "surrogates": networks.per_attacker,
         "feature_recipe": networks.recipe.settings(),
-        "robust_recipe": networks.robust_recipe.settings() if networks.robust else None,
+        "robust_recipe": networks.robust_recipe.settings(networks.robust_training) if networks.robust else None,
         "victim_recipe": victims.victim_recipe.settings(),
         "head_views": victims.head_views,
-        "defenses": {name: defense.settings() for name, defense in arms.items()},
         "seed": experiment.place.seed,
         "setups_per_batch": speed.setups_per_batch,
         "sanitize_batch_size": speed.sanitize_batch_size,

@@ -10,21 +10,12 @@ from matplotlib.figure import Figure
 
 from poison_and_defend.reports.experiment.page import NOTES, NUMBERS, defense_cells, number_cells
 from poison_and_defend.reports.figures import draw_success
-from poison_and_defend.reports.labels import attack_label, defense_label, several
+from poison_and_defend.reports.labels import attack_label, several
 from poison_and_defend.reports.markup import Cell, document, escape, picture, table
 from poison_and_defend.reports.records import NO_ATTACK
 from poison_and_defend.reports.summary import Summary
 
 matplotlib.use("Agg")
-
-_COLORS = {
-    NO_ATTACK: "#9a9a9a",
-    "none": "#b2433a",
-    "noise_only": "#e0a458",
-    "denoise_only": "#8a6fb0",
-    "jpeg": "#5b9a8b",
-    "diffusion": "#3a6ea5",
-}
 
 
 class _Group(NamedTuple):
@@ -63,8 +54,9 @@ class RunSummary:
 
 
 def _arms(rows: Sequence[RunSummary]) -> list[str]:
-    found = list(dict.fromkeys(row.summary.defense for row in rows))
-    return [name for name in _COLORS if name in found] + [name for name in found if name not in _COLORS]
+    """Names of all arms: the control and the undefended run first, the others as they appear."""
+    found = dict.fromkeys(row.summary.defense for row in rows)
+    return sorted(found, key=lambda name: (NO_ATTACK, "none").index(name) if name in (NO_ATTACK, "none") else 2)
 
 
 def overview(rows: Sequence[RunSummary]) -> Figure:
@@ -84,7 +76,8 @@ def overview(rows: Sequence[RunSummary]) -> Figure:
         own = [row for row in rows if row.summary.defense == arm]
         places = np.array([groups.index(row.group) for row in own], float)
         places += (number - (len(arms) - 1) / 2) * height
-        style: dict[str, Any] = {"height": height, "color": _COLORS.get(arm, f"C{number}"), "label": defense_label(arm)}
+        first = own[0].summary
+        style: dict[str, Any] = {"height": height, "color": first.color or f"C{number}", "label": first.label}
         draw_success(success, places, [row.summary for row in own], **style)
         accuracy.barh(places, [100 * row.summary.clean_accuracy for row in own], **style)
         for place, row in zip(places, own, strict=True):

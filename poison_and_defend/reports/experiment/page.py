@@ -4,12 +4,13 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from poison_and_defend.reports.arm_names import arm_label
+from poison_and_defend.reports.experiment.workings import HEAD, NOTE, workings
 from poison_and_defend.reports.labels import (
     attack_label,
     benchmark_text,
     change_text,
     counts_text,
-    defense_label,
     several,
     tested_noun,
 )
@@ -52,7 +53,7 @@ def number_cells(row: Summary) -> list[Cell]:
 
 def defense_cells(row: Summary) -> list[Cell]:
     """Defence and the noise that it adds, if any."""
-    return [Cell(defense_label(row.defense)), Cell(f"{row.sigma:g}" if row.sigma else "", "number")]
+    return [Cell(row.label), Cell(f"{row.sigma:g}" if row.sigma else "", "number")]
 
 
 def _summary_table(rows: Sequence[Summary]) -> str:
@@ -78,7 +79,16 @@ def _setups_table(results: Sequence[Result]) -> str:
         line += [Cell(victim)] if by_victim else []
         lines.append(line + [_outcome(own[name]) if name in own else Cell("") for name in defenses])
     head = ["setup", "first test image", "its true class", "wanted by the attacker", *(["victim"] if by_victim else [])]
-    return table([*head, *map(defense_label, defenses)], lines)
+    named = {result.defense: result.label or arm_label(result.defense) for result in results}
+    return table([*head, *named.values()], lines)
+
+
+def _workings_table(results: Sequence[Result]) -> str:
+    rows = workings(results)
+    if not rows:
+        return ""
+    lines = [[Cell(text, "number" if 2 <= place < len(HEAD) - 1 else "") for place, text in enumerate(row)] for row in rows]
+    return f"<h2>Filters, recipes and votes</h2>\n<p>{escape(NOTE)}</p>\n{table(HEAD, lines)}"
 
 
 def _outcome(result: Result) -> Cell:
@@ -144,6 +154,7 @@ def render_page(
 against these attacks, not a certificate against all.</p>
 {"".join(shown[:1])}
 {_summary_table(summary)}
+{_workings_table(results)}
 {"".join(shown[1:])}
 <h2>Every setup</h2>
 {_setups_table(results)}

@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from poison_and_defend.reports.labels import attack_label, counts_text, defense_label, several, tested_label
+from poison_and_defend.reports.experiment.workings import HEAD, NOTE
+from poison_and_defend.reports.labels import attack_label, counts_text, several, tested_label
 from poison_and_defend.reports.summary import Summary
 
 
@@ -33,10 +34,24 @@ def print_summary(rows: Sequence[Summary], title: str) -> None:
         table.add_row(
             *([escape(attack_label(row.attack))] if by_attack else []),
             *([escape(row.victim)] if by_victim else []),
-            defense_label(row.defense),
+            escape(row.label),
             f"{row.sigma:g}" if row.sigma else "",
             f"[{colour}]{counts_text(row)}[/]",
             f"{row.ci_low:.1%} to {row.ci_high:.1%}",
             f"{row.clean_accuracy:.2%}",
         )
+    Console().print(table)
+
+
+def print_workings(rows: Sequence[Sequence[str]]) -> None:
+    """Print what filters, recipes and votes did, see :mod:`poison_and_defend.reports.experiment.workings`; nothing for no rows."""
+    if not rows:
+        return
+    # Columns that are empty in every row would only push the others together.
+    shown = [place for place in range(len(HEAD)) if any(row[place] for row in rows)]
+    table = Table(caption=NOTE, caption_justify="left")
+    for place in shown:
+        table.add_column(HEAD[place], justify="left" if place in (0, 1, len(HEAD) - 1) else "right")
+    for row in rows:
+        table.add_row(*(escape(row[place]) for place in shown))
     Console().print(table)

@@ -19,7 +19,7 @@ from poison_and_defend.reports.experiment.feature_space import Arm, feature_spac
 from poison_and_defend.reports.experiment.overview import RunSummary, overview, render_overview
 from poison_and_defend.reports.experiment.page import render_page
 from poison_and_defend.reports.figures import comparison, labelled_sheet, to_png
-from poison_and_defend.reports.labels import attack_label, defense_label
+from poison_and_defend.reports.labels import attack_label
 from poison_and_defend.reports.records import Result, read_results
 from poison_and_defend.reports.summary import summarize
 
@@ -54,7 +54,7 @@ def write_report(folder: Path) -> Path:
         panels = figures / "base_poison_noised_denoised.png"
         if panels.exists():
             shown.append(("What the defence does to poisoned images.", read_bytes(panels, _OPTION, _MOST_PICTURE)))
-        shown += _feature_picture(figures, [row.defense for row in summary], results[0].goal)
+        shown += _feature_picture(figures, {row.defense: row.label for row in summary}, results[0].goal)
         shown += _sheets(folder)
         config, made = folder / "config.yaml", folder / "provenance.json"
         page = render_page(
@@ -142,13 +142,13 @@ def _sheet_caption(poisons: PoisonSet) -> str:
     )
 
 
-def _feature_picture(figures: Path, defenses: list[str], goal: str) -> list[Picture]:
+def _feature_picture(figures: Path, labels: dict[str, str], goal: str) -> list[Picture]:
     """Undefended and defended features of the same poisons side by side, if the experiment kept any."""
-    order = [*dict.fromkeys(["none", "diffusion", *defenses])]
+    order = [*dict.fromkeys(["none", "diffusion", *labels])]
     found = {name: _read_features(figures / f"features_{name}.npz") for name in order if _has_features(figures, name)}
     if not found:
         return []
-    arms: list[Arm] = [(defense_label(name), {key: arrays[key] for key in _GROUPS}) for name, arrays in found.items()]
+    arms: list[Arm] = [(labels.get(name, name), {key: arrays[key] for key in _GROUPS}) for name, arrays in found.items()]
     shared = all(bool(arrays["shared"]) for arrays in found.values())
     tested = "targets" if goal == "targets" else "triggered images"
     figure = feature_space(arms, "poisons of one setup in feature space", shared, tested)

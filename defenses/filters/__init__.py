@@ -1,0 +1,1 @@
+"""Filters: a whole training set to the rows that stay, with a suspicion score for each."""

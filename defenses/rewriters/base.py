@@ -1,0 +1,50 @@
+"""The interface of rewriters."""
+
+from abc import abstractmethod
+from typing import Any, Self
+
+from torch import Tensor
+
+from poison_and_defend.defenses.base import Defense
+from poison_and_defend.diffusion.denoiser import Denoiser
+
+
+class Rewriter(Defense):
+    """Rows to rows, each by itself; labels and order are not its business.
+
+    What many sets share is rewritten once, by any number of processes, resumably, and found again by its settings. So a row's
+    bytes must depend on the row, its key, the draw and the settings alone, and on no other row of the batch.
+    """
+
+    sigma: float = 0.0
+    """Standard deviation of the noise that it adds, in [0, 1] pixels; 0 if none."""
+
+    denoiser: Denoiser | None = None
+    """The model that it puts images through, whose batches may then be shared by images of different sizes."""
+
+    @abstractmethod
+    def __call__(self, images: Tensor, keys: Tensor, draws: Tensor | None = None) -> Tensor:
+        """Rewrite one batch.
+
+        Args:
+            images: ``(B, C, H, W)`` uint8.
+            keys: ``(B,)`` int64 on the same device: what randomness is keyed by, the rows' numbers in the whole set.
+            draws: ``(B,)`` int64, a realisation of the randomness for each image; None for its own draw.
+
+        Returns:
+            ``(B, C, H, W)`` uint8, on the same device.
+        """
+
+    @property
+    def needs_secret(self) -> bool:
+        """Whether its randomness has no seed yet: one that nobody else knows is then drawn and kept beside the output."""
+        return False
+
+    def with_seed(self, seed: int) -> Self:
+        """The same with this seed."""
+        return self
+
+    def settings_for(self, image_shape: tuple[int, ...]) -> dict[str, Any]:
+        """Settings on which images ``(C, H, W)`` of this shape depend, of others they may not."""
+        del image_shape
+        return self.settings()

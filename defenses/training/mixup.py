@@ -1,0 +1,54 @@
+"""Mixup: Zhang, Cisse, Dauphin, Lopez-Paz, "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
+
+As a countermeasure to poisons: Borgnia et al., "Strong Data Augmentation Sanitizes Poisoning and Backdoor Attacks Without an
+Accuracy Tradeoff", ICASSP 2021.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.defenses.training.base import Step, Training
+
+
+class Mixup(Training):
+    """Train on convex combinations of pairs of images, and of their labels: equation (2).
+
+    As the paper's own implementation does, a batch is mixed with a random permutation of itself, under one ``lambda`` a batch
+    drawn from Beta(alpha, alpha); the order of the loader is not used for pairing.
+
+    Args:
+        alpha: Both parameters of the Beta distribution; 1 draws the weight uniformly, and towards 0 nothing is mixed.
+
+    Raises:
+        InputError: If alpha is not above 0.
+    """
+
+    name = "mixup"
+    color = "#4f8f4f"
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        if not 0 < alpha < float("inf"):
+            raise InputError(f"alpha is {alpha:g}: it must be a number above 0 (--arms.{self.name}.alpha)")
+        self.alpha = float(alpha)
+
+    def inputs(self, step: Step) -> Step:
+        """See :meth:`Training.inputs`."""
+        drawn = step.generators()
+        count = step.labels.shape[1]
+        partners = torch.stack([torch.randperm(count, generator=generator) for generator in drawn]).to(step.labels.device)
+        # torch draws from no Beta distribution with a generator of one's own.
+        seeds = [int(torch.randint(2**62, (), generator=generator)) for generator in drawn]
+        weights = torch.tensor([np.random.default_rng(seed).beta(self.alpha, self.alpha) for seed in seeds])
+        member = torch.arange(len(drawn), device=partners.device)[:, None]
+        weight = weights.to(step.inputs).reshape(-1, 1, *[1] * (step.inputs.ndim - 2))
+        labels = functional.one_hot(step.labels, step.num_classes).to(step.inputs) if step.targets is None else step.targets
+        shares = weight.reshape(-1, 1, 1)
+        return replace(
+            step,
+            inputs=weight * step.inputs + (1 - weight) * step.inputs[member, partners],
+            targets=shares * labels + (1 - shares) * labels[member, partners],
+        )

@@ -1,0 +1,68 @@
+"""The interface of votes."""
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.defenses.base import Defense
+
+
+class Voting(Defense):
+    """Many models on parts of the set, and their vote."""
+
+    @abstractmethod
+    def parts(self, keys: Tensor, labels: Tensor, num_classes: int) -> list[Tensor]:
+        """Positions in the set that each model trains on.
+
+        Args:
+            keys: ``(N,)`` int64, the rows' numbers in the data set that was first read.
+            labels: ``(N,)`` int64.
+            num_classes: Of the data set.
+
+        Returns:
+            One ``(n,)`` int64 tensor a model, none of them empty.
+        """
+
+    def decide(self, votes: Tensor, num_classes: int) -> Tensor:
+        """The models' answers ``(V, T)`` int64 to the vote's ``(T,)``; by default the most frequent, ties to the smaller class."""
+        return count_votes(votes, num_classes).argmax(1)
+
+    def withstands(self, votes: Tensor, num_classes: int) -> Tensor | None:
+        """How many changed rows provably leave each answer as it is, ``(T,)`` int64.
+
+        None, the default, where nothing is proved.
+        """
+        del votes, num_classes
+        return None
+
+    def seeds(self, seed: int, count: int) -> list[int]:
+        """Training seeds of a victim's models, which a certificate needs to be fixed beforehand: far apart, from its own."""
+        # Training adds epochs and steps to a seed, and torch's CPU generator looks at its lowest 32 bits.
+        return [(seed + (number + 1) * 2**14) % 2**62 for number in range(count)]
+
+    def check_parts(self, parts: list[Tensor], count: int) -> None:
+        """Refuse parts that cannot be trained on.
+
+        Raises:
+            InputError: If there are fewer than two, or one is empty or names a row that is not there.
+        """
+        if len(parts) < 2:
+            raise InputError(f"the vote {self.name} has {len(parts)} parts: at least 2 are needed (--arms.{self.name})")
+        for number, rows in enumerate(parts):
+            if len(rows) == 0:
+                raise InputError(
+                    f"part {number} of {len(parts)} of the vote {self.name} has none of the {count} rows: make fewer parts "
+                    f"(--arms.{self.name})"
+                )
+            if int(rows.min()) < 0 or int(rows.max()) >= count:
+                raise InputError(
+                    f"part {number} of the vote {self.name} names row {int(rows.max())} of {count} rows (--arms.{self.name})"
+                )
+
+
+def count_votes(votes: Tensor, num_classes: int) -> Tensor:
+    """Answers ``(V, T)`` to how many there are of each class, ``(T, num_classes)`` int64."""
+    counts = torch.zeros(votes.shape[1], num_classes, dtype=torch.int64)
+    return counts.scatter_add_(1, votes.t().cpu(), torch.ones_like(votes.t().cpu()))

@@ -1,0 +1,67 @@
+"""How the victims of one architecture are made, before any training set is known."""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from torch import nn
+
+from poison_and_defend.experiment.task.plan import ExperimentPlan
+from poison_and_defend.lightning_modules.backbones import Backbone, BackboneName, build_backbone
+from poison_and_defend.lightning_modules.classifier import fresh_head
+from poison_and_defend.lightning_modules.ensemble import State
+
+
+@dataclass(frozen=True, eq=False)
+class VictimNetworks:
+    """Victims of one architecture.
+
+    Attributes:
+        victim: The architecture.
+        base: The frozen extractor that all start from, None from scratch.
+    """
+
+    plan: ExperimentPlan
+    victim: BackboneName
+    base: Backbone | None
+
+    @property
+    def shared(self) -> bool:
+        """Whether all share one frozen extractor, and are linear heads."""
+        return self.plan.scenario == "transfer"
+
+    @property
+    def fine_tuned(self) -> bool:
+        """Whether whole networks start from the extractor; batch normalization then keeps its statistics."""
+        return self.plan.scenario == "fine_tune"
+
+    @property
+    def file_name(self) -> str:
+        """The architecture's name as that of a file."""
+        return quote(self.victim, safe="")
+
+    def build(self, seed: int) -> nn.Module:
+        """An untrained victim: a linear head in transfer learning, else a whole network."""
+        if self.shared and self.base is not None:
+            return fresh_head(self.base.num_features, self.plan.data.num_classes, seed)
+        return self._network(seed)
+
+    def with_state(self, state: State) -> Backbone:
+        """The whole network of a trained victim, in evaluation mode."""
+        if self.shared and self.base is not None:
+            model = deepcopy(self.base)
+            model.head = fresh_head(model.num_features, self.plan.data.num_classes, 0)
+            model.head.load_state_dict(state)
+        else:
+            model = self._network(0)
+            model.load_state_dict(state)
+        return model.eval().requires_grad_(False)
+
+    def _network(self, seed: int) -> Backbone:
+        data = self.plan.data
+        shape = {"in_channels": data.image_shape[0], "num_classes": data.num_classes}
+        model = build_backbone(self.victim, **shape, mean=data.mean, std=data.std, seed=seed)
+        if self.base is not None:
+            model.body.load_state_dict(self.base.body.state_dict())
+            model.head = fresh_head(model.num_features, data.num_classes, seed)
+        return model
