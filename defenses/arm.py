@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 from poison_and_defend.core.errors import InputError
@@ -45,7 +46,7 @@ class Arm:
         attacked: Whether the set is poisoned; an arm that is not is a control.
 
     Raises:
-        InputError: If the name is none, or the steps are in another order than rewriters, filters, one training recipe, one vote.
+        InputError: If the name is none, or the steps are not rewriters, filters, a training recipe and a vote, in this order.
     """
 
     name: str
@@ -60,10 +61,11 @@ class Arm:
                 f"{self.name!r} is no name of an arm: letters, digits and _ . + - make one, 80 at most (--arms.NAME)"
             )
         places = [self._place(step) for step in self.steps]
-        for earlier, later in zip(places, places[1:], strict=False):
+        for earlier, later in pairwise(places):
             if later < earlier:
                 raise InputError(
-                    f"the arm {self.name} has {KINDS[later][1]} after {KINDS[earlier][1]}: the order is {self._order} (--defenses)"
+                    f"the arm {self.name} has {KINDS[later][1]} after {KINDS[earlier][1]}: the order is {self._order} "
+                    "(--defenses)"
                 )
         for place in (2, 3):
             if places.count(place) > 1:

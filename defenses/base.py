@@ -46,7 +46,7 @@ class Defense(ABC):
         missing = {key: common[key] for key, value in self.given.items() if value is None and key in common}
         return type(self)(**{**self.given, **missing}) if missing else self
 
-    def check(self, image_shape: tuple[int, int, int], num_classes: int) -> None:
+    def check(self, image_shape: tuple[int, int, int], num_classes: int) -> None:  # noqa: B027 - most work on any data
         """Refuse data that it cannot work on, before anything is computed.
 
         Args:

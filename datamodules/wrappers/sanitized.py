@@ -20,8 +20,8 @@ class DiffusionSanitizeDataModule(WrapperDataModule):
     Args:
         source: The data set to sanitize.
         store: Folder of the sanitized store.
-        defense: What is done to each image: ``diffusion``, ``noise_only``, ``denoise_only``, ``jpeg``, a rewriter of your own by
-            its class path, or ``none``.
+        defense: What is done to each image: ``diffusion``, ``noise_only``, ``denoise_only``, ``jpeg``, a rewriter of your own
+            by its class path, or ``none``.
         denoiser: A name (``digits``, ``mnist``, ``cifar10``), a diffusers folder, or ``hf:OWNER/NAME`` of the Hugging Face Hub.
         sigma: Standard deviation of the noise in [0, 1] units, or a fraction such as ``25/255``.
         denoise_steps: Model evaluations per image; 1 is one-shot.

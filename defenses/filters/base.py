@@ -88,8 +88,8 @@ class Verdict:
             own = received.labels == label
             if not kept[own].any():
                 raise InputError(
-                    f"the filter {name} keeps none of the {int(own.sum())} rows of class {label}: at least one must stay; tell it "
-                    f"of fewer poisons or use another filter (--poisons_told, --defenses)"
+                    f"the filter {name} keeps none of the {int(own.sum())} rows of class {label}: at least one must stay; tell "
+                    f"it of fewer poisons or use another filter (--poisons_told, --defenses)"
                 )
         return Verdict(kept, scores.float())
 

@@ -11,8 +11,8 @@ class SpectralSignatures(Filter):
     """Algorithm 1: in each class, drop the rows that stand out along the direction in which the class varies most.
 
     Features of a class are centred at the class's mean, ``v`` is their first right singular vector, and a row's score is
-    ``((f(x) - mean) v)^2``. Where at most ``b`` rows of a class are poisons, the ``1.5 b`` of highest score go, from every class,
-    since nobody knows which one is poisoned.
+    ``((f(x) - mean) v)^2``. Where at most ``b`` rows of a class are poisons, the ``1.5 b`` of highest score go, from every
+    class, since nobody knows which one is poisoned.
 
     Two things that public code does otherwise: features are centred, and the bound is one for a class, not a share of the
     whole set for each class.
@@ -53,8 +53,8 @@ class SpectralSignatures(Filter):
         for label, size in zip(*labels.unique(return_counts=True), strict=True):
             if count >= size:
                 raise InputError(
-                    f"{self.name} would drop {count} rows of each class and class {int(label)} has {int(size)}: tell it of fewer "
-                    f"poisons (--arms.{self.name}.bound, --poisons_told)"
+                    f"{self.name} would drop {count} rows of each class and class {int(label)} has {int(size)}: tell it of "
+                    f"fewer poisons (--arms.{self.name}.bound, --poisons_told)"
                 )
 
     def judge(self, received: Received, workshop: Workshop) -> Verdict:
@@ -81,4 +81,5 @@ def outlier_scores(features: Tensor) -> Tensor:
     """
     centred = features.double() - features.double().mean(0)
     first = torch.linalg.svd(centred, full_matrices=False).Vh[0]
-    return (centred @ first).square()
+    scores: Tensor = (centred @ first).square()
+    return scores

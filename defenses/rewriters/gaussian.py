@@ -111,7 +111,7 @@ class GaussianRewriter(Rewriter):
             raise InputError(
                 f"the denoiser takes images of {model.channels} channels, the data's have {image_shape[0]} (--denoiser)"
             )
-        TileLayout(*image_shape[1:], model.size, self.overlap)
+        TileLayout(image_shape[1], image_shape[2], model.size, self.overlap)
 
     def note(self) -> None:
         """Say, once, that there is more noise than images or the denoiser usually see."""
@@ -123,7 +123,8 @@ class GaussianRewriter(Rewriter):
         scaled = self.scaled(images)
         if self.denoiser is None or scaled.shape[2:] == self.denoiser.size:
             return quantize(self.restored(self.denoise(self.add_noise(scaled, keys, draws)), images))
-        layout = TileLayout(*images.shape[2:], self.denoiser.size, self.overlap)
+        height, width = images.shape[2:]
+        layout = TileLayout(height, width, self.denoiser.size, self.overlap)
         # Drawn for the whole image, so that tiles see the same noise where they overlap.
         noisy = self.add_noise(layout.pad(images.contiguous()), keys, draws)
         return quantize(layout.blend(self.denoise(layout.cut(noisy)), len(images)))
@@ -165,8 +166,8 @@ class Diffusion(GaussianRewriter):
 
     Args:
         sigma: Standard deviation of the noise in [0, 1] pixels, or a fraction such as 25/255; null for that of all arms.
-        denoiser: A name (digits, mnist, cifar10), a diffusers folder, or hf:OWNER/NAME of the Hugging Face Hub; null for that of
-            all arms.
+        denoiser: A name (digits, mnist, cifar10), a diffusers folder, or hf:OWNER/NAME of the Hugging Face Hub; null for
+            that of all arms.
         steps: Model evaluations for each image; null for that of all arms, which is 1, one-shot.
         seed: Seed of the noise; null for that of the run, or for a secret one where a set is sanitized alone.
         draw: Which independent realisation of the noise; null for that of all arms.
@@ -226,8 +227,8 @@ class DenoiseOnly(GaussianRewriter):
     """The denoiser at its lowest timestep without noise, the limit sigma -> 0: what diffusion is compared with.
 
     Args:
-        denoiser: A name (digits, mnist, cifar10), a diffusers folder, or hf:OWNER/NAME of the Hugging Face Hub; null for that of
-            all arms.
+        denoiser: A name (digits, mnist, cifar10), a diffusers folder, or hf:OWNER/NAME of the Hugging Face Hub; null for
+            that of all arms.
         steps: Model evaluations for each image; null for that of all arms, which is 1, one-shot.
         large: What happens to images that are not of the denoiser's size: ``tiles`` denoises them in overlapping tiles,
             ``resize`` scales them to it, and back.

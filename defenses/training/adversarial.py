@@ -1,7 +1,4 @@
-"""Adversarial training: Madry, Makelov, Schmidt, Tsipras, Vladu, "Towards Deep Learning Models Resistant to Adversarial Attacks".
-
-ICLR 2018.
-"""
+"""Adversarial training: Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018."""
 
 import math
 from dataclasses import replace

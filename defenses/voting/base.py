@@ -26,7 +26,7 @@ class Voting(Defense):
         """
 
     def decide(self, votes: Tensor, num_classes: int) -> Tensor:
-        """The models' answers ``(V, T)`` int64 to the vote's ``(T,)``; by default the most frequent, ties to the smaller class."""
+        """The models' answers ``(V, T)`` int64 to the vote's ``(T,)``; by default the most frequent, ties go to the smaller."""
         return count_votes(votes, num_classes).argmax(1)
 
     def withstands(self, votes: Tensor, num_classes: int) -> Tensor | None:

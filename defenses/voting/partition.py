@@ -1,7 +1,4 @@
-"""Deep partition aggregation: Levine, Feizi, "Deep Partition Aggregation: Provable Defenses against General Poisoning Attacks".
-
-ICLR 2021.
-"""
+"""Levine, Feizi, "Deep Partition Aggregation: Provable Defenses against General Poisoning Attacks", ICLR 2021."""
 
 import hashlib
 

@@ -272,9 +272,9 @@ def _denoiser(learner: Learner, data: ArrayDataModule) -> Denoiser | None:
         # Mirrored pixels would get noise of their own: the sum says more of a pixel than the noise of the theorem leaves.
         height, width = layout.image
         raise InputError(
-            f"images of {height} x {width} would be padded by mirroring to {layout.canvas[0]} x {layout.canvas[1]} for a denoiser "
-            f"of {model.size[0]} x {model.size[1]}, which shows pixels twice under the noise that a certificate rests on: scale "
-            "the data set so that tiles fit it, or use another denoiser (--denoiser)"
+            f"images of {height} x {width} would be padded by mirroring to {layout.canvas[0]} x {layout.canvas[1]} for a "
+            f"denoiser of {model.size[0]} x {model.size[1]}, which shows pixels twice under the noise that a certificate rests "
+            "on: scale the data set so that tiles fit it, or use another denoiser (--denoiser)"
         )
     return model
 

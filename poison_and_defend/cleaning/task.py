@@ -33,8 +33,8 @@ class SanitizeTask:
         out: Where the sanitized set goes: an ``.npz`` file, or a folder, which gets the layout, names and order of the
             input. It must be given.
         data: The set.
-        defense: What is done to each image: ``diffusion``, ``noise_only``, ``denoise_only``, ``jpeg``, or a rewriter of your own
-            by its class path.
+        defense: What is done to each image: ``diffusion``, ``noise_only``, ``denoise_only``, ``jpeg``, or a rewriter of your
+            own by its class path.
         denoiser: A name (``digits``, ``mnist``, ``cifar10``), a diffusers folder, or ``hf:OWNER/NAME`` of the Hugging Face Hub.
         sigma: Standard deviation of the noise in [0, 1] units, or a fraction such as 25/255.
         denoise_steps: Model evaluations per tile; 1 is one-shot.

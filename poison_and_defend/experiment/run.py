@@ -38,6 +38,7 @@ from poison_and_defend.reports.summary import write_summary
 from poison_and_defend.training.launch import Launch
 
 Until = Literal["craft", "report"]
+_Found = dict[tuple[str, str], list[Result] | None]
 
 
 def run(plan: ExperimentPlan, launch: Launch, config: str, *, until: Until = "report") -> Path:
@@ -96,8 +97,8 @@ class _Job:
     def results(self) -> list[Result]:
         """On every rank: arms that are there are read, all others crafted for, rewritten, judged, trained and tested."""
         plan, kept = self.plan, KeptArms(self.plan)
-        found = {(victim, arm.name): kept.read(arm, victim) for victim in plan.victims for arm in plan.arms.values()}
-        missing = {key: plan.arms[key[1]] for key, results in found.items() if results is None}
+        found: _Found = {(victim, arm.name): kept.read(arm, victim) for victim in plan.victims for arm in plan.arms.values()}
+        missing: dict[tuple[str, str], Arm] = {key: plan.arms[key[1]] for key, results in found.items() if results is None}
         # All ranks must have looked before one of them writes.
         self.ranks.barrier("arms counted")
         if not missing:
@@ -114,7 +115,7 @@ class _Job:
             found |= self.train(poison_sets, sanitized, missing)
         return [result for victim in plan.victims for result in self._in_order(victim, found, kept)]
 
-    def _in_order(self, victim: str, found: Mapping[tuple[str, str], list[Result] | None], kept: KeptArms) -> list[Result]:
+    def _in_order(self, victim: str, found: _Found, kept: KeptArms) -> list[Result]:
         """One architecture's results, setup by setup, of arms that are asked for and then of those kept from before."""
         columns = [found[victim, name] or [] for name in self.plan.arms] + list(kept.others(victim).values())
         return [result for row in zip(*columns, strict=True) for result in row]
@@ -154,12 +155,12 @@ class _Job:
 
     def train(
         self, poison_sets: list[PoisonSet], sanitized: dict[str, Sanitized], missing: Mapping[tuple[str, str], Arm]
-    ) -> dict[tuple[str, str], list[Result]]:
+    ) -> _Found:
         """Results of the missing arms, by architecture and name; each is kept as soon as it is there."""
         plan, logger, kept = self.plan, self._logger("train"), KeptArms(self.plan)
         if self._first:
             write_json(plan.folder / "provenance.json", provenance(str(self.ranks.device), self.ranks.world))
-        found: dict[tuple[str, str], list[Result]] = {}
+        found: dict[tuple[str, str], list[Result] | None] = {}
         for victim in plan.victims:
             arms = [arm for (wanted, _), arm in missing.items() if wanted == victim]
 
@@ -173,7 +174,7 @@ class _Job:
             if arms:
                 train_victims(plan, victim, poison_sets, arms, sanitized, self.ranks, logger, keep)
         if logger is not None:
-            lines = [result.to_json() for results in found.values() for result in results]
+            lines = [result.to_json() for results in found.values() for result in results or []]
             logger.log_table("victims", columns=list(lines[0]), data=[list(line.values()) for line in lines])
             finish(logger)
         return found

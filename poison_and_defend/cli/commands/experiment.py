@@ -20,8 +20,8 @@ def add_options(parser: CommandParser, arguments: list[str]) -> None:
         "--defenses",
         type=list[str] | None,
         default=None,
-        help="Arms by the names of presets, such as [none,jpeg,diffusion+mixup], instead of the preset ones; YAML files and class "
-        "paths are taken too, and --arms.NAME.OPTION changes one.",
+        help="Arms by the names of presets, such as [none,jpeg,diffusion+mixup], instead of the preset ones; YAML files and "
+        "class paths are taken too, and --arms.NAME.OPTION changes one.",
     )
     parser.add_class_arguments(Launch, "trainer")
 

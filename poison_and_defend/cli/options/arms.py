@@ -1,7 +1,7 @@
 """Arms by the names of presets: what ``--defenses [none,jpeg,diffusion+mixup]`` stands for.
 
-A configuration may say the same under ``defenses``. Either becomes the option ``--arms``, whose value is a mapping from names to
-countermeasures and their options.
+A configuration may say the same under ``defenses``. Either becomes the option ``--arms``, whose value is a mapping from names
+to countermeasures and their options.
 """
 
 import json

@@ -12,7 +12,7 @@ from poison_and_defend.reports.figures import panel, to_png
 def picture_panel(
     plan: ExperimentPlan, poison_sets: list[PoisonSet], sanitized: dict[str, Sanitized], columns: int = 10
 ) -> tuple[str, bytes] | None:
-    """Base, poison, noised and denoised images of the first setup, with what other rewriters make of them; None if there is none.
+    """Base, poison, noised and denoised images of the first setup, with what other rewriters make of them; None without any.
 
     Arms that go on with the same rewriters show the same, and noise alone is shown as the first half of noise and denoising.
     """

@@ -176,10 +176,7 @@ class Cohort:
     def _text(self) -> str:
         """What the progress bar says."""
         setups, count = len(self.poison_sets), len(self.members)
-        if len(self.arms) == 1:
-            what = f"{setups} setups, {self.arms[0].name}"
-        else:
-            what = f"{setups} setups x {len(self.arms)} arms"
+        what = f"{setups} setups, {self.arms[0].name}" if len(self.arms) == 1 else f"{setups} setups x {len(self.arms)} arms"
         kind = "victims" if count == setups * len(self.arms) else "models of votes"
         return f"train {count} {self.networks.victim} {kind} ({what})"
 

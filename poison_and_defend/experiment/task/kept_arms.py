@@ -51,8 +51,9 @@ class KeptArms:
         wanted = json.loads(json.dumps(self._settings(arm)))
         if kept["settings"] != wanted:
             raise InputError(
-                f"the arm {arm.name} of {self.plan.folder} was computed with other settings ({_difference(kept['settings'], wanted)}): "
-                f"call this one otherwise, for example --arms.{arm.name}_2, or remove {path.parent} (--arms)"
+                f"the arm {arm.name} of {self.plan.folder} was computed with other settings "
+                f"({_difference(kept['settings'], wanted)}): call this one otherwise, for example --arms.{arm.name}_2, or remove "
+                f"{path.parent} (--arms)"
             )
         return parse_results(kept["results"], path, "--name")
 

@@ -103,9 +103,10 @@ class Comparison:
     Args:
         arms: Each row of the comparison by its name: a countermeasure and its options, a chain of several, or null for the
             undefended run.
-        sigma: Standard deviation of the noise in [0, 1] pixels, or a fraction such as 25/255, of every arm that states no other.
-        denoiser: A name (digits, mnist, cifar10), a diffusers folder, or hf:OWNER/NAME of the Hugging Face Hub, of every arm that
-            states no other.
+        sigma: Standard deviation of the noise in [0, 1] pixels, or a fraction such as 25/255, of every arm that states no
+            other.
+        denoiser: A name (digits, mnist, cifar10), a diffusers folder, or hf:OWNER/NAME of the Hugging Face Hub, of every arm
+            that states no other.
         denoise_steps: Model evaluations per image, of every arm that states no other; 1 is one-shot.
         draw: Which independent realisation of the noise, of every arm that states no other.
         jpeg_quality: Quality of JPEG, 1 to 95, of every arm that states no other.

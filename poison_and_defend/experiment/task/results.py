@@ -67,7 +67,7 @@ def make_results(
             withstands=None if refused else score.withstands,
             certified={} if refused else dict(score.certified),
             unproved=refused,
-            **(dropped[place] if dropped else {}),  # type: ignore[arg-type]
+            **(dropped[place] if dropped else {}),
         )
         for place, score in enumerate(scores)
     ]

@@ -44,7 +44,7 @@ def print_summary(rows: Sequence[Summary], title: str) -> None:
 
 
 def print_workings(rows: Sequence[Sequence[str]]) -> None:
-    """Print what filters, recipes and votes did, see :mod:`poison_and_defend.reports.experiment.workings`; nothing for no rows."""
+    """Print the rows of :func:`poison_and_defend.reports.experiment.workings.workings`; nothing where there are none."""
     if not rows:
         return
     # Columns that are empty in every row would only push the others together.
