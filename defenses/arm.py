@@ -121,8 +121,9 @@ class Arm:
             return "undefended" if self.attacked else "no attack"
         known = "+".join(step.name for step in self.steps)
         titles = " + ".join(step.title() for step in self.steps)
-        shown = titles if self.name == known else self.name.replace("_", " ")
-        return shown if self.attacked else f"{shown.removeprefix('no attack+')}, no attack"
+        name = self.name.removeprefix("no_attack+")
+        shown = titles if name == known else name.replace("_", " ")
+        return shown if self.attacked else f"{shown}, no attack"
 
     @property
     def color(self) -> str | None:

@@ -13,6 +13,7 @@ from poison_and_defend.datamodules import DigitsDataModule
 from poison_and_defend.experiment.task.options import Experiment
 from poison_and_defend.experiment.task.plan import ExperimentPlan, plan_experiment
 from poison_and_defend.lightning_modules.recipe import Recipe
+from tests.countermeasures import arms
 
 
 def blank_poisons(plan: ExperimentPlan) -> list[PoisonSet]:
@@ -41,7 +42,7 @@ def experiment(digits: DigitsDataModule, tmp_path: Path):
             "attack": BullseyePolytope("64/255", steps=2),
             "num_setups": 2,
             "num_poisons": 5,
-            "defenses": ["no_attack", "none"],
+            "arms": arms(["no_attack", "none"]),
             "feature_recipe": Recipe(epochs=1),
             "victim_recipe": Recipe(epochs=2, optimizer="adam", learning_rate=0.01),
             "output_dir": str(tmp_path),

@@ -49,6 +49,8 @@ class GaussianRewriter(Rewriter):
             raise InputError(f"large is {large!r}: tiles or resize are possible (--large)")
         self.source, self.steps = DENOISER if denoiser is None else denoiser, 1 if steps is None else steps
         self.large, self._overlap = large, overlap
+        if isinstance(denoiser, Denoiser):
+            denoiser.timestep(self.sigma)
 
     @cached_property
     def denoiser(self) -> Denoiser | None:  # type: ignore[override]

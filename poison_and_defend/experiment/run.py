@@ -140,7 +140,7 @@ class _Job:
 
     def sanitize(self, poison_sets: list[PoisonSet], names: list[str]) -> dict[str, Sanitized]:
         plan = self.plan
-        sanitized = sanitize_all(plan, poison_sets, [plan.arms[name] for name in names], self.ranks)
+        sanitized = sanitize_all(plan, poison_sets, self.ranks, names)
         complete = self._first and len(sanitized) == len(plan.arms)
         picture = picture_panel(plan, poison_sets, sanitized) if complete else None
         if picture is not None:

@@ -10,10 +10,11 @@ from poison_and_defend.certificate.voters import MOST_MEMBERS, Voters, member_ro
 from poison_and_defend.certification import FixedSize, Poisson
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.datamodules import DigitsDataModule, Split
-from poison_and_defend.defenses.switch import Defense
+from poison_and_defend.defenses import NoiseOnly
 from poison_and_defend.lightning_modules.backbones import build_backbone
 from poison_and_defend.lightning_modules.classifier import fresh_head
 from poison_and_defend.lightning_modules.recipe import Recipe
+from tests.countermeasures import rewriter
 
 RECIPE = Recipe(epochs=20, batch_size=1024, learning_rate=0.05)
 
@@ -32,7 +33,7 @@ def voters(split: Split, sampling=None, seed: int = 0, sigma: float = 0.3) -> Vo
     return Voters(
         split=split,
         sampling=sampling or FixedSize(len(split), 60),
-        defense=Defense("noise_only", sigma=sigma, seed=noise_seed(seed)),
+        defense=rewriter("noise_only", sigma=sigma, seed=noise_seed(seed)),
         build=lambda own: fresh_head(1024, 10, own),
         recipe=RECIPE,
         seed=seed,
@@ -58,7 +59,7 @@ def test_no_two_models_share_noise_subsample_or_seed(split, monkeypatch):
     """Looks at every image that training is given: the same row under two models differs in its noise, everywhere."""
     seen = {}
     made = voters(split, FixedSize(len(split), 200))
-    sanitize = Defense.__call__
+    sanitize = NoiseOnly.__call__
 
     def spy(self, images, rows, draws=None):
         result = sanitize(self, images, rows, draws)
@@ -66,7 +67,7 @@ def test_no_two_models_share_noise_subsample_or_seed(split, monkeypatch):
             seen[draw, row] = image.flatten().float()
         return result
 
-    monkeypatch.setattr(Defense, "__call__", spy)
+    monkeypatch.setattr(NoiseOnly, "__call__", spy)
     made.train(range(6), Ranks())
     rows = {m: {row for draw, row in seen if draw == m} for m in range(6)}
     assert all(len(own) == 200 for own in rows.values())

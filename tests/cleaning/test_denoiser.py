@@ -19,6 +19,7 @@ from poison_and_defend.datamodules.wrappers.sanitized import DiffusionSanitizeDa
 from poison_and_defend.sanitizing.tiled import TiledDefense
 from poison_and_defend.storage.verify import verify
 from poison_and_defend.training.launch import Launch
+from tests.countermeasures import arms
 from tests.picture_folders import write_photos
 
 
@@ -79,8 +80,8 @@ def test_a_network_whose_sides_do_not_divide_sanitizes_tiles(photos, tmp_path) -
 
 
 def test_sigma_is_a_fraction_to_every_command(plan, digits, denoiser_folder, tmp_path) -> None:
-    told = plan(sigma="25/255", defenses=["diffusion", "noise_only"], denoiser=denoiser_folder)
-    assert {defense.sigma for defense in told.arms.values()} == {25 / 255}
+    told = plan(sigma="25/255", arms=arms(["diffusion", "noise_only"]), denoiser=denoiser_folder)
+    assert {arm.sigma for arm in told.arms.values()} == {25 / 255}
 
     def settings(sigma):
         options = {"data": digits, "sigma": sigma, "m": 30, "defense": "noise_only"}
@@ -96,7 +97,7 @@ def test_sigma_is_a_fraction_to_every_command(plan, digits, denoiser_folder, tmp
     assert build_defense(SanitizeTask(out="out", sigma="25/255", **options)).sigma == 25 / 255
     for sigma in (25, "25", "50/2"):
         for task in (
-            lambda given: plan(sigma=given, defenses=["noise_only"]),
+            lambda given: plan(sigma=given, arms=arms(["noise_only"])),
             lambda given: DiffusionSanitizeDataModule(digits, "store", defense="noise_only", sigma=given),
             lambda given: build_defense(SanitizeTask(out="out", sigma=given, **options)),
             settings,

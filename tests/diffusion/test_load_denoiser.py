@@ -11,9 +11,9 @@ from diffusers import DDPMScheduler, EDMEulerScheduler, FlowMatchEulerDiscreteSc
 from safetensors.torch import load_file, save_file
 
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.defenses.switch import Defense
 from poison_and_defend.diffusion.batches import BatchedDenoiser
 from poison_and_defend.diffusion.denoiser import Denoiser, load_denoiser
+from tests.countermeasures import rewriter
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -219,7 +219,7 @@ def test_what_weights_do_not_tell_is_in_the_fingerprint(folder: Path, values: di
     change(folder / "config.json", **values)
     after = load_denoiser(str(folder))
     assert after.fingerprint != before.fingerprint
-    defenses = [Defense("diffusion", denoiser=model) for model in (before, after)]
+    defenses = [rewriter("diffusion", denoiser=model) for model in (before, after)]
     assert defenses[0].settings() != defenses[1].settings()
 
 

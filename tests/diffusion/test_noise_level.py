@@ -3,11 +3,11 @@ import math
 import pytest
 
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.defenses.switch import Defense
 from poison_and_defend.diffusion import noise_level
 from poison_and_defend.diffusion.denoiser import Denoiser
 from poison_and_defend.diffusion.noise_level import LARGEST, note_doubtful, parse_sigma
 from poison_and_defend.transforms.sanitizer import DiffusionSanitizer
+from tests.countermeasures import rewriter
 
 
 @pytest.fixture(autouse=True)
@@ -37,9 +37,9 @@ def test_what_is_no_noise_level_is_refused(sigma: float | str) -> None:
 def test_noise_that_leaves_nothing_is_refused_with_what_was_meant(name: str, trained) -> None:
     model = trained if name == "diffusion" else None
     with pytest.raises(InputError, match=r"^sigma is 25: .*at most 10, and 25 of 255 levels is written 25/255 \(--sigma\)$"):
-        Defense(name, sigma=25, denoiser=model)
-    assert Defense(name, sigma=LARGEST, denoiser=model).sigma == LARGEST
-    assert Defense(name, sigma="25/255", denoiser=model).sigma == 25 / 255
+        rewriter(name, sigma=25, denoiser=model)
+    assert rewriter(name, sigma=LARGEST, denoiser=model).sigma == LARGEST
+    assert rewriter(name, sigma="25/255", denoiser=model).sigma == 25 / 255
 
 
 def test_a_fraction_is_the_same_noise_to_every_user(trained) -> None:
@@ -72,10 +72,12 @@ def test_other_ranks_say_nothing(capsys, monkeypatch, name: str) -> None:
 
 
 def test_a_defence_notes_what_its_denoiser_never_saw(capsys, trained) -> None:
-    Defense("denoise_only", sigma=0.5, denoiser=trained)
-    Defense("noise_only", sigma=0.5)
-    Defense("diffusion", sigma=0.3, denoiser=trained)
-    Defense("diffusion", sigma=0.5, denoiser=trained, noted=False)
+    for quiet in (
+        rewriter("denoise_only", denoiser=trained),
+        rewriter("noise_only", sigma=0.5),
+        rewriter("diffusion", sigma=0.3, denoiser=trained),
+    ):
+        quiet.note()
     assert capsys.readouterr().err == ""
-    Defense("diffusion", sigma=0.5, denoiser=trained)
+    rewriter("diffusion", sigma=0.5, denoiser=trained).note()
     assert "trained on noise up to 0.3 only" in capsys.readouterr().err

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.defenses.switch import Defense, quantize
+from poison_and_defend.defenses.rewriters.gaussian import quantize
 from poison_and_defend.diffusion.denoiser import load_denoiser
 from poison_and_defend.diffusion.tiles import TileLayout
+from tests.countermeasures import rewriter
 
 CIFAR10 = Path(__file__).parents[2] / "poison_and_defend" / "pretrained" / "cifar10"
 
@@ -137,7 +138,7 @@ def test_overlap_removes_the_seams_of_a_trained_model() -> None:
     smooth = torch.stack([0.5 + 0.4 * (3 * down + across).sin(), 0.2 + 0.6 * across, 0.5 + 0.3 * (4 * down * across).cos()])
     images = quantize(smooth).repeat(4, 1, 1, 1)
     model = load_denoiser(str(CIFAR10))
-    defense = Defense("diffusion", sigma=0.25, denoiser=model)
+    defense = rewriter("diffusion", sigma=0.25, denoiser=model)
     ratios = {}
     for overlap in (0, 8):
         layout = TileLayout(96, 80, model.size, overlap)

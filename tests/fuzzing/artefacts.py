@@ -216,11 +216,11 @@ def _quality_npz(folder: Path) -> None:
 
 
 def _make_store(folder: Path) -> None:
-    from poison_and_defend.defenses.switch import Defense
     from poison_and_defend.sanitizing.engine import sanitize
+    from tests.countermeasures import rewriter
 
     images = digits().split("test").images[:8]
-    sanitize(images, torch.arange(8), Defense("noise_only", sigma=0.1, seed=0), folder / "store", Ranks(), batch_size=4)
+    sanitize(images, torch.arange(8), rewriter("noise_only", sigma=0.1, seed=0), folder / "store", Ranks(), batch_size=4)
 
 
 def _read_store(folder: Path) -> None:

@@ -10,8 +10,8 @@ from poison_and_defend.attacks.threat.budget import Budget
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.attacks.threat.setups import Setup
 from poison_and_defend.attacks.threat.trigger import Trigger
+from poison_and_defend.reports.arm_names import arm_label
 from poison_and_defend.reports.figures import amplified, comparison, contact_sheet, labelled_sheet, panel, tile, to_png
-from poison_and_defend.reports.labels import defense_label
 from poison_and_defend.reports.summary import summarize
 
 generator = torch.Generator().manual_seed(0)
@@ -124,7 +124,7 @@ def test_comparison_draws_the_numbers_of_the_summary(results) -> None:
     assert [re.findall(r"\d+", text.get_text()) for text in success.texts] == [
         [str(count), "4", str(25 * count)] for count in (4, 3, 2, 1, 0)
     ]
-    assert [label.get_text() for label in success.get_yticklabels()] == [defense_label(row.defense) for row in rows]
+    assert [label.get_text() for label in success.get_yticklabels()] == [row.label for row in rows]
     # Ends of the error bars.
     ends = [segment[:, 0] for segment in success.containers[0].lines[2][0].get_segments()]
     np.testing.assert_allclose(ends, [[100 * row.ci_low, 100 * row.ci_high] for row in rows], atol=1e-9)
@@ -153,7 +153,7 @@ def test_bars_of_several_victims_name_them_and_count_images(make_backdoor) -> No
 
 
 def test_labels_are_words_and_unknown_names_stay() -> None:
-    assert [defense_label(name) for name in ("no_attack", "none", "jpeg", "diffusion", "epic")] == [
+    assert [arm_label(name) for name in ("no_attack", "none", "jpeg", "diffusion", "epic")] == [
         "no attack",
         "undefended",
         "JPEG",

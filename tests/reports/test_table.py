@@ -1,7 +1,6 @@
 import pytest
 
 from poison_and_defend.reports.experiment.table import print_summary
-from poison_and_defend.reports.labels import defense_label
 from poison_and_defend.reports.summary import summarize
 
 
@@ -16,7 +15,7 @@ def test_every_defence_has_a_line_with_its_numbers(results, capsys: pytest.Captu
     printed = capsys.readouterr().out
     assert printed.startswith("digits: 4 setups")
     for row in rows:
-        (line,) = [line for line in printed.splitlines() if f" {defense_label(row.defense)} " in line]
+        (line,) = [line for line in printed.splitlines() if f" {row.label} " in line]
         assert f"{row.successes} of 4 = {row.success_rate:.0%}" in line
         assert f"{row.ci_low:.1%} to {row.ci_high:.1%}" in line
         assert "88.50%" in line

@@ -10,9 +10,9 @@ import torch
 
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.processes.ranks import Ranks
-from poison_and_defend.defenses.switch import Defense
 from poison_and_defend.sanitizing.engine import load, sanitize
 from poison_and_defend.storage.records import read_records
+from tests.countermeasures import rewriter
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def run(images, folder, defense, rows=None, batch_size=8, **kwargs):
 
 
 def test_a_store_holds_what_the_defence_makes_of_every_row(tmp_path, images, denoiser):
-    defense = Defense("diffusion", sigma=0.2, denoiser=denoiser)
+    defense = rewriter("diffusion", sigma=0.2, denoiser=denoiser)
     result = run(images, tmp_path / "store", defense, batch_size=37)
     # Kernels for another layout in memory round differently, never by more than a step of 8 bits.
     expected = defense(images, torch.arange(37))
@@ -34,7 +34,7 @@ def test_a_store_holds_what_the_defence_makes_of_every_row(tmp_path, images, den
 
 
 def test_a_finished_store_is_read_and_not_made_again(tmp_path, images, denoiser):
-    defense = Defense("diffusion", denoiser=denoiser)
+    defense = rewriter("diffusion", denoiser=denoiser)
     first = run(images, tmp_path / "store", defense)
     calls = []
     second = run(images, tmp_path / "store", defense, progress=lambda done, total: calls.append(done))
@@ -42,7 +42,7 @@ def test_a_finished_store_is_read_and_not_made_again(tmp_path, images, denoiser)
 
 
 def test_poison_rows_sanitized_apart_equal_sanitizing_the_whole_poisoned_set(tmp_path, images, denoiser):
-    defense = Defense("diffusion", sigma=0.3, denoiser=denoiser, seed=4)
+    defense = rewriter("diffusion", sigma=0.3, denoiser=denoiser, seed=4)
     rows = torch.tensor([30, 2, 17])
     poisoned = images.clone()
     poisoned[rows] = 255 - poisoned[rows]
@@ -53,7 +53,7 @@ def test_poison_rows_sanitized_apart_equal_sanitizing_the_whole_poisoned_set(tmp
 
 
 def test_a_store_that_was_stopped_continues_to_the_same_bytes(tmp_path, images, denoiser):
-    defense = Defense("diffusion", denoiser=denoiser)
+    defense = rewriter("diffusion", denoiser=denoiser)
     whole = run(images, tmp_path / "whole", defense)
 
     def stop(done, total):
@@ -73,13 +73,13 @@ def test_a_killed_process_leaves_a_store_that_another_finishes(tmp_path, denoise
 import torch
 from poison_and_defend.sanitizing.engine import sanitize
 from poison_and_defend.diffusion.denoiser import load_denoiser
-from poison_and_defend.defenses.switch import Defense
+from tests.countermeasures import rewriter
 from pathlib import Path
 from poison_and_defend.core.processes.ranks import Ranks
 images = torch.randint(0, 256, (37, 1, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 import time
 from pathlib import Path
-defense = Defense("diffusion", denoiser=load_denoiser({denoiser_folder!r}))
+defense = rewriter("diffusion", denoiser=load_denoiser({denoiser_folder!r}))
 store = Path({str(tmp_path / "store")!r})
 sanitize(images, torch.arange(37), defense, store, Ranks(), batch_size=8, progress=lambda done, total: time.sleep(0.5))
 """
@@ -93,20 +93,20 @@ sanitize(images, torch.arange(37), defense, store, Ranks(), batch_size=8, progre
     assert not (tmp_path / "store" / "manifest.json").exists()
     from poison_and_defend.diffusion.denoiser import load_denoiser
 
-    defense = Defense("diffusion", denoiser=load_denoiser(denoiser_folder))
+    defense = rewriter("diffusion", denoiser=load_denoiser(denoiser_folder))
     assert torch.equal(run(images, tmp_path / "store", defense), run(images, tmp_path / "whole", defense))
 
 
 def test_a_store_made_with_other_settings_is_refused_by_name(tmp_path, images, denoiser):
-    run(images, tmp_path / "store", Defense("diffusion", sigma=0.1, denoiser=denoiser))
+    run(images, tmp_path / "store", rewriter("diffusion", sigma=0.1, denoiser=denoiser))
     with pytest.raises(InputError, match=r"sigma = 0\.1, now it is 0\.2.*--store"):
-        run(images, tmp_path / "store", Defense("diffusion", sigma=0.2, denoiser=denoiser))
+        run(images, tmp_path / "store", rewriter("diffusion", sigma=0.2, denoiser=denoiser))
     with pytest.raises(InputError, match="images = "):
-        run(255 - images, tmp_path / "store", Defense("diffusion", sigma=0.1, denoiser=denoiser))
+        run(255 - images, tmp_path / "store", rewriter("diffusion", sigma=0.1, denoiser=denoiser))
 
 
 def test_damage_is_noticed(tmp_path, images, denoiser):
-    defense = Defense("diffusion", denoiser=denoiser)
+    defense = rewriter("diffusion", denoiser=denoiser)
     run(images, tmp_path / "store", defense)
     path = tmp_path / "store" / "images.npy"
     content = bytearray(path.read_bytes())
@@ -123,7 +123,7 @@ def test_a_foreign_folder_is_not_touched(tmp_path, images):
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "holiday.jpg").write_bytes(b"x")
     with pytest.raises(InputError, match="not a sanitized set"):
-        run(images, tmp_path / "store", Defense("noise_only"))
+        run(images, tmp_path / "store", rewriter("noise_only"))
     assert [p.name for p in (tmp_path / "store").iterdir()] == ["holiday.jpg"]
 
 
@@ -132,19 +132,19 @@ def test_an_incomplete_store_is_not_read(tmp_path, images):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(images, tmp_path / "store", Defense("noise_only"), progress=stop)
+        run(images, tmp_path / "store", rewriter("noise_only"), progress=stop)
     with pytest.raises(InputError, match="not complete"):
         load(tmp_path / "store", tuple(images.shape))
 
 
 def test_more_ranks_than_images_share_what_there_is(tmp_path, images):
-    defense = Defense("noise_only")
+    defense = rewriter("noise_only")
     found = sanitize(images[:2], torch.arange(2), defense, tmp_path / "s", Ranks(0, 3), batch_size=8)
     assert torch.equal(found, defense(images[:2], torch.arange(2)))
 
 
 def test_every_row_is_on_record(tmp_path, images):
-    run(images, tmp_path / "store", Defense("noise_only"))
+    run(images, tmp_path / "store", rewriter("noise_only"))
     records = list(read_records(tmp_path / "store" / "rows.csv"))
     assert [record.row for record in records] == list(range(37))
     assert len({record.source for record in records} | {record.result for record in records}) == 74
@@ -154,7 +154,7 @@ def test_a_denoiser_that_gives_no_numbers_is_refused_and_what_was_done_is_kept(t
     broken = copy.deepcopy(denoiser)
     next(iter(broken.unet.parameters())).data.fill_(float("nan"))
     with pytest.raises(InputError, match=r"image number \d+ cannot be sanitized: the denoiser's output was not finite"):
-        run(images, tmp_path / "store", Defense("diffusion", denoiser=broken))
+        run(images, tmp_path / "store", rewriter("diffusion", denoiser=broken))
     assert not list((tmp_path / "store" / ".unfinished" / "blocks").iterdir())
 
 
@@ -167,7 +167,7 @@ def _rank(rank, world, folder, port, denoiser_folder):
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
     images = torch.randint(0, 256, (37, 1, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     ranks = Ranks(rank, world, torch.device("cpu"), lambda name: dist.barrier())
-    defense = Defense("diffusion", sigma=0.3, denoiser=load_denoiser(denoiser_folder))
+    defense = rewriter("diffusion", sigma=0.3, denoiser=load_denoiser(denoiser_folder))
     sanitize(images, torch.arange(37), defense, folder, ranks, batch_size=8)
     dist.destroy_process_group()
 
@@ -191,7 +191,7 @@ def test_a_set_that_another_job_finishes_just_now_is_taken_as_it_is(tmp_path, im
     from poison_and_defend.storage.ledger import BlockStore
     from poison_and_defend.storage.targets.array_target import ArrayTarget
 
-    defense = Defense("noise_only")
+    defense = rewriter("noise_only")
     run(images, tmp_path / "whole", defense)
     for owner, name in ((BlockStore, "plan"), (ArrayTarget, "open")):
         folder = tmp_path / name

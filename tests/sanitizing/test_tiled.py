@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.defenses.switch import Defense
 from poison_and_defend.diffusion.batches import BatchedDenoiser
 from poison_and_defend.diffusion.denoiser import Denoiser
 from poison_and_defend.sanitizing.batch_size import find_batch_size
 from poison_and_defend.sanitizing.tiled import Group, TiledDefense
+from tests.countermeasures import rewriter
 
 CPU = torch.device("cpu")
 
@@ -24,7 +24,7 @@ def images(n: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
 
 
 def test_bytes_do_not_depend_on_the_number_of_threads(model) -> None:
-    defense = Defense("diffusion", sigma=0.2, denoiser=model)
+    defense = rewriter("diffusion", sigma=0.2, denoiser=model)
     groups = [Group(images(21, 8, 8), torch.arange(21)), Group(images(3, 19, 13), torch.arange(30, 33))]
     threads, found = torch.get_num_threads(), []
     try:
@@ -38,7 +38,7 @@ def test_bytes_do_not_depend_on_the_number_of_threads(model) -> None:
 
 
 def test_groups_share_batches_and_come_back_in_order(model) -> None:
-    defense = Defense("diffusion", sigma=0.2, denoiser=model)
+    defense = rewriter("diffusion", sigma=0.2, denoiser=model)
     tiled = TiledDefense(defense, batch_size=8, overlap=2)
     groups = [Group(images(3, 8, 8), torch.tensor([4, 2, 9])), Group(images(2, 11, 30), torch.tensor([1, 0]))]
     together = tiled(groups)
@@ -59,7 +59,7 @@ def test_the_given_model_is_left_as_it_was(model) -> None:
 
 
 def test_bfloat16_is_near_single_precision(model) -> None:
-    defense = Defense("diffusion", sigma=0.2, denoiser=model)
+    defense = rewriter("diffusion", sigma=0.2, denoiser=model)
     group = Group(images(8, 8, 8), torch.arange(8))
     exact, rough = (TiledDefense(defense, batch_size=8, precision=p)([group])[0].images for p in ("float32", "bfloat16"))
     change = (exact.int() - rough.int()).abs().float()
@@ -67,7 +67,7 @@ def test_bfloat16_is_near_single_precision(model) -> None:
 
 
 def test_what_overflows_in_low_precision_is_done_again_in_single(model, monkeypatch) -> None:
-    defense = Defense("diffusion", sigma=0.2, denoiser=model)
+    defense = rewriter("diffusion", sigma=0.2, denoiser=model)
     group = Group(images(5, 8, 8), torch.arange(5))
     expected = TiledDefense(defense, batch_size=4)([group])[0].images
     original = BatchedDenoiser._evaluate
@@ -95,22 +95,22 @@ def test_an_image_that_never_gives_numbers_is_marked(model, monkeypatch) -> None
     monkeypatch.setattr(BatchedDenoiser, "_evaluate", broken)
     some = images(4, 8, 8)
     some[2] = 255
-    found = TiledDefense(Defense("diffusion", sigma=0.1, denoiser=model), batch_size=4)([Group(some, torch.arange(4))])[0]
+    found = TiledDefense(rewriter("diffusion", sigma=0.1, denoiser=model), batch_size=4)([Group(some, torch.arange(4))])[0]
     assert found.sound.tolist() == [True, True, False, True]
 
 
 @pytest.mark.parametrize("name", ["noise_only", "jpeg"])
 def test_defences_without_a_denoiser_are_what_they_were(name) -> None:
-    defense, group = Defense(name, sigma=0.2), Group(images(3, 11, 9), torch.arange(3))
+    defense, group = rewriter(name, sigma=0.2), Group(images(3, 11, 9), torch.arange(3))
     assert torch.equal(TiledDefense(defense, batch_size=2)([group])[0].images, defense(*group))
 
 
 def test_overlap_and_batch_size_are_checked(model) -> None:
-    defense = Defense("diffusion", denoiser=model)
+    defense = rewriter("diffusion", denoiser=model)
     assert TiledDefense(defense, batch_size=1).overlap == 2
     with pytest.raises(InputError, match=r"overlap is 8: for tiles of 8 x 8 it is 0 to 7 \(--overlap\)"):
         TiledDefense(defense, batch_size=1, overlap=8)
-    for one in (defense, Defense("jpeg")):
+    for one in (defense, rewriter("jpeg")):
         with pytest.raises(InputError, match="batch_size is 0"):
             TiledDefense(one, batch_size=0)
 

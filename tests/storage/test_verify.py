@@ -12,10 +12,10 @@ from torchvision.datasets import ImageFolder
 
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.processes.ranks import Ranks
-from poison_and_defend.defenses.switch import Defense
 from poison_and_defend.sanitizing.engine import sanitize as sanitize_array
 from poison_and_defend.storage.targets.base import digest_set
 from poison_and_defend.storage.verify import verify
+from tests.countermeasures import rewriter
 from tests.picture_folders import photo, write_photos
 
 
@@ -114,7 +114,7 @@ def test_arrays_that_were_changed_with_their_checksums_are_found(make_set, chang
 
 def test_a_file_beside_an_experiments_array_is_one_too_many(tmp_path) -> None:
     images = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
-    sanitize_array(images, torch.arange(4), Defense("noise_only"), tmp_path / "store", Ranks(), batch_size=2)
+    sanitize_array(images, torch.arange(4), rewriter("noise_only"), tmp_path / "store", Ranks(), batch_size=2)
     check(tmp_path / "store")
     shutil.copy(tmp_path / "store" / "images.npy", tmp_path / "store" / "other.npy")
     with pytest.raises(InputError, match=r"other\.npy is one too many"):

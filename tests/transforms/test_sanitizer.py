@@ -11,10 +11,10 @@ from torchvision.transforms import v2
 
 from poison_and_defend import DiffusionSanitizer
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.defenses.switch import Defense
 from poison_and_defend.diffusion.denoiser import Denoiser, load_denoiser
 from poison_and_defend.diffusion.tiles import TileLayout
 from poison_and_defend.sanitizing.tiled import Group
+from tests.countermeasures import rewriter
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def large(channels: int = 1, n: int = 3) -> torch.Tensor:
 
 def test_images_of_the_models_size_are_the_defences_bytes(sanitizer, denoiser, images) -> None:
     rows = torch.tensor([5, 0, 99, 3, 7, 2**32 - 1])
-    expected = Defense("diffusion", denoiser=denoiser, seed=3, draw=1)(images, rows)
+    expected = rewriter("diffusion", denoiser=denoiser, seed=3, draw=1)(images, rows)
     assert torch.equal(sanitizer(images, rows=rows), expected)
 
 

@@ -31,13 +31,16 @@ class Sanitized:
     poisons: Tensor
 
 
-def sanitize_all(plan: ExperimentPlan, poison_sets: list[PoisonSet], arms: Sequence[Arm], ranks: Ranks) -> dict[str, Sanitized]:
-    """What the rewriters of these arms make of all rows, each chain of rewriters once, in two stores.
+def sanitize_all(
+    plan: ExperimentPlan, poison_sets: list[PoisonSet], ranks: Ranks, names: Sequence[str] | None = None
+) -> dict[str, Sanitized]:
+    """What the rewriters of the plan's arms, or of those named, make of all rows: each chain of rewriters once, in two stores.
 
     Only k rows differ between setups, and randomness is keyed by row, so that a poison laid over the rewritten clean set equals
     rewriting the whole poisoned set. Nothing of an attack is in the clean rows: their store is found by its content and
     serves every attack on the same training images.
     """
+    arms = [plan.arms[name] for name in (plan.arms if names is None else names)]
     rows = torch.from_numpy(plan.rows)
     clean = plan.data.split("train").images[rows]
     changed = {True: torch.cat([p.images for p in poison_sets]), False: torch.cat([p.bases for p in poison_sets])}

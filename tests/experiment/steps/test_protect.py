@@ -6,12 +6,13 @@ import torch
 
 from poison_and_defend.attacks import PoisonFrogs
 from poison_and_defend.core.processes.ranks import Ranks
-from poison_and_defend.defenses.switch import Defense
+from poison_and_defend.defenses import Chain, Jpeg, Mixup, NoiseOnly
 from poison_and_defend.experiment.steps.protect import sanitize_all
 from poison_and_defend.sanitizing.engine import sanitize
+from tests.countermeasures import arms, rewriter
 from tests.small_experiments import blank_poisons
 
-DEFENDED = {"defenses": ["no_attack", "none", "noise_only", "jpeg"]}
+DEFENDED = {"arms": arms(["no_attack", "none", "noise_only", "jpeg"])}
 
 
 def test_clean_rows_are_sanitized_once_for_all_attacks_on_them(plan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,13 +21,14 @@ def test_clean_rows_are_sanitized_once_for_all_attacks_on_them(plan, monkeypatch
     first = sanitize_all(one, blank_poisons(one), Ranks())
     assert sorted(path.name.partition("-")[0] for path in one.stores.iterdir()) == ["jpeg", "noise_only"]
     seen: list[int] = []
-    original = Defense.__call__
+    for kind in (NoiseOnly, Jpeg):
+        original = kind.__call__
 
-    def counted(self: Defense, images: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        seen.append(len(rows.unique()))
-        return original(self, images, rows)
+        def counted(self, images: torch.Tensor, keys: torch.Tensor, draws=None, original=original) -> torch.Tensor:
+            seen.append(len(keys.unique()))
+            return original(self, images, keys, draws)
 
-    monkeypatch.setattr(Defense, "__call__", counted)
+        monkeypatch.setattr(kind, "__call__", counted)
     second = sanitize_all(two, blank_poisons(two), Ranks())
     assert sum(seen) == 2 * 3  # the poisons of the second attack under both defences, and nothing else
     assert len(list(one.stores.iterdir())) == 2
@@ -36,15 +38,35 @@ def test_clean_rows_are_sanitized_once_for_all_attacks_on_them(plan, monkeypatch
         assert len(first[name].poisons) == 10 and len(second[name].poisons) == 3
 
 
+def test_arms_that_go_on_with_the_same_rewriters_share_what_these_make(plan) -> None:
+    chains = {
+        "jpeg": Jpeg(),
+        "jpeg+mixup": Chain([Jpeg(), Mixup()]),
+        "strong": Jpeg(5),
+        "control": Chain([Jpeg()], attacked=False),
+    }
+    own = plan(arms=chains)
+    sets = blank_poisons(own)
+    found = sanitize_all(own, sets, Ranks())
+    assert found["jpeg"] is found["jpeg+mixup"] and found["strong"] is not found["jpeg"]
+    assert sorted(path.name.partition("-")[0] for path in (own.folder / "stores").iterdir()) == ["jpeg", "jpeg", "strong"]
+    assert torch.equal(found["control"].clean, found["jpeg"].clean)
+    rows = torch.searchsorted(torch.from_numpy(own.rows), torch.from_numpy(sets[0].setup.base_indices))
+    assert torch.equal(found["control"].poisons[:5], found["jpeg"].clean[rows])
+    # An arm of its own, later, finds them too.
+    alone = sanitize_all(own, sets, Ranks(), ["jpeg+mixup"])
+    assert torch.equal(alone["jpeg+mixup"].poisons, found["jpeg"].poisons)
+
+
 def test_other_noise_is_another_store(plan) -> None:
     for sigma in (0.25, 0.5):
-        own = plan(name=f"sigma_{sigma}", sigma=sigma, defenses=["none", "noise_only"])
+        own = plan(name=f"sigma_{sigma}", sigma=sigma, arms=arms(["none", "noise_only"]))
         sanitize_all(own, blank_poisons(own), Ranks())
     assert len(list(own.stores.iterdir())) == 2
 
 
 def test_a_run_that_finds_anothers_store_where_it_wanted_to_put_its_own_uses_it(tmp_path, monkeypatch) -> None:
-    images, defense = torch.arange(4 * 64, dtype=torch.uint8).view(4, 1, 8, 8), Defense("noise_only", sigma=0.2)
+    images, defense = torch.arange(4 * 64, dtype=torch.uint8).view(4, 1, 8, 8), rewriter("noise_only", sigma=0.2)
     whole = sanitize(images, torch.arange(4), defense, tmp_path / "whole", Ranks(), batch_size=2)
 
     def late(source: Path, target: Path) -> None:

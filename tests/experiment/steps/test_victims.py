@@ -4,24 +4,35 @@ import pytest
 import torch
 
 from poison_and_defend.attacks import LabelConsistent, SleeperAgent
+from poison_and_defend.callbacks.ensemble_scores import Score
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.processes.ranks import Ranks
+from poison_and_defend.defenses import Adversarial
 from poison_and_defend.experiment.steps.protect import Sanitized, sanitize_all
 from poison_and_defend.experiment.steps.retrain import retrainer
 from poison_and_defend.experiment.steps.surrogates import attacker_models, extractor
 from poison_and_defend.experiment.steps.training_sets import Member, training_sets
-from poison_and_defend.experiment.steps.victims import Cohort, head_inputs, train_victims
+from poison_and_defend.experiment.steps.victim_networks import VictimNetworks
+from poison_and_defend.experiment.steps.victims import head_inputs, train_victims
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.training.features import extract_features
 from poison_and_defend.training.kept_models import trained_models
 from tests.small_experiments import blank_poisons
 
 
+def scored(plan, victim: str, sets, sanitized) -> list[Score]:
+    """Scores of all arms, one after the other."""
+    found: list[Score] = []
+    arms = list(plan.arms.values())
+    train_victims(plan, victim, sets, arms, sanitized, Ranks(), keep=lambda one: found.extend(one.scores))
+    return found
+
+
 def test_the_control_trains_on_the_bases(plan) -> None:
     own = plan()
     sets = blank_poisons(own)
     sanitized = sanitize_all(own, sets, Ranks())
-    data = training_sets(own, [Member(1, "no_attack"), Member(1, "none")], sets, sanitized)
+    data = training_sets(own, [Member(1, "no_attack", 0), Member(1, "none", 0)], sets, sanitized)
     clean, poisoned = data.pool[data.rows[0]], data.pool[data.rows[1]]
     train = own.data.split("train")
     assert torch.equal(clean, train.images)
@@ -48,7 +59,7 @@ def test_white_box_is_the_victims_own_extractor_and_black_box_another(plan) -> N
     assert own.networks.knowledge("patchnet") == "black box"
     scratch = plan(scenario="from_scratch", outside_threat_model=True)
     assert scratch.networks.knowledge("convnet") == "grey box"
-    robust = plan(attack=LabelConsistent(), robust_recipe=Recipe(adversarial_eps=0.1))
+    robust = plan(attack=LabelConsistent(), robust_training=Adversarial(0.1))
     assert robust.networks.knowledge("convnet") == "grey box"
     assert robust.networks.adversarial("convnet", 0).seed != robust.networks.standard("convnet", 0).seed
 
@@ -59,8 +70,8 @@ def test_both_victims_of_an_experiment_are_scored(plan) -> None:
     sets = blank_poisons(own)
     sanitized = sanitize_all(own, sets, Ranks())
     for victim in own.victims:
-        scores, _ = train_victims(own, victim, sets, sanitized, Ranks())
-        assert [(s.setup, s.defense) for s in scores] == [(0, "no_attack"), (0, "none"), (1, "no_attack"), (1, "none")]
+        scores = scored(own, victim, sets, sanitized)
+        assert [(s.setup, s.defense) for s in scores] == [(0, "no_attack"), (1, "no_attack"), (0, "none"), (1, "none")]
     assert len(list(own.models.iterdir())) == 2
     assert json.dumps([score.clean_accuracy for score in scores])
 
@@ -74,7 +85,7 @@ def test_fine_tuning_starts_from_the_extractor_and_keeps_its_statistics(plan) ->
     own.folder.mkdir(parents=True)
     base = extractor(own, "convnet_wide", Ranks())
     before = {name: value.clone() for name, value in base.state_dict().items()}
-    start = Cohort(own, "convnet_wide", [], {}, base).build(5)
+    start = VictimNetworks(own, "convnet_wide", base).build(5)
     assert torch.equal(start.body[0][0].weight, base.body[0][0].weight)
     assert not torch.equal(start.head.weight, base.head.weight)
     sets = blank_poisons(own)
@@ -84,7 +95,7 @@ def test_fine_tuning_starts_from_the_extractor_and_keeps_its_statistics(plan) ->
     original = module.save_feature_space
     module.save_feature_space = lambda plan, model, *rest: seen.update(model=model)
     try:
-        scores, _ = train_victims(own, "convnet_wide", sets, sanitize_all(own, sets, Ranks()), Ranks())
+        scores = scored(own, "convnet_wide", sets, sanitize_all(own, sets, Ranks()))
     finally:
         module.save_feature_space = original
     assert min(score.clean_accuracy for score in scores) > 0.8
@@ -99,7 +110,7 @@ def test_cached_views_are_the_augmented_images_features(plan) -> None:
     base = extractor(own, "convnet", Ranks())
     sets = blank_poisons(own)
     clean = own.data.split("train").images
-    data = training_sets(own, [Member(0, "none")], sets, {"none": Sanitized(clean, torch.cat([p.images for p in sets]))})
+    data = training_sets(own, [Member(0, "none", 0)], sets, {"none": Sanitized(clean, torch.cat([p.images for p in sets]))})
     found = head_inputs(own, base, data, Ranks())
     assert found.views == 3 and len(found.pool) == 3 * len(data.labels)
     first, second, third = found.pool.chunk(3)
@@ -132,8 +143,7 @@ def test_retraining_sees_the_poisons_and_starts_anew(plan) -> None:
 
 
 def test_robust_surrogates_are_trained_against_perturbations(plan) -> None:
-    recipe = Recipe(epochs=1, adversarial_eps=0.1, adversarial_steps=1)
-    own = plan(attack=LabelConsistent(), robust_recipe=recipe)
+    own = plan(attack=LabelConsistent(), robust_recipe=Recipe(epochs=1), robust_training=Adversarial(0.1, steps=1))
     specs = [own.networks.adversarial("convnet", 0), own.networks.standard("convnet", 0)]
     models = trained_models(specs, own.models, Ranks(), "test")
     assert len(list(own.models.iterdir())) == 2
@@ -153,7 +163,8 @@ def test_surrogates_come_in_the_precision_asked_for(plan, precision: str) -> Non
 
 def test_a_surrogate_with_one_answer_for_all_is_refused(plan) -> None:
     # One epoch at a rate that throws every weight away.
-    recipe = Recipe(epochs=1, optimizer="adam", learning_rate=10.0, adversarial_eps=0.1, adversarial_steps=1)
-    own = plan(attack=LabelConsistent(), robust_recipe=recipe, backbone="patchnet")
-    with pytest.raises(InputError, match=r"surrogate 0 answers every image alike.*--robust_recipe.adversarial_eps"):
+    recipe = Recipe(epochs=1, optimizer="adam", learning_rate=10.0)
+    training = Adversarial(0.1, steps=1)
+    own = plan(attack=LabelConsistent(), robust_recipe=recipe, robust_training=training, backbone="patchnet")
+    with pytest.raises(InputError, match=r"surrogate 0 answers every image alike.*--robust_training.eps"):
         attacker_models(own, Ranks())

@@ -23,6 +23,7 @@ from poison_and_defend.poisons.benchmark_files import write_npz
 from poison_and_defend.poisons.exchange import to_benchmark
 from poison_and_defend.poisons.files import poison_path, save_poisons
 from poison_and_defend.training.launch import Launch
+from tests.countermeasures import arms
 from tests.small_experiments import blank_poisons
 
 
@@ -128,7 +129,7 @@ def test_poisons_of_another_attack_data_or_time_are_refused(plan, tmp_path: Path
 
 def test_poisons_serve_any_defence_and_victim(plan) -> None:
     own = plan()
-    assert own.crafted_with == plan(defenses=["none"], victims=["patchnet"]).crafted_with
+    assert own.crafted_with == plan(arms=arms(["none"]), victims=["patchnet"]).crafted_with
     for change in ({"seed": 1}, {"dropout": 0.1}, {"precision": "bfloat16"}, {"data": normalized(0.3)}, {"num_poisons": 4}):
         assert own.crafted_with != plan(**change).crafted_with, change
 
@@ -163,7 +164,9 @@ def test_of_two_experiments_begun_together_one_gets_the_folder(tmp_path: Path) -
 
 @pytest.mark.parametrize("count", [1, 5, 9, 12])
 def test_pictures_of_few_poisons(plan, denoiser_folder, count: int) -> None:
-    own = plan(num_poisons=count, defenses=["no_attack", "none", "jpeg", "denoise_only", "diffusion"], denoiser=denoiser_folder)
+    own = plan(
+        num_poisons=count, arms=arms(["no_attack", "none", "jpeg", "denoise_only", "diffusion"]), denoiser=denoiser_folder
+    )
     poisons = blank_poisons(own)
     _, png = picture_panel(own, poisons, sanitize_all(own, poisons, Ranks()))
     assert png.startswith(b"\x89PNG")
@@ -172,7 +175,7 @@ def test_pictures_of_few_poisons(plan, denoiser_folder, count: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 5])
 def test_an_experiment_of_few_poisons_runs_to_its_report(plan, denoiser_folder, tmp_path: Path, count: int) -> None:
-    own = plan(num_poisons=count, defenses=["no_attack", "none", "diffusion"], denoiser=denoiser_folder)
+    own = plan(num_poisons=count, arms=arms(["no_attack", "none", "diffusion"]), denoiser=denoiser_folder)
     (tmp_path / "small").mkdir()
     left = tmp_path / "small" / ".config.yaml.abcdef-1-01234567.partial"
     left.touch()

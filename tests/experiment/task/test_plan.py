@@ -43,7 +43,7 @@ def test_one_target_attacks_refuse_several(plan) -> None:
 
 
 def test_adversarially_trained_surrogates_need_a_budget(plan) -> None:
-    refused(plan, r"--robust_recipe.adversarial_eps", attack=LabelConsistent())
+    refused(plan, r"--robust_training.eps", attack=LabelConsistent())
 
 
 def test_a_trigger_larger_than_the_image_is_refused(plan) -> None:

@@ -8,8 +8,9 @@ from poison_and_defend.attacks.threat.budget import Budget
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.streams import step_generator
 from poison_and_defend.datamodules import DigitsDataModule
+from poison_and_defend.defenses import Adversarial, Mixup, Plain, Step, Training
 from poison_and_defend.lightning_modules.backbones import build_backbone
-from poison_and_defend.lightning_modules.classifier import ClassifierModule, adversarial, fresh_head
+from poison_and_defend.lightning_modules.classifier import ClassifierModule, evaluating, fresh_head
 from poison_and_defend.lightning_modules.ensemble import EnsembleData, EnsembleModule
 from poison_and_defend.lightning_modules.recipe import Recipe
 from tests.lightning_modules.fitting import Few, fit
@@ -20,17 +21,18 @@ def build(name: str):
 
 
 @pytest.mark.parametrize(
-    ("backbone", "recipe"),
+    ("backbone", "recipe", "defense"),
     [
-        ("convnet", Recipe(epochs=2, batch_size=20, adversarial_eps="16/255", adversarial_steps=2, max_shift=0.1, flip=True)),
-        ("convnet_wide", Recipe(epochs=2, batch_size=24, adversarial_eps=1.0, adversarial_norm="l2", adversarial_steps=2)),
+        ("convnet", Recipe(epochs=2, batch_size=20, max_shift=0.1, flip=True), Adversarial("16/255", steps=2)),
+        ("convnet_wide", Recipe(epochs=2, batch_size=24), Adversarial(1.0, "l2", steps=2)),
+        ("convnet", Recipe(epochs=2, batch_size=20, flip=True), Mixup(0.5)),
     ],
 )
-def test_a_member_equals_a_single_classifier(backbone: str, recipe: Recipe) -> None:
+def test_a_member_equals_a_single_classifier(backbone: str, recipe: Recipe, defense: Training) -> None:
     seeds, split = [3, 5, 11], Few().split("train")
     data = EnsembleData(split.images, split.labels, torch.arange(48).expand(3, -1))
-    ensemble = fit(EnsembleModule(build(backbone), seeds, data, recipe, members_per_block=2), recipe.epochs)
-    single = ClassifierModule(backbone, recipe=recipe, seed=5)
+    ensemble = fit(EnsembleModule(build(backbone), seeds, data, recipe, members_per_block=2, defense=defense), recipe.epochs)
+    single = ClassifierModule(backbone, recipe=recipe, defense=defense, seed=5)
     fit(single, recipe.epochs, Few(batch_size=recipe.batch_size, seed=5))
     state, before = ensemble.member_state(1), build(backbone)(5).state_dict()
     moved = max((before[name].float() - value.float()).abs().max().item() for name, value in single.net.state_dict().items())
@@ -55,12 +57,14 @@ def robust_accuracy(predict, images: Tensor, labels: Tensor, eps: float) -> floa
 
 
 def test_adversarial_training_makes_a_network_robust() -> None:
-    data = DigitsDataModule()
-    train, test = data.split("train"), data.split("test")
+    train, test = (DigitsDataModule().split(name) for name in ("train", "test"))
     rows, plain = torch.arange(len(train.labels))[None], {"epochs": 10, "optimizer": "adam", "learning_rate": 0.003}
     found = []
-    for recipe in (Recipe(**plain), Recipe(**plain, adversarial_eps="16/255", adversarial_steps=3)):
-        ensemble = EnsembleModule(build("patchnet"), [1], EnsembleData(train.images, train.labels, rows), recipe)
+    recipe = Recipe(**plain)
+    for defense in (Plain(), Adversarial("16/255", steps=3)):
+        ensemble = EnsembleModule(
+            build("patchnet"), [1], EnsembleData(train.images, train.labels, rows), recipe, defense=defense
+        )
         state = fit(ensemble, recipe.epochs).member_state(0)
         model = build("patchnet")(1).eval().requires_grad_(False)
         model.load_state_dict(state)
@@ -74,14 +78,19 @@ def test_adversarial_training_makes_a_network_robust() -> None:
 
 def test_examples_are_hard_in_the_budget_and_leave_running_statistics_alone() -> None:
     split = Few().split("train")
-    model, recipe = build("convnet_wide")(1).train(), Recipe(adversarial_eps="16/255", adversarial_steps=3)
+    model, defense = build("convnet_wide")(1).train(), Adversarial("16/255", steps=3)
     images, labels = (split.images.float() / 255)[None], split.labels[None]
     before = {name: value.clone() for name, value in model.state_dict().items()}
 
     def logits_of(x: Tensor) -> Tensor:
-        return model(x[0])[None]
+        with evaluating(model):
+            return model(x[0])[None]
 
-    hard = adversarial(model, logits_of, images, labels, recipe, [7], step=2)
+    def harden(number: int) -> Tensor:
+        rows = torch.arange(labels.shape[1])[None]
+        return defense.inputs(Step(images, labels, rows, (7,), number, 10, logits_of)).inputs
+
+    hard = harden(2)
     assert model.training and all(module.training for module in model.modules())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -89,13 +98,8 @@ def test_examples_are_hard_in_the_budget_and_leave_running_statistics_alone() ->
     model.eval()
     loss = [functional.cross_entropy(model(x[0]), labels[0]).item() for x in (images, hard)]
     assert loss[1] > 1.1 * loss[0]
-    again, other = (adversarial(model, logits_of, images, labels, recipe, [7], step=step) for step in (2, 3))
+    again, other = (harden(step) for step in (2, 3))
     assert torch.equal(again, hard) and not torch.equal(other, hard)
-
-
-def test_without_a_radius_the_very_batch_is_trained_on() -> None:
-    images = torch.rand(1, 2, 1, 4, 4)
-    assert adversarial(torch.nn.Identity(), lambda x: x, images, torch.zeros(1, 2), Recipe(), [0], 0) is images
 
 
 def test_random_starts_and_views_are_drawn_apart() -> None:
@@ -105,39 +109,57 @@ def test_random_starts_and_views_are_drawn_apart() -> None:
 
 
 def test_settings_are_numbers() -> None:
-    written, number = (
-        Recipe(adversarial_eps="8/255", adversarial_steps=10),
-        Recipe(adversarial_eps=8 / 255, adversarial_steps=10),
-    )
+    written, number = Adversarial("8/255", steps=10), Adversarial(8 / 255, steps=10)
     assert written.settings() == number.settings()
-    assert written.settings()["adversarial_step_size"] == pytest.approx(2 / 255)
-    assert Recipe(adversarial_step_size="1/255").settings()["adversarial_step_size"] == 1 / 255
-    assert Recipe().settings()["adversarial_eps"] == 0 and Recipe().adversarial_budget is None
+    assert written.settings()["step_size"] == pytest.approx(2 / 255)
+    assert Adversarial(step_size="1/255").settings()["step_size"] == 1 / 255
+
+
+def test_networks_keep_the_names_of_when_these_were_arguments_of_a_recipe() -> None:
+    own = Recipe(epochs=3).settings(Adversarial("12/255", steps=4))
+    assert own["adversarial_eps"] == 12 / 255 and own["adversarial_norm"] == "linf" and own["adversarial_steps"] == 4
+    assert own["adversarial_step_size"] == pytest.approx(2.5 * 12 / 255 / 4)
+    plain = Recipe(epochs=3).settings()
+    assert (plain["adversarial_eps"], plain["adversarial_steps"], plain["adversarial_step_size"]) == (0.0, 7, 0.0)
+    assert "defense" not in plain and Recipe().settings(Mixup())["defense"] == {"defense": "mixup", "alpha": 1.0}
 
 
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("adversarial_eps", -0.1),
-        ("adversarial_eps", "much"),
-        ("adversarial_eps", float("nan")),
-        ("adversarial_eps", 1.5),
-        ("adversarial_eps", 0.001),
-        ("adversarial_norm", "l1"),
-        ("adversarial_steps", 0),
-        ("adversarial_step_size", 0),
-        ("adversarial_step_size", "-1/255"),
+        ("eps", -0.1),
+        ("eps", "much"),
+        ("eps", float("nan")),
+        ("eps", 1.5),
+        ("eps", 0.001),
+        ("norm", "l1"),
+        ("steps", 0),
+        ("step_size", 0),
+        ("step_size", "-1/255"),
     ],
 )
 def test_what_cannot_work_is_refused(option: str, value: object) -> None:
-    with pytest.raises(InputError, match=f"{option} of a recipe"):
-        Recipe(**{option: value})
+    with pytest.raises(InputError, match=f"{option} of adversarial training"):
+        Adversarial(**{option: value})
 
 
-def test_a_head_on_features_is_refused(tmp_path) -> None:
-    recipe = Recipe(adversarial_eps="8/255")
+def test_features_are_no_images_to_change() -> None:
     data = EnsembleData(torch.zeros(4, 8), torch.zeros(4, dtype=torch.int64), torch.arange(4)[None])
-    with pytest.raises(InputError, match="not a head on frozen features"):
-        EnsembleModule(lambda seed: fresh_head(8, 2, seed), [1], data, recipe)
-    with pytest.raises(InputError, match="not a head on frozen features"):
-        ClassifierModule("convnet", recipe=recipe, features=str(tmp_path / "any.safetensors"))
+    with pytest.raises(ValueError, match="adversarial changes images"):
+        EnsembleModule(lambda seed: fresh_head(8, 2, seed), [1], data, Recipe(), defense=Adversarial())
+
+
+def test_heads_behind_an_extractor_train_on_the_features_of_changed_images() -> None:
+    split, extractor = Few().split("train"), build("convnet")(1).eval().requires_grad_(False)
+    rows, labels = torch.arange(48).expand(2, -1), split.labels
+    data, recipe = EnsembleData(split.images, labels, rows), Recipe(epochs=1, batch_size=48, momentum=0.0, weight_decay=0.0)
+    heads = EnsembleModule(
+        lambda seed: fresh_head(64, 10, seed), [3, 5], data, recipe, defense=Adversarial("16/255", steps=2), extractor=extractor
+    )
+    state = fit(heads, 1).member_state(1)
+    head = fresh_head(64, 10, 5)
+    images = split.images.float() / 255
+    step = Step(images[None], labels[None], rows[:1], (5,), 0, 10, lambda x: head(extractor.features(x[0]))[None])
+    hard = Adversarial("16/255", steps=2).inputs(step).inputs[0]
+    functional.cross_entropy(head(extractor.features(hard)), labels).backward()
+    torch.testing.assert_close(state["weight"], head.weight - recipe.learning_rate * head.weight.grad, rtol=1e-4, atol=1e-6)

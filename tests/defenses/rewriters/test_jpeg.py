@@ -6,7 +6,12 @@ import torch
 from PIL import Image
 
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.defenses.jpeg import jpeg
+from poison_and_defend.defenses import Jpeg
+
+
+def jpeg(images: torch.Tensor, quality: int) -> torch.Tensor:
+    return Jpeg(quality)(images, torch.arange(len(images)))
+
 
 QUALITIES = pytest.mark.parametrize("quality", [1, 75, 95])
 
@@ -58,3 +63,9 @@ def test_the_images_are_left_as_they_were() -> None:
 def test_other_numbers_of_channels_are_refused(channels: int) -> None:
     with pytest.raises(InputError, match=rf"1 or 3 channels, not {channels}"):
         jpeg(torch.zeros(1, channels, 8, 8, dtype=torch.uint8), 75)
+
+
+@pytest.mark.parametrize("quality", [0, 96])
+def test_a_quality_out_of_range_is_refused(quality: int) -> None:
+    with pytest.raises(InputError, match=rf"jpeg_quality is {quality}: it is 1 to 95 \(--jpeg_quality\)"):
+        Jpeg(quality)
