@@ -48,7 +48,9 @@ def options_page() -> str:
         for (name, takes, what), commands in sorted(takers.items())
     ]
     parts = ["## Options of commands\n\n| option | what it says | takes | commands |\n|---|---|---|---|\n", *rows]
-    parts.append("\n## Arguments of classes\n\nThey are given below the option that names the class, as `--attack.eps 8/255`.\n")
+    parts.append(
+        "\n## Arguments of classes\n\nThey are given below the option that names the class, as `--attack.eps 8/255`.\n"
+    )
     for kind, arguments in sorted(classes.items()):
         if not arguments:
             continue

@@ -20,11 +20,13 @@ REGION = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- /table -->)", re.DOTA
 Row = dict[str, Any]
 Rows = list[list[str]]
 
+
 def name_of(key: str) -> str:
-    """An arm's name as reports show it, or an attack's."""
-    attacks = {"witches_brew": "Witches' Brew", "label_consistent": "Label-consistent", "hidden_trigger": "Hidden trigger"}
-    label = defense_label(key)
-    return label if label != key or key.islower() and "_" not in key else attacks.get(key, key.replace("_", " ").title())
+    """An arm's name as reports show it, or an attack's as its paper writes it."""
+    papers = {"witches_brew": "Witches' Brew", "label_consistent": "Label-consistent", "hidden_trigger": "Hidden trigger"}
+    if defense_label(key) != key or "_" not in key:
+        return defense_label(key)
+    return papers.get(key, key.replace("_", " ").title())
 
 
 def read(name: str) -> Any:
@@ -68,46 +70,44 @@ def defences() -> Rows:
     return rows
 
 
-def attacks(record: str, defenses: tuple[str, ...], *, accuracy: bool = True) -> Callable[[], Rows]:
-    """A table of several attacks, one a row."""
+def attacks(
+    records: str | dict[str, str],
+    defenses: tuple[str, ...],
+    *,
+    head: str = "attack",
+    accuracy: bool = False,
+    sign: bool = False,
+) -> Callable[[], Rows]:
+    """A table of the attacks of one record, one a row; or of several records of one attack, by the names of their rows.
+
+    Args:
+        records: Folder of the record, or folders by the first cell of their row.
+        defenses: The arms.
+        head: What the first column is.
+        accuracy: Whether the last column compares accuracy, undefended and in the last arm.
+        sign: Whether it compares every setup with the same images unperturbed.
+    """
 
     def table() -> Rows:
-        rows = [["attack", "n", *(name_of(name) for name in defenses)]]
-        if accuracy:
-            rows[0].append(f"accuracy, undefended → {name_of(defenses[-1])}")
-        for attack, by_defense in arms(record).items():
-            cells = [name_of(attack), str(by_defense["none"]["n"]), *(success(by_defense[name]) for name in defenses)]
+        last = f"accuracy, undefended → {name_of(defenses[-1])}" if accuracy else "setups above, below" if sign else None
+        rows = [[head, "n", *map(name_of, defenses), *([last] if last else [])]]
+        if isinstance(records, str):
+            lines = {name_of(attack): found for attack, found in arms(records).items()}
+        else:
+            lines = {name: next(iter(arms(record).values())) for name, record in records.items()}
+        for name, found in lines.items():
+            cells = [name, str(found["none"]["n"]), *(success(found[arm]) for arm in defenses)]
             if accuracy:
-                before, after = (100 * by_defense[name]["clean_accuracy"] for name in ("none", defenses[-1]))
+                before, after = (100 * found[arm]["clean_accuracy"] for arm in ("none", defenses[-1]))
                 cells.append(f"{before:.1f} → {after:.1f} %")
+            elif sign:
+                p = found["none"]["p_value"]
+                shown = "p < 0.001" if p < 0.001 else f"p {p:.3f}"
+                cells.append(f"{found['none']['higher']}, {found['none']['lower']} ({shown})")
             rows.append(cells)
         return rows
 
     return table
-
-
-def several(records: dict[str, str], defenses: tuple[str, ...], what: str) -> Callable[[], Rows]:
-    """A table of several records of one attack, one a row."""
-
-    def table() -> Rows:
-        rows = [[what, "n", *(name_of(name) for name in defenses)]]
-        for label, record in records.items():
-            (by_defense,) = arms(record).values()
-            rows.append([label, str(by_defense["none"]["n"]), *(success(by_defense[name]) for name in defenses)])
-        return rows
-
-    return table
-
-
-def from_scratch() -> Rows:
-    """Attacks from scratch on CIFAR-10, against the same images unperturbed."""
-    rows = [["attack", "no attack", "undefended", "setups above, below"]]
-    for attack, by_defense in arms("cifar10_from_scratch").items():
-        row = by_defense["none"]
-        p = "p < 0.001" if row["p_value"] < 0.001 else f"p {row['p_value']:.3f}"
-        cells = [name_of(attack), success(by_defense["no_attack"]), success(row), f"{row['higher']}, {row['lower']} ({p})"]
-        rows.append(cells)
-    return rows
 
 
 def digits_certificate() -> Rows:
@@ -125,7 +125,17 @@ def mnist_certificate() -> Rows:
     """The same on MNIST for poisons of 16/255, with the settings that give it."""
     page = read("mnist_certificate/certificate.json")
     column = page["eps"].index("16/255")
-    rows = [["poisons, 16/255 each", "best", "setting", "same sigma, other m", "best at .25", "best at 1", "best, all images at once"]]
+    rows = [
+        [
+            "poisons, 16/255 each",
+            "best",
+            "setting",
+            "same sigma, other m",
+            "best at .25",
+            "best at 1",
+            "best, all images at once",
+        ]
+    ]
     for place, k in enumerate(page["k"]):
         value = {(one["sigma"], one["m"]): one["table_all_settings"][place][column] for one in page["settings"]}
         sigma, m = max(value, key=value.__getitem__)
@@ -153,6 +163,9 @@ def radii(record: str, m: int) -> Callable[[], Rows]:
     return table
 
 
+STARTS = {"none": "own weights", "trusted": "trusted images", "raw": "received images: **not certified**"}
+
+
 def warm_starts() -> Rows:
     """What voters start from, and what that does to a certificate."""
     rows = [["voters", "start", "one model right", "vote right", "1 poison, 16/255", "5 poisons, 8/255"]]
@@ -165,7 +178,7 @@ def warm_starts() -> Rows:
             one = next(one for one in page["settings"] if one["sigma"] == 1)
             k, eps = page["k"].index, page["eps"].index
             shares = [percent(one["table"][k(1)][eps("16/255")]), percent(one["table"][k(5)][eps("8/255")])]
-            start = {"none": "own weights", "trusted": "trusted images", "raw": "received images: **not certified**"}[page["warm_start"]]
+            start = STARTS[page["warm_start"]]
             if not page["certified"]:
                 shares = [f"({share})" for share in shares]
             voters = f"{one['models']:,} {learner}s, m {one['m']}, alpha {page['alpha']:g}"
@@ -207,53 +220,29 @@ def crafting() -> Rows:
     return rows
 
 
-def voters() -> Rows:
-    """Voters trained together and one after another."""
-    page = read("certification.json")
-    rows = [["voters", "models", "times as fast as a loop (range)", "votes that agree"]]
-    for name, label in {"heads": "linear heads", "convnet": "networks (`convnet`)"}.items():
-        one = page[name]
-        low, high = one["times_faster_range"]
-        rows.append([label, f"{one['models']:,}", f"{one['times_faster']:g} ({low:g} to {high:g})", percent(one["votes_that_agree"], 0)])
-    return rows
-
-
-def sanitizing() -> Rows:
-    """The command against the bare model."""
-    page = read("sanitizing.json")
-    rows = [["", "images a second", "times the model as loaded", "times the model, channels last"]]
-    for label, rate, ratio in (
-        ("the command, start to end", page["command_images_per_second"], page["ratio"]),
-        ("without start-up", page["without_start_up_images_per_second"], page["without_start_up_ratio"]),
-    ):
-        rows.append([label, f"{rate:.0f}", f"{ratio['as loaded']:.2f}", f"{ratio['channels last']:.2f}"])
-    return rows
-
-
 SHOWN = ("no_attack", "none", "diffusion")
+WITH_JPEG = ("no_attack", "none", "jpeg", "diffusion")
 TABLES: dict[str, Callable[[], Rows]] = {
     "digits-defences": defences,
-    "digits-attacks": attacks("digits_attacks", SHOWN),
-    "sleeper-agent-seed-1": attacks("digits_sleeper_agent_seed_1", SHOWN),
+    "digits-attacks": attacks("digits_attacks", SHOWN, accuracy=True),
+    "sleeper-agent-seed-1": attacks("digits_sleeper_agent_seed_1", SHOWN, accuracy=True),
     "digits-certificate": digits_certificate,
     "digits-radii": radii("digits_certificate", 30),
     "warm-starts": warm_starts,
-    "cifar10-augmented": attacks("cifar10_transfer", ("no_attack", "none", "jpeg", "diffusion")),
-    "cifar10-plain": attacks("cifar10_transfer_plain", ("no_attack", "none", "jpeg", "diffusion")),
-    "cifar10-from-scratch": from_scratch,
-    "cifar10-few-poisons": several(
-        {"50": "cifar10_from_scratch_50", "150": "cifar10_from_scratch_150"}, ("no_attack", "none"), "poisons"
+    "cifar10-augmented": attacks("cifar10_transfer", WITH_JPEG, accuracy=True),
+    "cifar10-plain": attacks("cifar10_transfer_plain", WITH_JPEG, accuracy=True),
+    "cifar10-from-scratch": attacks("cifar10_from_scratch", SHOWN[:2], sign=True),
+    "cifar10-few-poisons": attacks(
+        {"50": "cifar10_from_scratch_50", "150": "cifar10_from_scratch_150"}, SHOWN[:2], head="poisons"
     ),
-    "tiny-imagenet": several(
-        {"50 (1 %)": "tiny_imagenet_transfer", "25 (0.5 %)": "tiny_imagenet_transfer_25"}, ("no_attack", "none", "jpeg"), "poisons"
+    "tiny-imagenet": attacks(
+        {"50 (1 %)": "tiny_imagenet_transfer", "25 (0.5 %)": "tiny_imagenet_transfer_25"}, WITH_JPEG[:3], head="poisons"
     ),
     "sanitized-photographs": sanitized_photographs,
     "tiles": tiles,
     "mnist-certificate": mnist_certificate,
     "mnist-radii": radii("mnist_certificate", 50),
     "crafting": crafting,
-    "voters": voters,
-    "sanitizing": sanitizing,
 }
 
 
