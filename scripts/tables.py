@@ -19,6 +19,7 @@ REGION = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- /table -->)", re.DOTA
 
 Row = dict[str, Any]
 Rows = list[list[str]]
+Arms = tuple[str, ...]
 
 
 def name_of(key: str) -> str:
@@ -71,22 +72,9 @@ def defences() -> Rows:
 
 
 def attacks(
-    records: str | dict[str, str],
-    defenses: tuple[str, ...],
-    *,
-    head: str = "attack",
-    accuracy: bool = False,
-    sign: bool = False,
+    records: str | dict[str, str], defenses: Arms, head: str = "attack", *, accuracy: bool = False, sign: bool = False
 ) -> Callable[[], Rows]:
-    """A table of the attacks of one record, one a row; or of several records of one attack, by the names of their rows.
-
-    Args:
-        records: Folder of the record, or folders by the first cell of their row.
-        defenses: The arms.
-        head: What the first column is.
-        accuracy: Whether the last column compares accuracy, undefended and in the last arm.
-        sign: Whether it compares every setup with the same images unperturbed.
-    """
+    """Attacks of one record, one a row; or records of one attack by their first cell. ``sign`` compares with no attack."""
 
     def table() -> Rows:
         last = f"accuracy, undefended → {name_of(defenses[-1])}" if accuracy else "setups above, below" if sign else None
@@ -125,17 +113,7 @@ def mnist_certificate() -> Rows:
     """The same on MNIST for poisons of 16/255, with the settings that give it."""
     page = read("mnist_certificate/certificate.json")
     column = page["eps"].index("16/255")
-    rows = [
-        [
-            "poisons, 16/255 each",
-            "best",
-            "setting",
-            "same sigma, other m",
-            "best at .25",
-            "best at 1",
-            "best, all images at once",
-        ]
-    ]
+    rows = [["poisons, 16/255 each", "best", "setting", "same sigma", "best at .25", "best at 1", "best, all images at once"]]
     for place, k in enumerate(page["k"]):
         value = {(one["sigma"], one["m"]): one["table_all_settings"][place][column] for one in page["settings"]}
         sigma, m = max(value, key=value.__getitem__)
@@ -169,20 +147,17 @@ STARTS = {"none": "own weights", "trusted": "trusted images", "raw": "received i
 def warm_starts() -> Rows:
     """What voters start from, and what that does to a certificate."""
     rows = [["voters", "start", "one model right", "vote right", "1 poison, 16/255", "5 poisons, 8/255"]]
-    for learner, records in {
-        "network": ("digits_warm_network_none", "digits_warm_network_trusted", "digits_warm_network_raw"),
-        "head": ("digits_certificate", "digits_warm_head_trusted", "digits_warm_head_raw"),
-    }.items():
-        for record in records:
-            page = read(f"{record}/certificate.json")
-            one = next(one for one in page["settings"] if one["sigma"] == 1)
-            k, eps = page["k"].index, page["eps"].index
-            shares = [percent(one["table"][k(1)][eps("16/255")]), percent(one["table"][k(5)][eps("8/255")])]
-            start = STARTS[page["warm_start"]]
-            if not page["certified"]:
-                shares = [f"({share})" for share in shares]
-            voters = f"{one['models']:,} {learner}s, m {one['m']}, alpha {page['alpha']:g}"
-            rows.append([voters, start, percent(one["voter_accuracy"]), percent(one["accuracy"]), *shares])
+    networks, heads = ([f"digits_warm_{kind}_{start}" for start in ("none", "trusted", "raw")] for kind in ("network", "head"))
+    for record in (*networks, "digits_certificate", *heads[1:]):
+        page = read(f"{record}/certificate.json")
+        one = next(one for one in page["settings"] if one["sigma"] == 1)
+        k, eps = page["k"].index, page["eps"].index
+        shares = [percent(one["table"][k(1)][eps("16/255")]), percent(one["table"][k(5)][eps("8/255")])]
+        if not page["certified"]:
+            shares = [f"({share})" for share in shares]
+        voters = f"{one['models']:,} {page['learner']}s, m {one['m']}, alpha {page['alpha']:g}"
+        rights = percent(one["voter_accuracy"]), percent(one["accuracy"])
+        rows.append([voters, STARTS[page["warm_start"]], *rights, *shares])
     return rows
 
 
@@ -232,11 +207,9 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "cifar10-augmented": attacks("cifar10_transfer", WITH_JPEG, accuracy=True),
     "cifar10-plain": attacks("cifar10_transfer_plain", WITH_JPEG, accuracy=True),
     "cifar10-from-scratch": attacks("cifar10_from_scratch", SHOWN[:2], sign=True),
-    "cifar10-few-poisons": attacks(
-        {"50": "cifar10_from_scratch_50", "150": "cifar10_from_scratch_150"}, SHOWN[:2], head="poisons"
-    ),
+    "cifar10-few-poisons": attacks({"50": "cifar10_from_scratch_50", "150": "cifar10_from_scratch_150"}, SHOWN[:2], "poisons"),
     "tiny-imagenet": attacks(
-        {"50 (1 %)": "tiny_imagenet_transfer", "25 (0.5 %)": "tiny_imagenet_transfer_25"}, WITH_JPEG[:3], head="poisons"
+        {"50 (1 %)": "tiny_imagenet_transfer", "25 (0.5 %)": "tiny_imagenet_transfer_25"}, WITH_JPEG[:3], "poisons"
     ),
     "sanitized-photographs": sanitized_photographs,
     "tiles": tiles,
