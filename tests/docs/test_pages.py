@@ -24,8 +24,8 @@ REASONS = {
     "names files of yours",
     "takes minutes",
 }
-# Pages that take no more than a few seconds.
-QUICK = {"start/install.md", "extend/command.md"}
+# Pages that take no more than a few seconds; stubs among them.
+QUICK = {"start/install.md", "extend/command.md", "extend/defense.md", "extend/network.md", "extend/data-set.md"}
 BLOCK = re.compile(r"(?:^<!-- ([^\n]+) -->\n)?^```([\w-]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -59,18 +59,25 @@ def matches(shown: str, printed: str) -> bool:
 
 
 class Reader:
-    """Does what a page says."""
+    """Does what a page says.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        folder: An empty one.
+        kept: Networks and clean stores that other pages made, as one who reads several pages in one folder has them.
+    """
+
+    def __init__(self, folder: Path, kept: Path) -> None:
+        self.folder, self.kept = folder, kept
         inherited = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_PORT")}
         # The command and the python of the environment that runs the tests, whether it was activated or not.
         found = f"{Path(sys.executable).parent}{os.pathsep}{inherited['PATH']}"
-        self.environment = {**inherited, "PATH": found, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+        self.environment = {**inherited, "PATH": found, "COLUMNS": "100"}
         self.environment.pop("PYTHONPATH", None)
 
     def begin(self, page: str) -> None:
         """Make what a page takes for granted."""
+        if any(self.kept.iterdir()):
+            shutil.copytree(self.kept, self.folder / "runs")
         text = (DOCS / page).read_text()
         for other, file in re.findall(r"^<!-- begins with: (\S+) (\S+) -->$", text, re.MULTILINE):
             (block,) = [block for block in blocks_of(other) if block.file == file]
@@ -78,6 +85,12 @@ class Reader:
             self.shell(f"python {file}")
         if "<!-- begins in a clone -->" in text:
             shutil.copytree(ROOT / "poison_and_defend", self.folder / "poison_and_defend")
+
+    def end(self) -> None:
+        """Keep what is named by its content, and so is right for whoever needs it."""
+        for name in ("models", "stores"):
+            if (self.folder / "runs" / name).is_dir():
+                shutil.copytree(self.folder / "runs" / name, self.kept / name, dirs_exist_ok=True)
 
     def save(self, name: str, text: str) -> None:
         path = self.folder / name
@@ -113,9 +126,14 @@ class Reader:
         return self.shell(block.code)
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("kept")
+
+
 @pytest.mark.parametrize("page", [pytest.param(page, marks=[] if page in QUICK else [pytest.mark.slow]) for page in PAGES])
-def test_what_a_page_tells_to_type_works_and_prints_what_it_says(page: str, tmp_path) -> None:
-    reader = Reader(tmp_path)
+def test_what_a_page_tells_to_type_works_and_prints_what_it_says(page: str, tmp_path, kept) -> None:
+    reader = Reader(tmp_path, kept)
     reader.begin(page)
     printed = ""
     for block in blocks_of(page):
@@ -123,6 +141,7 @@ def test_what_a_page_tells_to_type_works_and_prints_what_it_says(page: str, tmp_
             assert matches(block.code, printed), f"{page} shows\n{block.code}\nand it was\n{printed}"
         elif block.reason is None:
             printed = reader.follow(block)
+    reader.end()
 
 
 @pytest.mark.parametrize("page", PAGES)
