@@ -21,7 +21,6 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build", "records"]
 # Headings are link targets, so that pages of the site can be linked as they are on GitHub.
 myst_heading_anchors = 4
-myst_enable_extensions = ["dollarmath"]
 # Our own writing: `name` in a docstring is code.
 default_role = "literal"
 
