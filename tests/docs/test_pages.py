@@ -106,7 +106,7 @@ class Reader:
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             text=True,
-            timeout=300,
+            timeout=600,
         )
         assert ran.returncode == 0, f"{command}\n{ran.stdout}"
         return ran.stdout
