@@ -12,7 +12,7 @@ ROOMS := attacks callbacks datamodules defenses lightning_modules
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install format check types test test-all poison-and-defend catalogue attacks certify clean
+.PHONY: help install format check types docs test test-all poison-and-defend catalogue attacks certify clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ install: $(STAMP) ## make .venv and install the project with its pinned dependen
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	touch $@
 
 format: install ## format and mend what can be mended
@@ -43,6 +43,9 @@ types:
 	ln -s $(CURDIR)/poison_and_defend/* .types/poison_and_defend/
 	for room in $(ROOMS); do ln -s $(CURDIR)/$$room .types/poison_and_defend/$$room; done
 
+docs: install ## the documentation as a site in docs/_build/html; a warning or a dead reference is an error
+	$(BIN)/python -m sphinx -b html -W -n --keep-going -q docs docs/_build/html
+
 test: install ## the tests, a few minutes
 	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
@@ -61,5 +64,5 @@ certify: install ## what the digits' vote provably withstands, at three noise le
 	$(BIN)/poison-and-defend certify --name digits_certificate $(ARGS)
 
 clean: ## remove caches and installed files; results under runs/ stay
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .types
+	rm -rf $(VENV) build docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .types
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

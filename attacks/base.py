@@ -21,7 +21,7 @@ Scenario = Literal["transfer", "fine_tune", "from_scratch"]
 """``transfer``: a fresh head on frozen features; ``fine_tune``: fresh head, all layers trained; ``from_scratch``."""
 
 Goal = Literal["targets", "source", "others"]
-"""What success is measured on: the targets, triggered images of the source class, or of ``others``, all but the adversarial."""
+"""Success is measured on the targets, on triggered images of the source class, or of ``others``, all but the adversarial."""
 
 
 class Attack(ABC):

@@ -1,6 +1,6 @@
 """What can be promised about a vote of independently trained models: pure functions of counts, numpy in, numpy out.
 
-Nothing here trains, reads files or knows torch. `docs/certificates.md` derives what the docstrings state.
+Nothing here trains, reads files or knows torch. `docs/explain/certificates.md` derives what the docstrings state.
 """
 
 from poison_and_defend.certification.budgets import l2_norm, set_norm

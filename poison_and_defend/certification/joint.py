@@ -3,7 +3,7 @@
 Ours, from two known parts: subsampling hides most poisons from most models (bagging: Jia, Cao, Gong, AAAI 2021), noise hides
 what the others change (Cohen et al., 2019; Hong et al., 2024). Relatives: BagFlip (Zhang et al., NeurIPS 2022), hierarchical
 randomized smoothing (Scholten et al., NeurIPS 2023), group privacy under subsampling (Schuchardt et al., NeurIPS 2024).
-`docs/certificates.md` derives it.
+`docs/explain/certificates.md` derives it.
 """
 
 from dataclasses import dataclass

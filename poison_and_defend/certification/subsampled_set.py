@@ -1,7 +1,7 @@
 """The whole set's certificate for models that each see a subsample: the same budget, spread out, mostly misses them.
 
-Ours; `docs/certificates.md` derives it. It is to :mod:`poison_and_defend.certification.whole_set` what privacy amplification
-by subsampling (Balle, Barthe, Gaboardi, NeurIPS 2018) is to the Gaussian mechanism.
+Ours; `docs/explain/certificates.md` derives it. It is to :mod:`poison_and_defend.certification.whole_set` what privacy
+amplification by subsampling (Balle, Barthe, Gaboardi, NeurIPS 2018) is to the Gaussian mechanism.
 """
 
 import numpy as np

@@ -73,7 +73,7 @@ class Denoiser(nn.Module):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of weights, network, scheduler and size: what the output depends on, wherever the files lie."""
+        """Hash of all that the output depends on (weights, network, scheduler and size), wherever the files lie."""
         return hash_state(self.unet.state_dict(), self.parametrization.description + unusual_settings(self.unet))
 
     @property

@@ -1,0 +1,229 @@
+"""Writes the tables of README.md and docs/results/ from the committed records: ``python scripts/tables.py``.
+
+A page marks where a table goes, ``<!-- table: NAME -->`` to ``<!-- /table -->``; what lies between is written anew. A test
+compares every page with what this script would write, so that no figure of a table can differ from its record.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from poison_and_defend.reports.labels import defense_label
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORDS = ROOT / "docs" / "records"
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs" / "results").glob("*.md")))
+REGION = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+
+Row = dict[str, Any]
+Rows = list[list[str]]
+Arms = tuple[str, ...]
+
+
+def name_of(key: str) -> str:
+    """An arm's name as reports show it, or an attack's as its paper writes it."""
+    papers = {"witches_brew": "Witches' Brew", "label_consistent": "Label-consistent", "hidden_trigger": "Hidden trigger"}
+    if defense_label(key) != key or "_" not in key:
+        return defense_label(key)
+    return papers.get(key, key.replace("_", " ").title())
+
+
+def read(name: str) -> Any:
+    """A record's JSON."""
+    return json.loads((RECORDS / name).read_text())
+
+
+def arms(name: str) -> dict[str, dict[str, Row]]:
+    """Summary rows of a record by attack and defence."""
+    found: dict[str, dict[str, Row]] = {}
+    for row in read(f"{name}/summary.json"):
+        found.setdefault(row["attack"], {})[row["defense"]] = row
+    return found
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """A share as a page shows it."""
+    return f"{100 * value:.{digits}f} %"
+
+
+def success(row: Row) -> str:
+    """Attack success with what was counted and its 95 % interval; of several trials a setup the mean of the setups' rates."""
+    interval = f"({100 * row['ci_low']:.0f} to {100 * row['ci_high']:.0f})"
+    if row["trials"] == row["n"]:
+        return f"{row['successes']} of {row['n']} = {percent(row['success_rate'], 0)} {interval}"
+    return f"{percent(row['success_rate'], 0)} of {row['trials']:,} {interval}"
+
+
+def markdown(rows: Rows) -> str:
+    """A table; the first row is its head."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]]) + "\n"
+
+
+def defences() -> Rows:
+    """The default run: every defence against one attack."""
+    rows = [["defence", "sigma", "attack success (95 % interval)", "accuracy on clean test images"]]
+    for row in read("digits_bullseye_polytope/summary.json"):
+        sigma = f"{row['sigma']:g}" if row["sigma"] else ""
+        rows.append([name_of(row["defense"]), sigma, success(row), percent(row["clean_accuracy"])])
+    return rows
+
+
+def attacks(
+    records: str | dict[str, str], defenses: Arms, head: str = "attack", *, accuracy: bool = False, sign: bool = False
+) -> Callable[[], Rows]:
+    """Attacks of one record, one a row; or records of one attack by their first cell. ``sign`` compares with no attack."""
+
+    def table() -> Rows:
+        last = f"accuracy, undefended → {name_of(defenses[-1])}" if accuracy else "setups above, below" if sign else None
+        rows = [[head, "n", *map(name_of, defenses), *([last] if last else [])]]
+        if isinstance(records, str):
+            lines = {name_of(attack): found for attack, found in arms(records).items()}
+        else:
+            lines = {name: next(iter(arms(record).values())) for name, record in records.items()}
+        for name, found in lines.items():
+            cells = [name, str(found["none"]["n"]), *(success(found[arm]) for arm in defenses)]
+            if accuracy:
+                before, after = (100 * found[arm]["clean_accuracy"] for arm in ("none", defenses[-1]))
+                cells.append(f"{before:.1f} → {after:.1f} %")
+            elif sign:
+                p = found["none"]["p_value"]
+                shown = "p < 0.001" if p < 0.001 else f"p {p:.3f}"
+                cells.append(f"{found['none']['higher']}, {found['none']['lower']} ({shown})")
+            rows.append(cells)
+        return rows
+
+    return table
+
+
+def digits_certificate() -> Rows:
+    """Certified accuracy by number and size of poisons, the best of the settings at their shared alpha."""
+    page = read("digits_certificate/certificate.json")
+    heads = [f"{eps} ({page['norm']})" if eps != "any" else "any change of their pixels" for eps in page["eps"]]
+    rows = [["poisons", *heads]]
+    for place, k in enumerate(page["k"]):
+        best = [max(one["table_all_settings"][place][i] for one in page["settings"]) for i in range(len(heads))]
+        rows.append([str(k), *map(percent, best)])
+    return rows
+
+
+def mnist_certificate() -> Rows:
+    """The same on MNIST for poisons of 16/255, with the settings that give it."""
+    page = read("mnist_certificate/certificate.json")
+    column = page["eps"].index("16/255")
+    rows = [["poisons, 16/255 each", "best", "setting", "same sigma", "best at .25", "best at 1", "best, all images at once"]]
+    for place, k in enumerate(page["k"]):
+        value = {(one["sigma"], one["m"]): one["table_all_settings"][place][column] for one in page["settings"]}
+        sigma, m = max(value, key=value.__getitem__)
+        same = ", ".join(f"m {other}: {percent(got)}" for (s, other), got in value.items() if s == sigma and other != m)
+        ends = []
+        for end in (0.25, 1.0):
+            at = max((key for key in value if key[0] == end), key=value.__getitem__)
+            ends.append(f"{percent(value[at])} (m {at[1]})")
+        at_once = max(one["table_all_images"][place][column] for one in page["settings"])
+        rows.append([str(k), percent(value[sigma, m]), f"sigma {sigma:g}, m {m}", same, *ends, percent(at_once)])
+    return rows
+
+
+def radii(record: str, m: int) -> Callable[[], Rows]:
+    """The whole set's change that a vote withstands, by both bounds."""
+
+    def table() -> Rows:
+        rows = [["sigma, m", "median R, paper's bound", "median R with subsampling", "vote right", "one model right"]]
+        for one in read(f"{record}/certificate.json")["settings"]:
+            if one["m"] == m:
+                bounds = f"{one['median_paper_radius']:.2f}", f"{one['median_radius']:.2f}"
+                rows.append([f"{one['sigma']:g}, {m}", *bounds, percent(one["accuracy"]), percent(one["voter_accuracy"])])
+        return rows
+
+    return table
+
+
+STARTS = {"none": "own weights", "trusted": "trusted images", "raw": "received images: **not certified**"}
+
+
+def warm_starts() -> Rows:
+    """What voters start from, and what that does to a certificate."""
+    rows = [["voters", "start", "one model right", "vote right", "1 poison, 16/255", "5 poisons, 8/255"]]
+    networks, heads = ([f"digits_warm_{kind}_{start}" for start in ("none", "trusted", "raw")] for kind in ("network", "head"))
+    for record in (*networks, "digits_certificate", *heads[1:]):
+        page = read(f"{record}/certificate.json")
+        one = next(one for one in page["settings"] if one["sigma"] == 1)
+        k, eps = page["k"].index, page["eps"].index
+        shares = [percent(one["table"][k(1)][eps("16/255")]), percent(one["table"][k(5)][eps("8/255")])]
+        if not page["certified"]:
+            shares = [f"({share})" for share in shares]
+        voters = f"{one['models']:,} {page['learner']}s, m {one['m']}, alpha {page['alpha']:g}"
+        rights = percent(one["voter_accuracy"]), percent(one["accuracy"])
+        rows.append([voters, STARTS[page["warm_start"]], *rights, *shares])
+    return rows
+
+
+def tiles() -> Rows:
+    """Seams and fidelity by overlap."""
+    rows = [["sigma", "overlap", "jumps at borders, times those elsewhere", "PSNR", "SSIM"]]
+    for result in read("tiles.json")["results"]:
+        for one in result["tiles"]:
+            cells = [f"{one['overlap']} pixels", f"{one['seam']:.2f}", f"{one['psnr']:.1f} dB", f"{one['ssim']:.3f}"]
+            rows.append([f"{result['sigma']:g}", *cells])
+        whole = result["whole_image_at_once"]
+        rows.append([f"{result['sigma']:g}", "whole image at once", "", f"{whole['psnr']:.1f} dB", f"{whole['ssim']:.3f}"])
+    return rows
+
+
+def sanitized_photographs() -> Rows:
+    """Tiny ImageNet through a smaller model, by both ways."""
+    page = read("tiny_imagenet_sanitized.json")
+    rows = [["", "PSNR", "SSIM", "test accuracy (95 % interval)"]]
+    for name, label in {"raw": "as received", "tiles": "`--large tiles`", "resize": "`--large resize`"}.items():
+        measured, quality = page["test_accuracy"][name], page["quality"].get(name)
+        looks = ["", ""] if quality is None else [f"{quality['psnr']:.1f} dB", f"{quality['ssim']:.3f}"]
+        low, high = (f"{100 * end:.1f}" for end in measured["interval"])
+        rows.append([label, *looks, f"{percent(measured['accuracy'])} ({low} to {high})"])
+    return rows
+
+
+def crafting() -> Rows:
+    """A step's time over that of the passes that it cannot do without."""
+    rows = [["attack", "poisons", "setups together", "precision", "times the floor (range)"]]
+    for one in read("crafting.json")["rows"]:
+        low, high = one["ratio_range"]
+        cells = [name_of(one["attack"]), str(one["poisons_per_setup"]), str(one["setups"]), one["precision"]]
+        rows.append([*cells, f"{one['ratio']:.2f} ({low:.2f} to {high:.2f})"])
+    return rows
+
+
+SHOWN = ("no_attack", "none", "diffusion")
+WITH_JPEG = ("no_attack", "none", "jpeg", "diffusion")
+TABLES: dict[str, Callable[[], Rows]] = {
+    "digits-defences": defences,
+    "digits-attacks": attacks("digits_attacks", SHOWN, accuracy=True),
+    "sleeper-agent-seed-1": attacks("digits_sleeper_agent_seed_1", SHOWN, accuracy=True),
+    "digits-certificate": digits_certificate,
+    "digits-radii": radii("digits_certificate", 30),
+    "warm-starts": warm_starts,
+    "cifar10-augmented": attacks("cifar10_transfer", WITH_JPEG, accuracy=True),
+    "cifar10-plain": attacks("cifar10_transfer_plain", WITH_JPEG, accuracy=True),
+    "cifar10-from-scratch": attacks("cifar10_from_scratch", SHOWN[:2], sign=True),
+    "cifar10-few-poisons": attacks({"50": "cifar10_from_scratch_50", "150": "cifar10_from_scratch_150"}, SHOWN[:2], "poisons"),
+    "tiny-imagenet": attacks(
+        {"50 (1 %)": "tiny_imagenet_transfer", "25 (0.5 %)": "tiny_imagenet_transfer_25"}, WITH_JPEG[:3], "poisons"
+    ),
+    "sanitized-photographs": sanitized_photographs,
+    "tiles": tiles,
+    "mnist-certificate": mnist_certificate,
+    "mnist-radii": radii("mnist_certificate", 50),
+    "crafting": crafting,
+}
+
+
+def filled(text: str) -> str:
+    """A page with its tables as the records say."""
+    return REGION.sub(lambda region: f"{region[1]}{markdown(TABLES[region[2]]())}{region[3]}", text)
+
+
+if __name__ == "__main__":
+    for path in PAGES:
+        path.write_text(filled(path.read_text()))

@@ -1,0 +1,129 @@
+"""Figures of pages are those of the committed records."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORDS = ROOT / "docs" / "records"
+SPEC = importlib.util.spec_from_file_location("tables", ROOT / "scripts" / "tables.py")
+tables = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(tables)
+
+
+def record(name: str):
+    return json.loads((RECORDS / name).read_text())
+
+
+@pytest.mark.parametrize("page", tables.PAGES, ids=lambda page: page.stem)
+def test_tables_are_what_the_records_say(page: Path) -> None:
+    text = page.read_text()
+    assert text == tables.filled(text), "run: python scripts/tables.py"
+    # A table beside the marked regions would be one that nobody compares.
+    assert not re.findall(r"^\|---", tables.REGION.sub("", text), re.MULTILINE)
+
+
+def test_every_table_is_shown_and_every_mark_has_its_end() -> None:
+    texts = [page.read_text() for page in tables.PAGES]
+    shown = [name for text in texts for _, name, _ in tables.REGION.findall(text)]
+    assert set(shown) == set(tables.TABLES)
+    assert sum(text.count("<!-- table: ") for text in texts) == len(shown)
+
+
+def test_a_figure_that_was_changed_by_hand_is_seen() -> None:
+    text = tables.filled("<!-- table: digits-defences -->\n<!-- /table -->\n")
+    assert "| no attack |  | 0 of 20 = 0 % (0 to 17) | 99.4 % |" in text
+    assert tables.filled(text.replace("99.4", "99.5")) == text
+
+
+KINDS = {
+    "heads": "{} times as fast as one after another in an ordinary loop ({} to {})",
+    "convnet": "convnet is {} times as fast ({} to {})",
+}
+
+
+def sentences() -> list[tuple[str, str]]:
+    """Figures outside tables: a page, and what it must say by the records."""
+    found = []
+    rows = {row["defense"]: row for row in record("digits_bullseye_polytope/summary.json")}
+    for name in ("no_attack", "none", "diffusion"):
+        row = rows[name]
+        low, high = (f"{100 * row[end]:.1f}%" for end in ("ci_low", "ci_high"))
+        shown = f"{row['successes']} of {row['n']} = {row['success_rate']:.0%} │ {low} to {high} │ {row['clean_accuracy']:.2%}"
+        found.append(("README.md", shown))
+    digits = record("digits_certificate/certificate.json")
+    best = [max(one["table_all_settings"][-1][i] for one in digits["settings"]) for i in range(len(digits["eps"]))]
+    found.append(("README.md", f"{digits['k'][-1]} │ " + " │ ".join(f"{share:.1%}" for share in best)))
+    mnist = record("mnist_certificate/certificate.json")
+    k, eps = mnist["k"].index(500), mnist["eps"].index("16/255")
+    best = max(one["table_all_settings"][k][eps] for one in mnist["settings"])
+    alone = f"{100 * mnist['settings'][0]['trusted_alone']:.1f} %"
+    found += [
+        ("README.md", f"reads {100 * best:.1f} % of the test images"),
+        ("README.md", f"trusted images alone give {alone}"),
+    ]
+    found.append(("docs/results/mnist-certificates.md", f"with their labels, give {alone}"))
+
+    attacks = {(row["attack"], row["defense"]): row for row in record("digits_attacks/summary.json")}
+    before, after = (100 * attacks["label_consistent", name]["success_rate"] for name in ("none", "diffusion"))
+    found.append(("README.md", f"({before:.0f} → {after:.0f} %)"))
+    weaker = {row["defense"]: row for row in record("digits_witches_brew_sigma_1.5/summary.json")}["diffusion"]
+    tuned = f"from 1.5 ({weaker['successes']} of {weaker['n']} at {100 * weaker['clean_accuracy']:.1f} % accuracy)"
+    found.append(("docs/results/digits.md", tuned))
+    challenge = record("digits_challenge/certificate.json")["settings"][0]["challenge"]
+    kept = sum(challenge["votes_after"]) / sum(challenge["votes_before"])
+    held = {0: "no vote flips"}[challenge["flips"]]
+    found.append(("docs/results/digits.md", f"{held}, and winners keep {100 * kept:.0f} % of their votes"))
+    found.append(("docs/results/digits.md", f"in {challenge['undefended_flips']} of {challenge['targets']} cases"))
+    plan = record("digits_plan/certificate.json")
+    pilots = {(one["sigma"], one["m"]): dict(zip(one["models"], one["expected"], strict=True)) for one in plan["forecasts"]}
+    certified = plan["settings"][0]["table"][plan["k"].index(5)][plan["eps"].index("16/255")]
+    found.append(("docs/results/digits.md", f"m 60 with {100 * pilots[1.0, 60][400]:.1f} % for 400 models"))
+    found.append(("docs/results/digits.md", f"then certified {100 * certified:.1f} %"))
+    found.append(("docs/results/digits.md", f"they expect {100 * pilots[1.0, 30][1000]:.1f} %"))
+    alone = next(one for one in digits["settings"] if one["sigma"] == 1)["table"][digits["k"].index(5)]
+    found.append(("docs/results/digits.md", f"found {100 * alone[digits['eps'].index('16/255')]:.1f} %"))
+
+    collisions = record("cifar10_augmentation.json")
+    near = f"lies at {collisions['none']['distance']:.2f} of the target's feature norm"
+    far = f"poisons lie at {collisions['whole_pixel_shift_and_flip_4_views']['distance']:.2f}"
+    found += [("docs/results/cifar10.md", near), ("docs/results/cifar10.md", far)]
+    evaluating, voting = record("evaluating.json"), record("certification.json")
+    voters = voting["heads"]
+    sanitizing, gpu = record("sanitizing.json"), record("sanitize_on_gpu.json")
+    times = f"{evaluating['times_faster_per_setup_of_many']:.0f} times as long (one setup alone: "
+    slowest = min(voters["models_per_second"])
+    peaks = f"{sanitizing['peak_megabytes']['1000']:,} MB for 1,000 images, {sanitizing['peak_megabytes']['20000']:,} MB"
+    together = {name: (one["times_faster"], *one["times_faster_range"]) for name, one in voting.items() if name in KINDS}
+    bare, without = sanitizing["ratio"], sanitizing["without_start_up_ratio"]
+    rate = f"{sanitizing['command_images_per_second']:.0f} images a second from the command's start to its end"
+    moved = gpu["against_float32_on_cpu"]["few_gpu"]
+    found += [
+        ("docs/results/speed.md", f"{times}{evaluating['times_faster_one_setup']:g} times)"),
+        ("docs/results/speed.md", f"train and vote in {voters['models'] / slowest:.1f} s"),
+        *(("docs/results/speed.md", KINDS[name].format(*values)) for name, values in together.items()),
+        ("docs/results/speed.md", f"{rate}, {bare['as loaded']:.2f} times the bare"),
+        ("docs/results/speed.md", f"loads it, {bare['channels last']:.2f} times with everything"),
+        ("docs/results/speed.md", f"start-up {without['as loaded']:.2f} and {without['channels last']:.2f} times"),
+        ("docs/results/speed.md", peaks),
+        ("docs/results/speed.md", f"after {gpu['stopped_by_sigterm']['seconds']:.1f} s) or killed"),
+        ("docs/results/speed.md", f"by {moved['mean_levels']:.2f} levels on average and {moved['most']} at most"),
+    ]
+    kills = record("kills.json")
+    assert not any(kind[bad] for kind in kills["kinds"].values() for bad in ("lost", "wrong", "left", "failed"))
+    found.append(("docs/explain/determinism.md", f"{kills['kills']} kills at random moments"))
+    found.append(("docs/explain/determinism.md", f"was killed {record('sanitizing_kills.json')['kills_n']} times"))
+    return found
+
+
+def test_figures_in_sentences_are_those_of_the_records() -> None:
+    texts: dict[str, str] = {}
+    wrong = []
+    for page, said in sentences():
+        text = texts.setdefault(page, " ".join((ROOT / page).read_text().split()))
+        if said not in text:
+            wrong.append((page, said))
+    assert not wrong
