@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from poison_and_defend.lightning_modules.classifier import adversarial, augmented, refuse_adversarial_head
 from poison_and_defend.lightning_modules.member_threads import Workers
 from poison_and_defend.lightning_modules.recipe import Recipe, epoch_order, step_generator
+from poison_and_defend.lightning_modules.stacking import can_be_stacked
 
 State = dict[str, Tensor]
 
@@ -72,7 +73,7 @@ class EnsembleModule(L.LightningModule):
     """M classifiers that a single `ClassifierModule` each would equal, given the same data, recipe and seed.
 
     Members are grouped in blocks by position. Where kernels profit (a GPU, or linear heads) a block is one ``torch.func``
-    call over stacked parameters; convolutions on a CPU run member by member, since oneDNN's grouped convolution takes
+    call over stacked parameters, unless the network cannot be batched; convolutions on a CPU run member by member, since oneDNN's grouped convolution takes
     more than twice as long. Optimisers are elementwise, so that stacking changes nothing.
 
     Args:
@@ -109,6 +110,7 @@ class EnsembleModule(L.LightningModule):
         self._template = [build(0).train(not frozen_statistics)]
         self._kept: dict[int, Tensor] = {}
         self._linear = isinstance(self._template[0], nn.Linear)
+        self._stacks: bool | None = None
         self._closed_form = fast and self._linear
         self._workers = Workers(self._template[0]) if fast and not self._linear else None
         self.parameter_names: list[str] = []
@@ -157,7 +159,7 @@ class EnsembleModule(L.LightningModule):
             result: Tensor = functional_call(template, (own, own_buffers), (images,))
             return result
 
-        if self._linear or inputs.device.type != "cpu":
+        if self._linear or (inputs.device.type != "cpu" and self._can_be_stacked(parameters, buffers, inputs)):
             stacked: Tensor = vmap(one, randomness="different")(parameters, buffers, inputs)
             return stacked
         if self._workers is not None and not torch.is_grad_enabled():
@@ -170,6 +172,12 @@ class EnsembleModule(L.LightningModule):
                 for i in range(len(inputs))
             ]
         )
+
+    def _can_be_stacked(self, parameters: State, buffers: State, inputs: Tensor) -> bool:
+        """Tried once, on the first batch."""
+        if self._stacks is None:
+            self._stacks = can_be_stacked(self._template[0], parameters, buffers, inputs)
+        return self._stacks
 
     @torch.no_grad()
     def member_logits(self, inputs: Tensor, batch_size: int = 512) -> Tensor:

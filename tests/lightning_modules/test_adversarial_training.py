@@ -7,15 +7,15 @@ from poison_and_defend.attacks.crafting.pgd import default_step_size, pgd
 from poison_and_defend.attacks.threat.budget import Budget
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.datamodules import DigitsDataModule
-from poison_and_defend.lightning_modules.backbones import build_backbone
 from poison_and_defend.lightning_modules.classifier import ClassifierModule, adversarial, fresh_head
 from poison_and_defend.lightning_modules.ensemble import EnsembleData, EnsembleModule
+from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.recipe import Recipe, step_generator
 from tests.lightning_modules.fitting import Few, fit
 
 
 def build(name: str):
-    return lambda seed: build_backbone(name, in_channels=1, num_classes=10, seed=seed)
+    return lambda seed: build_network(name, in_channels=1, num_classes=10, seed=seed)
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from safetensors.torch import save_file
 
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.datamodules import DigitsDataModule
-from poison_and_defend.lightning_modules.backbones import build_backbone
 from poison_and_defend.lightning_modules.classifier import ClassifierModule
 from poison_and_defend.lightning_modules.denoiser import DenoiserModule
+from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.recipe import Recipe
 from tests.lightning_modules.fitting import quiet_trainer
 
@@ -27,7 +27,7 @@ def test_a_classifier_learns_digits():
 
 
 def test_a_frozen_body_is_neither_trained_nor_put_in_training_mode(tmp_path):
-    net = build_backbone("convnet_wide", in_channels=1, num_classes=10, seed=1)
+    net = build_network("convnet_wide", in_channels=1, num_classes=10, seed=1)
     save_file(net.state_dict(), tmp_path / "f.safetensors")
     module = ClassifierModule("convnet_wide", features=str(tmp_path / "f.safetensors")).train()
     assert not module.net.body.training and module.net.head.training
@@ -35,7 +35,7 @@ def test_a_frozen_body_is_neither_trained_nor_put_in_training_mode(tmp_path):
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path):
-    net = build_backbone("patchnet", in_channels=1, num_classes=10, seed=1)
+    net = build_network("patchnet", in_channels=1, num_classes=10, seed=1)
     save_file(net.state_dict(), tmp_path / "patchnet.safetensors")
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "patchnet.safetensors").read_bytes()[:999])
     for name in ("patchnet", "cut", "missing"):

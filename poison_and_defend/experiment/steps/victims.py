@@ -18,9 +18,10 @@ from poison_and_defend.experiment.steps.protect import Sanitized
 from poison_and_defend.experiment.steps.surrogates import extractor
 from poison_and_defend.experiment.steps.training_sets import Member, training_sets
 from poison_and_defend.experiment.task.plan import ExperimentPlan
-from poison_and_defend.lightning_modules.backbones import Backbone, BackboneName, build_backbone
 from poison_and_defend.lightning_modules.classifier import fresh_head
 from poison_and_defend.lightning_modules.ensemble import EnsembleData, State
+from poison_and_defend.lightning_modules.networks.base import Classifier
+from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.recipe import step_generator
 from poison_and_defend.training.features import extract_features
 from poison_and_defend.training.members import Fit, fit_members
@@ -30,7 +31,7 @@ Arms = dict[DefenseName, Sanitized]
 
 def train_victims(
     plan: ExperimentPlan,
-    victim: BackboneName,
+    victim: str,
     poison_sets: list[PoisonSet],
     arms: Arms,
     ranks: Ranks,
@@ -66,10 +67,10 @@ class Cohort:
     """
 
     plan: ExperimentPlan
-    victim: BackboneName
+    victim: str
     poison_sets: list[PoisonSet]
     arms: Arms
-    base: Backbone | None
+    base: Classifier | None
     members: list[Member] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -115,7 +116,7 @@ class Cohort:
         if self.plan.scenario == "transfer":
             return fresh_head(base.num_features, data.num_classes, seed)  # type: ignore[union-attr]
         shape = {"in_channels": data.image_shape[0], "num_classes": data.num_classes}
-        model = build_backbone(self.victim, **shape, mean=data.mean, std=data.std, seed=seed)
+        model = build_network(self.plan.networks.described[self.victim], **shape, mean=data.mean, std=data.std, seed=seed)
         if base is not None:
             model.body.load_state_dict(base.body.state_dict())
             model.head = fresh_head(model.num_features, data.num_classes, seed)
@@ -130,7 +131,7 @@ class Cohort:
             model = self.base
             if model is None or self.plan.scenario == "fine_tune":
                 model = self.build(0)  # type: ignore[assignment]
-                model.load_state_dict(state, strict=False)  # type: ignore[union-attr]
+                model.load_state_dict(state)  # type: ignore[union-attr]
             save_feature_space(self.plan, model, self.poison_sets[0], member.defense, self.arms[member.defense], ranks)  # type: ignore[arg-type]
 
     def _tested(self) -> tuple[Tensor, Tensor | None]:
@@ -149,7 +150,7 @@ class Cohort:
         )
 
 
-def head_inputs(plan: ExperimentPlan, base: Backbone, data: EnsembleData, ranks: Ranks) -> EnsembleData:
+def head_inputs(plan: ExperimentPlan, base: Classifier, data: EnsembleData, ranks: Ranks) -> EnsembleData:
     """Features of every pool row, of several augmented views if heads are trained with augmentation."""
     recipe, device = plan.victim_recipe, ranks.device
     if recipe.max_shift == 0 and not recipe.flip:

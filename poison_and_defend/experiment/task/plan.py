@@ -23,7 +23,6 @@ from poison_and_defend.experiment.task.checks import check_options, check_surrog
 from poison_and_defend.experiment.task.networks import Networks
 from poison_and_defend.experiment.task.options import Arms, Experiment, Setups, Speed
 from poison_and_defend.experiment.task.settings import AFTER_CRAFTING, settings_of
-from poison_and_defend.lightning_modules.backbones import BackboneName
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.poisons.exchange import import_poisons
 from poison_and_defend.poisons.setup_files import load_setups
@@ -38,7 +37,7 @@ class ExperimentPlan:
         rows: ``(U,)`` int64, sorted: every row of the training split that any victim trains on.
         imported: Poisons made elsewhere, validated against setups and budget; None if they are to be crafted.
         networks: What surrogates and extractors depend on.
-        victims: Architectures of the victims.
+        victims: Names of the victims' networks.
         arms: Each defence of the comparison, ready to use, by its name.
         sigma: Standard deviation of the noise, in [0, 1] pixels.
         settings: All that the numbers depend on, as JSON can hold it; not where they are kept or on how many ranks.
@@ -55,7 +54,7 @@ class ExperimentPlan:
     rows: NDArray[np.int64]
     imported: list[PoisonSet] | None
     networks: Networks
-    victims: tuple[BackboneName, ...]
+    victims: tuple[str, ...]
     victim_recipe: Recipe
     head_views: int
     arms: Mapping[DefenseName, Defense]
@@ -108,7 +107,7 @@ def plan_experiment(experiment: Experiment) -> ExperimentPlan:
         rows=rows,
         imported=imported,
         networks=networks,
-        victims=tuple(experiment.victim_backbones),
+        victims=tuple(experiment.victim_names),
         victim_recipe=experiment.victims.victim_recipe,
         head_views=experiment.victims.head_views,
         arms=arms,
@@ -189,6 +188,7 @@ def _networks(experiment: Experiment, rows: NDArray[np.int64], public: Split | N
         robust_split=own if robust else None,
         robust_recipe=options.robust_recipe,
         attackers=tuple(experiment.attackers),
+        described=experiment.described,
         per_attacker=options.surrogates,
         weights=tuple(Path(path) for path in options.surrogate_weights or ()),
         robust=robust,

@@ -3,13 +3,12 @@
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.callbacks.ensemble_scores import Score
 from poison_and_defend.experiment.task.plan import ExperimentPlan
-from poison_and_defend.lightning_modules.backbones import BackboneName
 from poison_and_defend.reports.provenance import revision
 from poison_and_defend.reports.records import Result
 
 
 def make_results(
-    plan: ExperimentPlan, victim: BackboneName, poison_sets: list[PoisonSet], scores: list[Score], seconds: float
+    plan: ExperimentPlan, victim: str, poison_sets: list[PoisonSet], scores: list[Score], seconds: float
 ) -> list[Result]:
     """One per setup and defence, for one victim architecture."""
     sets = {p.setup.index: p for p in poison_sets}

@@ -10,7 +10,7 @@ from poison_and_defend.core.errors import InputError
 from poison_and_defend.datamodules import DigitsDataModule
 from poison_and_defend.datamodules.base import Split
 from poison_and_defend.experiment.task.claim import claim
-from poison_and_defend.lightning_modules.backbones import build_backbone
+from poison_and_defend.lightning_modules.networks.build import build_network
 
 
 class ManyClasses(DigitsDataModule):
@@ -57,7 +57,7 @@ def test_more_poisons_than_the_class_has_are_refused(plan) -> None:
 
 def test_surrogates_of_other_classes_are_refused_where_logits_count(plan, tmp_path: Path) -> None:
     weights = tmp_path / "other.safetensors"
-    save_file(build_backbone("convnet", in_channels=1, num_classes=20).state_dict(), weights)
+    save_file(build_network("convnet", in_channels=1, num_classes=20).state_dict(), weights)
     changes = {"attack": WitchesBrew(), "scenario": "from_scratch"}
     refused(
         plan,
