@@ -73,8 +73,8 @@ class EnsembleModule(L.LightningModule):
     """M classifiers that a single `ClassifierModule` each would equal, given the same data, recipe and seed.
 
     Members are grouped in blocks by position. Where kernels profit (a GPU, or linear heads) a block is one ``torch.func``
-    call over stacked parameters, unless the network cannot be batched; convolutions on a CPU run member by member, since oneDNN's grouped convolution takes
-    more than twice as long. Optimisers are elementwise, so that stacking changes nothing.
+    call over stacked parameters, unless the network cannot be batched; convolutions on a CPU run member by member, since
+    oneDNN's grouped convolution takes more than twice as long. Optimisers are elementwise, so that stacking changes nothing.
 
     Args:
         build: Seed to model; called once a member.

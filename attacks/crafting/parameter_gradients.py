@@ -33,9 +33,9 @@ def goal_gradient(model: Surrogate, images: Tensor, label: Tensor, batch_size: i
     total = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
     for part in images.split(batch_size):
         loss = _loss(leaves, {}, model, part, label.expand(len(part))) * (len(part) / len(images))
-        for value, gradient in zip(
-            total.values(), torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True), strict=True
-        ):
+        # A network of somebody else's may have parameters that its logits do not depend on.
+        gradients = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+        for value, gradient in zip(total.values(), gradients, strict=True):
             value += gradient
     return total
 
@@ -55,7 +55,6 @@ def matching_gradient(
     seen = images if views is None else augment(images, views, max_shift)
     with twice_differentiable():
         loss = _loss(leaves, {}, model, seen, labels)
-        # A network of somebody else's may have parameters that its logits do not depend on.
         every = torch.autograd.grad(loss, list(leaves.values()), create_graph=True, allow_unused=True)
     own = [gradient for gradient in every if gradient is not None]
     with torch.no_grad():

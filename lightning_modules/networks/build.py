@@ -87,7 +87,8 @@ def _build_foreign(
         )
     if dropout and not network.blocks:
         raise InputError(
-            f"dropout is {dropout:g}, but no blocks of {network.build} are named to have it before them (--dropout, {option}.blocks)"
+            f"dropout is {dropout:g}, but no blocks of {network.build} are named that it could come before (--dropout, "
+            f"{option}.blocks)"
         )
     name, head = cut_head(source.module, network.head, num_classes, network.build, option)
     inputs = _inputs(network, in_channels, source.channels, (source.mean, source.std), data, option)

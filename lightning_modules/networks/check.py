@@ -80,7 +80,7 @@ def _check_weights(model: nn.Module, network: Network, option: str) -> None:
     once, again = (dict(model.named_parameters(remove_duplicate=one)) for one in (True, False))
     if shared := sorted(set(again) - set(once)):
         raise InputError(
-            f"{network.build} uses one weight in several layers, {shared[0]} among them, which has no place in an ensemble ({option})"
+            f"{network.build} uses one weight in several layers, as {shared[0]}: a member needs each once ({option})"
         )
 
 

@@ -78,6 +78,11 @@ class Network:
         return self != Network(self.build)
 
     @property
+    def trained(self) -> bool:
+        """Whether its weights come from a file or from its makers, and not from a seed alone."""
+        return self.weights is not None or bool(self.arguments.get("pretrained") or self.arguments.get("weights"))
+
+    @property
     def stem(self) -> str:
         """``build`` as part of a file's name."""
         return re.sub(r"[^\w.-]+", "_", self.build).strip("._")[-60:] or "network"

@@ -44,11 +44,7 @@ class Origins:
             found.append(Ingredient("received images", "raw", _REWRITTEN))
         if learner.defense == "diffusion":
             found.append(self._denoiser())
-        if (
-            learner.network.weights is not None
-            or learner.network.arguments.get("pretrained")
-            or "weights" in learner.network.arguments
-        ):
+        if learner.network.trained:
             found.append(_pretrained(learner.network))
         if learner.learner == "head":
             found.append(self._trained_on_public("features") if trust.features is None else _foreign(trust.features))

@@ -3,12 +3,15 @@
 import re
 from pathlib import Path
 
-from poison_and_defend.cli.options.former import current_class, current_preset
+from poison_and_defend.cli.options.former import current_class, current_preset, described
 from poison_and_defend.core.errors import InputError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 # poison_and_defend.attacks.BullseyePolytope, but not benchmark/bullseye_polytope.yaml.
 _CLASS_PATH = re.compile(r"\w+(\.\w+)*\.[A-Z]\w*")
+
+# Options that one word describes: what a network is built from.
+_NETWORK = re.compile(r"--((model\.(init_args\.)?)?network|networks\.\w[\w-]*)")
 
 TRANSFER_ATTACKS = ",".join(
     f"benchmark/{name}"
@@ -36,6 +39,8 @@ def config_path(name: str) -> str:
 def expand(arguments: list[str]) -> list[str]:
     """Turn names of presets into files: those of ``--attack`` come before all overrides; old names of classes into new ones.
 
+    ``--network NAME`` is short for ``--network.build NAME``, of whichever option takes a network.
+
     Raises:
         InputError: If there is no such attack.
     """
@@ -44,6 +49,11 @@ def expand(arguments: list[str]) -> list[str]:
     words = iter(arguments)
     for word in words:
         option, joined, value = word.partition("=")
+        if _NETWORK.fullmatch(option):
+            value = value if joined else next(words, "")
+            rest += [option if not value or value.startswith("{") or described(value) == value else f"{option}.build"]
+            rest += [value] if value else []
+            continue
         if option not in ("--attack", "--config"):
             rest.append(f"{option}={current_class(value)}" if joined else current_class(word))
             continue

@@ -33,9 +33,7 @@ def _check_names(experiment: Experiment) -> None:
             raise InputError(f"the networks are {list(names)}: name at least one, each once ({option})")
     for name in options.networks:
         if name in OURS or not name.replace("-", "_").isidentifier():
-            raise InputError(
-                f"a network of your own is named {name!r}: take letters, digits and _, and no name of ours (--networks)"
-            )
+            raise InputError(f"networks names {name!r}: take letters, digits and _, and no name that we have (--networks)")
     own = options.network
     if own.build in options.networks and own.described:
         raise InputError(f"network is {own.build}, which --networks.{own.build} describes: give its options there (--network)")
