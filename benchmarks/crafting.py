@@ -89,10 +89,10 @@ def attack_seconds(attack: Attack, batch: CraftBatch, surrogates: Sequence[Surro
     return statistics.median(b - a for a, b in pairwise(marks))
 
 
-def measure(backbone: str, setups: int, repeats: int, keep: Callable[[list[Row]], None]) -> None:
+def measure(network: str, setups: int, repeats: int, keep: Callable[[list[Row]], None]) -> None:
     """One row per attack, precision and batch size; all rows so far are handed to ``keep`` whenever there are more."""
-    model = build_network(backbone, in_channels=3, num_classes=10).eval().requires_grad_(False)
-    low = LowPrecision(build_network(backbone, in_channels=3, num_classes=10).eval().requires_grad_(False))
+    model = build_network(network, in_channels=3, num_classes=10).eval().requires_grad_(False)
+    low = LowPrecision(build_network(network, in_channels=3, num_classes=10).eval().requires_grad_(False))
     steps = STEPS + 1
     cases = [
         ("bullseye_polytope", 25, feature_floor, BullseyePolytope("8/255", steps=steps)),
@@ -117,7 +117,7 @@ def measure(backbone: str, setups: int, repeats: int, keep: Callable[[list[Row]]
                 rows.append(
                     {
                         "attack": name,
-                        "backbone": backbone,
+                        "backbone": network,
                         "setups": count,
                         "poisons_per_setup": poisons,
                         "precision": precision,
@@ -134,7 +134,7 @@ def measure(backbone: str, setups: int, repeats: int, keep: Callable[[list[Row]]
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--network", default="resnet18")
     parser.add_argument("--setups", type=int, default=4, help="setups of the batched case")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path)
@@ -144,7 +144,7 @@ def main() -> None:
         if given.out is not None:
             write_json(given.out, {"threads": torch.get_num_threads(), **provenance("cpu", 1), "rows": rows})
 
-    measure(given.backbone, given.setups, given.repeats, keep)
+    measure(given.network, given.setups, given.repeats, keep)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def train_shared(
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", default="resnet18_slim")
+    parser.add_argument("--network", default="resnet18_slim")
     parser.add_argument("--setups", type=int, default=20)
     parser.add_argument("--views", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=40)
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--poisons", type=int, default=25)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    model = build_network(given.backbone, in_channels=3, num_classes=10).eval().requires_grad_(False)
+    model = build_network(given.network, in_channels=3, num_classes=10).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (given.train_size, 3, 32, 32), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, 10, (given.train_size,), generator=generator)
@@ -106,7 +106,7 @@ def main() -> None:
         print(f"{name}: {seconds[name]} s", flush=True)
     reference, one, many = seconds.values()
     record = {
-        "backbone": given.backbone,
+        "backbone": given.network,
         "setups": given.setups,
         "views": given.views,
         "epochs": given.epochs,

@@ -49,7 +49,7 @@ def _differentiate(module: Any, inputs: Tensor, parameters: list[nn.Parameter]) 
     own = inputs.detach().requires_grad_()
     with torch.enable_grad(), twice_differentiable():
         loss = functional.softplus(module(own)).sum()
-        wanted = [parameter for parameter in parameters if parameter.requires_grad] or [own]
+        wanted: list[Tensor] = [parameter for parameter in parameters if parameter.requires_grad] or [own]
         first = torch.autograd.grad(loss, wanted, create_graph=True, allow_unused=True)
         total = [gradient.square().sum() for gradient in first if gradient is not None and gradient.requires_grad]
         if total:

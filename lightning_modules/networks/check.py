@@ -39,8 +39,7 @@ def check_network(
         json.dumps(network.options())
     except TypeError as error:
         raise InputError(f"arguments of {network.build} are {network.arguments}: {error} ({option}.arguments)") from error
-    shape = {"in_channels": image_shape[0], "num_classes": num_classes}
-    model = build_network(network, **shape, dropout=dropout, option=option)
+    model = build_network(network, in_channels=image_shape[0], num_classes=num_classes, dropout=dropout, option=option)
     check_images(model, network, image_shape, option)
     _check_weights(model, network, option)
     _check_head(model, network, image_shape, option)
@@ -67,7 +66,7 @@ def check_images(model: Classifier, network: Network, image_shape: Shape, option
             raise InputError(
                 f"{network.build} cannot read images of {image_shape[1]} x {image_shape[2]}"
                 + ("" if network.size is None else f" resized to {network.size} x {network.size}")
-                + f": {' '.join(str(error).split())[:300]} ({option}.size)"
+                + f": {' '.join(str(error).split())[:300].removesuffix('.')} ({option}.size)"
             ) from error
         if own.grad is None:
             raise InputError(f"{network.build} gives images no gradient, which attacks follow ({option})")

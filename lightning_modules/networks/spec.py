@@ -78,6 +78,12 @@ class Network:
         return self != Network(self.build)
 
     @property
+    def harmless(self) -> bool:
+        """Whether a file that anybody wrote may name it: building one of these runs nothing of the file's choice."""
+        kind, joined, _ = self.build.partition(":")
+        return self.ours or (bool(joined) and kind in ("timm", "torchvision"))
+
+    @property
     def trained(self) -> bool:
         """Whether its weights come from a file or from its makers, and not from a seed alone."""
         return self.weights is not None or bool(self.arguments.get("pretrained") or self.arguments.get("weights"))

@@ -10,6 +10,7 @@ from poison_and_defend.datamodules import DigitsDataModule
 from poison_and_defend.lightning_modules.classifier import ClassifierModule, adversarial, fresh_head
 from poison_and_defend.lightning_modules.ensemble import EnsembleData, EnsembleModule
 from poison_and_defend.lightning_modules.networks.build import build_network
+from poison_and_defend.lightning_modules.networks.spec import Network
 from poison_and_defend.lightning_modules.recipe import Recipe, step_generator
 from tests.lightning_modules.fitting import Few, fit
 
@@ -19,19 +20,19 @@ def build(name: str):
 
 
 @pytest.mark.parametrize(
-    ("backbone", "recipe"),
+    ("name", "recipe"),
     [
         ("convnet", Recipe(epochs=2, batch_size=20, adversarial_eps="16/255", adversarial_steps=2, max_shift=0.1, flip=True)),
         ("convnet_wide", Recipe(epochs=2, batch_size=24, adversarial_eps=1.0, adversarial_norm="l2", adversarial_steps=2)),
     ],
 )
-def test_a_member_equals_a_single_classifier(backbone: str, recipe: Recipe) -> None:
+def test_a_member_equals_a_single_classifier(name: str, recipe: Recipe) -> None:
     seeds, split = [3, 5, 11], Few().split("train")
     data = EnsembleData(split.images, split.labels, torch.arange(48).expand(3, -1))
-    ensemble = fit(EnsembleModule(build(backbone), seeds, data, recipe, members_per_block=2), recipe.epochs)
-    single = ClassifierModule(backbone, recipe=recipe, seed=5)
+    ensemble = fit(EnsembleModule(build(name), seeds, data, recipe, members_per_block=2), recipe.epochs)
+    single = ClassifierModule(Network(name), recipe=recipe, seed=5)
     fit(single, recipe.epochs, Few(batch_size=recipe.batch_size, seed=5))
-    state, before = ensemble.member_state(1), build(backbone)(5).state_dict()
+    state, before = ensemble.member_state(1), build(name)(5).state_dict()
     moved = max((before[name].float() - value.float()).abs().max().item() for name, value in single.net.state_dict().items())
     assert moved > 1e-2
     for name, value in single.net.state_dict().items():
@@ -139,4 +140,4 @@ def test_a_head_on_features_is_refused(tmp_path) -> None:
     with pytest.raises(InputError, match="not a head on frozen features"):
         EnsembleModule(lambda seed: fresh_head(8, 2, seed), [1], data, recipe)
     with pytest.raises(InputError, match="not a head on frozen features"):
-        ClassifierModule("convnet", recipe=recipe, features=str(tmp_path / "any.safetensors"))
+        ClassifierModule(Network("convnet"), recipe=recipe, features=str(tmp_path / "any.safetensors"))

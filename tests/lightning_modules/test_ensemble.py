@@ -4,31 +4,31 @@ import torch
 from poison_and_defend.lightning_modules.classifier import ClassifierModule, augmented, fresh_head
 from poison_and_defend.lightning_modules.ensemble import EnsembleData, EnsembleModule
 from poison_and_defend.lightning_modules.networks.build import build_network
-from poison_and_defend.lightning_modules.networks.spec import OURS
+from poison_and_defend.lightning_modules.networks.spec import OURS, Network
 from poison_and_defend.lightning_modules.recipe import Recipe
 from tests.lightning_modules.fitting import Few, fit
 
 
 @pytest.mark.parametrize(
-    ("backbone", "recipe"),
+    ("name", "recipe"),
     [
         ("convnet", Recipe(epochs=2, batch_size=20, max_shift=0.1, flip=True)),
         ("resnet18", Recipe(epochs=1, batch_size=24, learning_rate=0.01)),
         ("patchnet", Recipe(epochs=3, batch_size=16, optimizer="adam", learning_rate=0.01, milestones=[])),
     ],
 )
-def test_a_member_equals_a_single_classifier_of_the_same_data_and_seed(backbone, recipe):
+def test_a_member_equals_a_single_classifier_of_the_same_data_and_seed(name, recipe):
     seeds = [3, 5, 11]
     split = Few().split("train")
     rows = torch.arange(48).expand(3, -1)
 
     def build(seed):
-        return build_network(backbone, in_channels=1, num_classes=10, seed=seed)
+        return build_network(name, in_channels=1, num_classes=10, seed=seed)
 
     ensemble = fit(
         EnsembleModule(build, seeds, EnsembleData(split.images, split.labels, rows), recipe, members_per_block=2), recipe.epochs
     )
-    single = ClassifierModule(backbone, recipe=recipe, seed=5)
+    single = ClassifierModule(Network(name), recipe=recipe, seed=5)
     fit(single, recipe.epochs, Few(batch_size=recipe.batch_size, seed=5))
     state, before = ensemble.member_state(1), build(5).state_dict()
     moved = max((before[name].float() - value.float()).abs().max().item() for name, value in single.net.state_dict().items())
@@ -49,7 +49,7 @@ def test_a_head_of_the_ensemble_equals_a_frozen_classifier(tmp_path):
         features = net.features(split.images.float() / 255)
     data = EnsembleData(features, split.labels, torch.arange(48).expand(2, -1))
     ensemble = fit(EnsembleModule(lambda seed: fresh_head(64, 10, seed), [8, 9], data, recipe), recipe.epochs)
-    single = ClassifierModule("convnet", recipe=recipe, features=str(tmp_path / "features.safetensors"), seed=9)
+    single = ClassifierModule(Network("convnet"), recipe=recipe, features=str(tmp_path / "features.safetensors"), seed=9)
     fit(single, recipe.epochs, Few(batch_size=20, seed=9))
     torch.testing.assert_close(ensemble.member_state(1)["weight"], single.net.head.weight.detach(), rtol=1e-4, atol=1e-5)
     assert all(torch.equal(a, b) for a, b in zip(net.body.parameters(), single.net.body.parameters(), strict=True))
@@ -91,7 +91,7 @@ def test_random_views_do_not_depend_on_the_other_members():
 
 @pytest.mark.parametrize("name", OURS)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_backbones_give_the_features_they_promise(name, channels):
+def test_networks_give_the_features_they_promise(name, channels):
     net = build_network(name, in_channels=channels, num_classes=7, seed=0).eval()
     images = torch.rand(2, channels, 32, 32)
     assert net.features(images).shape == (2, net.num_features)

@@ -12,12 +12,12 @@ from poison_and_defend.lightning_modules.recipe import Recipe
 from tests.lightning_modules.fitting import Few, fit
 
 
-def trained(backbone: str, fast: bool, threads: int = 2) -> EnsembleModule:
+def trained(name: str, fast: bool, threads: int = 2) -> EnsembleModule:
     split, recipe = Few().split("train"), Recipe(epochs=3, batch_size=20, learning_rate=0.02, max_shift=0.1)
     rows = torch.stack([torch.arange(48).roll(i)[:40] for i in range(3)])
 
     def build(seed):
-        return build_network(backbone, in_channels=1, num_classes=10, seed=seed)
+        return build_network(name, in_channels=1, num_classes=10, seed=seed)
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -28,10 +28,10 @@ def trained(backbone: str, fast: bool, threads: int = 2) -> EnsembleModule:
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("backbone", ["convnet", "patchnet"])
-def test_members_on_threads_learn_what_members_in_turn_learn(backbone):
-    fast, slow = trained(backbone, True), trained(backbone, False)
-    start = build_network(backbone, in_channels=1, num_classes=10, seed=5).state_dict()
+@pytest.mark.parametrize("name", ["convnet", "patchnet"])
+def test_members_on_threads_learn_what_members_in_turn_learn(name):
+    fast, slow = trained(name, True), trained(name, False)
+    start = build_network(name, in_channels=1, num_classes=10, seed=5).state_dict()
     for name, value in slow.member_state(1).items():
         moved = (value.float() - start[name].float()).abs().max().item()
         torch.testing.assert_close(fast.member_state(1)[name], value, rtol=1e-3, atol=2e-4 * moved + 1e-6)

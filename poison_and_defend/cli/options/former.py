@@ -21,7 +21,6 @@ _CLASS_PATH = re.compile(rf"(?P<module>(?:{'|'.join(_ROOMS)}|stages)(?:\.\w+)*)\
 OPTIONS = {
     "backbone": "network",
     "surrogate_backbones": "surrogate_networks",
-    "model.backbone": "model.network",
     "root": "data.root",
     "follow_links": "data.follow_links",
     "limit": "sample",

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from lightning.pytorch.loggers import Logger
@@ -115,7 +116,7 @@ class Cohort:
         data, base = self.plan.data, self.base
         if self.plan.scenario == "transfer":
             return fresh_head(base.num_features, data.num_classes, seed)  # type: ignore[union-attr]
-        shape = {"in_channels": data.image_shape[0], "num_classes": data.num_classes}
+        shape: dict[str, Any] = {"in_channels": data.image_shape[0], "num_classes": data.num_classes}
         model = build_network(self.plan.networks.described[self.victim], **shape, mean=data.mean, std=data.std, seed=seed)
         if base is not None:
             model.body.load_state_dict(base.body.state_dict())

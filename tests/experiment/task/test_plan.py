@@ -76,10 +76,10 @@ def test_missing_weights_are_named(plan, tmp_path: Path) -> None:
     refused(plan, r"2 weight files for 1 architectures", surrogate_weights=["a", "b"])
 
 
-@pytest.mark.parametrize("option", ["surrogate_backbones", "victims"])
-def test_backbones_are_named_once_each(plan, option: str) -> None:
+@pytest.mark.parametrize("option", ["surrogate_networks", "victims"])
+def test_networks_are_named_once_each(plan, option: str) -> None:
     refused(plan, rf"at least one, each once \(--{option}\)", **{option: ["convnet", "convnet"]})
-    refused(plan, rf"'resnet19' is not a backbone.*--{option}", **{option: ["resnet19"]})
+    refused(plan, rf"'resnet19' is no network.*--{option}", **{option: ["resnet19"]})
 
 
 def test_setups_out_of_range_and_of_the_wrong_class_are_refused(plan, digits, tmp_path: Path) -> None:
