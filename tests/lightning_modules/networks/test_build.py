@@ -119,9 +119,18 @@ def test_weights_of_transformers_are_read_where_they_are_asked_for(tmp_path) -> 
 @pytest.mark.parametrize(
     ("match", "spec"),
     [
-        (r"^torchvision:squeezenet1_0 has no nn.Linear that could be its head.*\(--network\)$", Network("torchvision:squeezenet1_0")),
-        (r"cannot read images of 32 x 32: Input height \(32\) doesn't match.*\(--network.size\)$", Network("timm:vit_tiny_patch16_224")),
-        (r"'torchvision:resnet19' is no network of torchvision: did you mean torchvision:resnet1", Network("torchvision:resnet19")),
+        (
+            r"^torchvision:squeezenet1_0 has no nn.Linear that could be its head.*\(--network\)$",
+            Network("torchvision:squeezenet1_0"),
+        ),
+        (
+            r"cannot read images of 32 x 32: Input height \(32\) doesn't match.*\(--network.size\)$",
+            Network("timm:vit_tiny_patch16_224"),
+        ),
+        (
+            r"'torchvision:resnet19' is no network of torchvision: did you mean torchvision:resnet1",
+            Network("torchvision:resnet19"),
+        ),
         (r"'timm:resnet10' is no network of timm: did you mean timm:resnet", Network("timm:resnet10")),
         (r"'timm:hf-hub:a/b' is no network of timm", Network("timm:hf-hub:a/b")),
         (r"hf:/nowhere/at/all cannot be built", Network("hf:/nowhere/at/all")),
@@ -137,16 +146,25 @@ def test_weights_of_transformers_are_read_where_they_are_asked_for(tmp_path) -> 
         (r"zoo.Own cannot be built with {'depth': 3}: TypeError.*--network.arguments", Network(f"{HERE}.Own", {"depth": 3})),
         (r"num_classes is 3, which no network is built with here", Network("timm:resnet10t", {"num_classes": 3})),
         (r"checkpoint_path is 'x.pth'", Network("timm:resnet10t", {"checkpoint_path": "x.pth"})),
-        (r"head is 'fcc', which is no nn.Linear of timm:resnet10t: did you mean fc\? \(--network.head\)", Network("timm:resnet10t", head="fcc")),
-        (r"head is not the last layer of .*Refused.*--network.head", Network(f"{HERE}.Refused", {"kind": "softmax"}, mean=[0.5], size=32)),
+        (
+            r"head is 'fcc', which is no nn.Linear of timm:resnet10t: did you mean fc\? \(--network.head\)",
+            Network("timm:resnet10t", head="fcc"),
+        ),
+        (
+            r"head is not the last layer of .*Refused.*--network.head",
+            Network(f"{HERE}.Refused", {"kind": "softmax"}, mean=[0.5], size=32),
+        ),
         (r"gives images no gradient", Network(f"{HERE}.Refused", {"kind": "detached"})),
-        (r"'blocks.9' is no layer of timm:tf_eff.*did you mean blocks.\d\? \(--network.layers\)", Network("timm:tf_efficientnet_lite0", layers=["blocks.9"])),
+        (
+            r"'blocks.9' is no layer of timm:tf_eff.*did you mean blocks.\d\? \(--network.layers\)",
+            Network("timm:tf_efficientnet_lite0", layers=["blocks.9"]),
+        ),
         (r"size is 0: images have at least 1 pixel \(--network.size\)", Network("convnet", size=0)),
         (r"std is \[0.0\] .*each above 0 \(--network.std\)", Network("convnet", std=[0.0])),
         (r"mean is \[0.1, 0.2\] for images of 1 channels.*\(--network.mean\)", Network("convnet", mean=[0.1, 0.2])),
         (r"arguments is {'a': 1}, and convnet takes none \(--network.arguments\)", Network("convnet", {"a": 1})),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_used_is_refused_in_one_sentence(match: str, spec: Network) -> None:
     refused(match, spec)
 

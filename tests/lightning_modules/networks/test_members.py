@@ -26,7 +26,7 @@ def test_a_member_equals_a_single_classifier(name, tmp_path) -> None:
     data = EnsembleData(split.images, split.labels, torch.arange(len(split)).expand(2, -1))
     ensemble = fit(EnsembleModule(build, [4, 5], data, RECIPE, members_per_block=2), RECIPE.epochs)
     single = ClassifierModule(spec, recipe=RECIPE, seed=5)
-    fit(single, RECIPE.epochs, Few(batch_size=16))
+    fit(single, RECIPE.epochs, Few(batch_size=16, seed=5))
     state, start = ensemble.member_state(1), build(5).state_dict()
     assert set(state) == set(start)
     for key, value in single.net.state_dict().items():
