@@ -62,12 +62,12 @@ def _network(given: dict[str, Any]) -> Network:
     """The network that a checkpoint names, taken out of what else it says.
 
     Raises:
-        InputError: If it is of a class that only a user may name, since naming one in a file would run it.
+        ValueError: If it is of a class that only a user may name, since naming one in a file would run it.
     """
     network = Network.of(given.pop("network", given.pop("backbone", "convnet")))
     given.pop("backbone", None)
     if not network.harmless:
-        raise InputError(f"its network is {network.build!r}, which is not a network of ours, timm or torchvision")
+        raise ValueError(f"its network is {network.build!r}, which is not a network of ours, timm or torchvision")
     # Its weights are the checkpoint's.
     arguments = {name: value for name, value in network.arguments.items() if name not in ("pretrained", "weights")}
     return replace(network, weights=None, arguments=arguments)

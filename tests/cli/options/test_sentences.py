@@ -90,6 +90,7 @@ CASES = {
     "fit --config=fit_unknown.yaml": "--modell: did you mean --model",
     "fit --config=fit_address.yaml": "ckpt_path is 'http://127.0.0.1:9/evil.ckpt', an address.*--ckpt_path",
     "fit --model=ClassifierModule --data=PoisonedDataModule": "--data.source and --data.poisons must be given",
+    f"{RUN} --backbone=vgg11": "there is no option --backbone any more: it is --network convnet",
     FIT + " --model.netwrk=convnet": "--model.netwrk of ClassifierModule: did you mean --model.network",
     FIT + " --model.recipe.epochs=x": "--model.recipe.epochs is 'x': it takes a whole number",
     FIT + " --data.batch_size=x": "--data.batch_size is 'x': it takes a whole number",

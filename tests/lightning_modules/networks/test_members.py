@@ -16,7 +16,7 @@ from tests.lightning_modules.networks.zoo import HERE, NAMES, network
 RECIPE = Recipe(epochs=2, batch_size=16, learning_rate=0.02, weight_decay=0.0, max_shift=0.06)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name == "lite0" else ()) for name in NAMES])
 def test_a_member_equals_a_single_classifier(name, tmp_path) -> None:
     spec, split = network(name, tmp_path), Few().split("train")
 
