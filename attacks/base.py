@@ -49,6 +49,9 @@ class Attack(ABC):
     uses_logits: ClassVar[bool] = False
     """Whether it looks at its surrogates' logits, whose classes must then be the data's."""
 
+    differentiates_twice: ClassVar[bool] = False
+    """Whether it needs the derivative, by the images, of its surrogates' gradient."""
+
     robust_surrogates: ClassVar[bool] = False
     """Whether the attacker's models are adversarially trained, independently of any victim."""
 

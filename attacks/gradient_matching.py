@@ -12,7 +12,13 @@ from torch import Tensor
 
 from poison_and_defend.attacks.base import Attack, check_positive
 from poison_and_defend.attacks.crafting.augmentation import draw_augmentation
-from poison_and_defend.attacks.crafting.parameter_gradients import Parameters, goal_gradient, loop_gradients, stacked_gradients
+from poison_and_defend.attacks.crafting.parameter_gradients import (
+    Parameters,
+    goal_gradient,
+    loop_gradients,
+    stackable,
+    stacked_gradients,
+)
 from poison_and_defend.attacks.crafting.precision import full_precision
 from poison_and_defend.attacks.threat.budget import Norm
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
@@ -47,6 +53,7 @@ class GradientMatching(Attack):
     """
 
     uses_logits = True
+    differentiates_twice = True
 
     def __init__(
         self,
@@ -90,20 +97,21 @@ class GradientMatching(Attack):
         goals = self._goals(batch, models)
         poisons = self._start(bases, generators).requires_grad_()
         optimizer = torch.optim.Adam([poisons], lr=self.learning_rate)
+        looped = self._looped(batch, models, goals)
         milestones = [max(1, int(share * self.steps)) for share in _DECAY_AT]
         scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, 0.1)
         for step in range(self.steps):
             renewed = self.renew(step, batch, poisons.detach())
             if renewed is not None:
                 models, goals = renewed, self._goals(batch, renewed)
-            gradient, objective = self._gradient(poisons.detach(), batch, models, goals, generators)
+            gradient, objective = self._gradient(poisons.detach(), batch, models, goals, generators, looped)
             poisons.grad = gradient.sign()
             optimizer.step()
             scheduler.step()
             with torch.no_grad():
                 poisons.copy_(self.budget.project(poisons, bases))
             progress(objective.view(self.restarts, -1).amin(0))
-        _, final = self._gradient(poisons.detach(), batch, models, goals, generators)
+        _, final = self._gradient(poisons.detach(), batch, models, goals, generators, looped)
         lowest, best = final.view(self.restarts, -1).min(0)
         setups = torch.arange(len(batch.seeds), device=best.device)
         return poisons.detach().unflatten(0, (self.restarts, -1))[best, setups], lowest
@@ -127,6 +135,15 @@ class GradientMatching(Attack):
                     )
         return goals
 
+    def _looped(self, batch: CraftBatch, models: Sequence[Sequence[Surrogate]], goals: Sequence[Sequence[Parameters]]) -> bool:
+        """Whether lanes go one after another: on a CPU, in half precision, or if a surrogate cannot be batched."""
+        if batch.bases.device.type == "cpu" or any(full_precision(model) is not model for own in models for model in own):
+            return True
+        few = batch.bases[:1, :2]
+        return not stackable(
+            lambda: stacked_gradients(models[:1], goals[:1], few, batch.base_labels[:1, :2], None, 0.0, few.shape[1])
+        )
+
     def _gradient(
         self,
         poisons: Tensor,
@@ -134,12 +151,12 @@ class GradientMatching(Attack):
         models: Sequence[Sequence[Surrogate]],
         goals: Sequence[Sequence[Parameters]],
         generators: list[torch.Generator],
+        looped: bool,
     ) -> tuple[Tensor, Tensor]:
         """dB/d(poison) of every lane, averaged over surrogates, and B ``(lanes,)``; one random view per poison."""
         count, setups = poisons.shape[1], len(batch.seeds)
         views = torch.stack([draw_augmentation((count,), g, flip=self.flip) for g in generators]).to(poisons.device)
         lanes = [lane % setups for lane in range(len(poisons))]
-        looped = poisons.device.type == "cpu" or any(full_precision(model) is not model for own in models for model in own)
         gradient, objective = (loop_gradients if looped else stacked_gradients)(
             [models[setup] for setup in lanes],
             [goals[setup] for setup in lanes],

@@ -27,9 +27,9 @@ from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.streams import epoch_order
 from poison_and_defend.datamodules import DigitsDataModule
 from poison_and_defend.defenses import NoiseOnly
-from poison_and_defend.lightning_modules.backbones import build_backbone
 from poison_and_defend.lightning_modules.classifier import fresh_head
 from poison_and_defend.lightning_modules.ensemble import EnsembleData
+from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.reports.provenance import provenance
 from poison_and_defend.training.features import extract_features
@@ -68,14 +68,14 @@ def cases(m: int) -> dict[str, tuple[Voters, int, int]]:
     """Voters, how many we train, and how many the loop trains."""
     data = DigitsDataModule()
     split, test = data.split("train"), data.split("test")
-    network = build_backbone("convnet", in_channels=1, num_classes=10, seed=0).eval().requires_grad_(False)
+    network = build_network("convnet", in_channels=1, num_classes=10, seed=0).eval().requires_grad_(False)
     network.to(memory_format=torch.channels_last)
 
     def features(images: Tensor) -> Tensor:
         return extract_features(network, images, torch.device("cpu"), min(len(images), 128))
 
     def build(seed: int) -> nn.Module:
-        return build_backbone("convnet", in_channels=1, num_classes=10, seed=seed)
+        return build_network("convnet", in_channels=1, num_classes=10, seed=seed)
 
     heads = Voters(
         split=split,

@@ -22,7 +22,8 @@ from poison_and_defend.attacks import Attack, BullseyePolytope, WitchesBrew
 from poison_and_defend.attacks.crafting.precision import LowPrecision
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
 from poison_and_defend.core.files import write_json
-from poison_and_defend.lightning_modules.backbones import Backbone, build_backbone
+from poison_and_defend.lightning_modules.networks.base import Classifier
+from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.reports.provenance import provenance
 
 Row = dict[str, object]
@@ -39,7 +40,7 @@ def make_batch(setups: int, poisons: int) -> CraftBatch:
     return CraftBatch(bases, torch.ones(setups, poisons, dtype=torch.int64), targets, tuple(range(setups)))
 
 
-def feature_floor(model: Backbone, batch: CraftBatch) -> Callable[[], None]:
+def feature_floor(model: Classifier, batch: CraftBatch) -> Callable[[], None]:
     """Forward and backward to the images, parameters frozen."""
     images = batch.bases.flatten(0, 1).clone().requires_grad_()
 
@@ -50,7 +51,7 @@ def feature_floor(model: Backbone, batch: CraftBatch) -> Callable[[], None]:
     return step
 
 
-def matching_floor(model: Backbone, batch: CraftBatch) -> Callable[[], None]:
+def matching_floor(model: Classifier, batch: CraftBatch) -> Callable[[], None]:
     """Double backpropagation to the images, setup by setup: each has a gradient of its own to match."""
     goal = [torch.randn_like(parameter) for parameter in model.parameters()]
 
@@ -88,10 +89,10 @@ def attack_seconds(attack: Attack, batch: CraftBatch, surrogates: Sequence[Surro
     return statistics.median(b - a for a, b in pairwise(marks))
 
 
-def measure(backbone: str, setups: int, repeats: int, keep: Callable[[list[Row]], None]) -> None:
+def measure(network: str, setups: int, repeats: int, keep: Callable[[list[Row]], None]) -> None:
     """One row per attack, precision and batch size; all rows so far are handed to ``keep`` whenever there are more."""
-    model = build_backbone(backbone, in_channels=3, num_classes=10).eval().requires_grad_(False)  # type: ignore[arg-type]
-    low = LowPrecision(build_backbone(backbone, in_channels=3, num_classes=10).eval().requires_grad_(False))  # type: ignore[arg-type]
+    model = build_network(network, in_channels=3, num_classes=10).eval().requires_grad_(False)
+    low = LowPrecision(build_network(network, in_channels=3, num_classes=10).eval().requires_grad_(False))
     steps = STEPS + 1
     cases = [
         ("bullseye_polytope", 25, feature_floor, BullseyePolytope("8/255", steps=steps)),
@@ -116,7 +117,7 @@ def measure(backbone: str, setups: int, repeats: int, keep: Callable[[list[Row]]
                 rows.append(
                     {
                         "attack": name,
-                        "backbone": backbone,
+                        "backbone": network,
                         "setups": count,
                         "poisons_per_setup": poisons,
                         "precision": precision,
@@ -133,7 +134,7 @@ def measure(backbone: str, setups: int, repeats: int, keep: Callable[[list[Row]]
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--network", default="resnet18")
     parser.add_argument("--setups", type=int, default=4, help="setups of the batched case")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path)
@@ -143,7 +144,7 @@ def main() -> None:
         if given.out is not None:
             write_json(given.out, {"threads": torch.get_num_threads(), **provenance("cpu", 1), "rows": rows})
 
-    measure(given.backbone, given.setups, given.repeats, keep)
+    measure(given.network, given.setups, given.repeats, keep)
 
 
 if __name__ == "__main__":

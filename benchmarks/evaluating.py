@@ -19,9 +19,10 @@ from poison_and_defend.attacks.crafting.augmentation import augment, draw_augmen
 from poison_and_defend.core.files import write_json
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.streams import epoch_order, step_generator
-from poison_and_defend.lightning_modules.backbones import Backbone, build_backbone
 from poison_and_defend.lightning_modules.classifier import fresh_head
 from poison_and_defend.lightning_modules.ensemble import EnsembleData
+from poison_and_defend.lightning_modules.networks.base import Classifier
+from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.reports.provenance import provenance
 from poison_and_defend.training.features import extract_features
@@ -30,7 +31,7 @@ from poison_and_defend.training.members import Fit, fit_members
 SHIFT = 0.125
 
 
-def train_again_and_again(model: Backbone, images: Tensor, labels: Tensor, recipe: Recipe) -> None:
+def train_again_and_again(model: Classifier, images: Tensor, labels: Tensor, recipe: Recipe) -> None:
     """One head; every step augments its batch and extracts its features."""
     head = fresh_head(model.num_features, 10, 0)
     optimizer = recipe.build_optimizer(head.parameters())
@@ -49,7 +50,7 @@ def train_again_and_again(model: Backbone, images: Tensor, labels: Tensor, recip
 
 
 def train_shared(
-    model: Backbone, clean: Tensor, labels: Tensor, poisons: Tensor, setups: int, views: int, recipe: Recipe
+    model: Classifier, clean: Tensor, labels: Tensor, poisons: Tensor, setups: int, views: int, recipe: Recipe
 ) -> None:
     """One head per setup; features of the shared rows once per view, and of every setup's poisons."""
     count = len(poisons) // setups
@@ -76,7 +77,7 @@ def train_shared(
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", default="resnet18_slim")
+    parser.add_argument("--network", default="resnet18_slim")
     parser.add_argument("--setups", type=int, default=20)
     parser.add_argument("--views", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=40)
@@ -84,7 +85,7 @@ def main() -> None:
     parser.add_argument("--poisons", type=int, default=25)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    model = build_backbone(given.backbone, in_channels=3, num_classes=10).eval().requires_grad_(False)
+    model = build_network(given.network, in_channels=3, num_classes=10).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (given.train_size, 3, 32, 32), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, 10, (given.train_size,), generator=generator)
@@ -106,7 +107,7 @@ def main() -> None:
         print(f"{name}: {seconds[name]} s", flush=True)
     reference, one, many = seconds.values()
     record = {
-        "backbone": given.backbone,
+        "backbone": given.network,
         "setups": given.setups,
         "views": given.views,
         "epochs": given.epochs,

@@ -16,29 +16,34 @@ from poison_and_defend.core.reading.arrays import read_tensors
 from poison_and_defend.core.reading.files import guarded
 from poison_and_defend.core.streams import step_generator
 from poison_and_defend.defenses.training.base import Plain, State, Step, Training
-from poison_and_defend.lightning_modules.backbones import Backbone, BackboneName, build_backbone
+from poison_and_defend.lightning_modules.networks.base import Classifier
+from poison_and_defend.lightning_modules.networks.build import build_network
+from poison_and_defend.lightning_modules.networks.check import check_images
+from poison_and_defend.lightning_modules.networks.spec import Network
 from poison_and_defend.lightning_modules.recipe import Recipe
+
+_CONVNET = Network()
 
 
 class ClassifierModule(L.LightningModule):
     """An image classifier whose weights, batch order and augmentation follow from ``seed``.
 
     Args:
-        backbone: ``convnet``, ``convnet_wide``, ``patchnet``, ``resnet18``, ``vgg11`` or ``mobilenet_v2``.
+        network: The network: a short name, ``timm:NAME``, ``torchvision:NAME``, ``hf:ID`` or the path of a class.
         num_classes: Number of classes.
         in_channels: Channels of the images.
         mean: Per-channel mean of images in [0, 1].
         std: Per-channel standard deviation.
         recipe: How it is trained; its batch size is the datamodule's business here.
         defense: What each step of its training does otherwise, such as ``Mixup``; null for nothing.
-        features: A safetensors file of a backbone's weights; its body is then frozen and kept in evaluation mode, and only a
+        features: A safetensors file of a network's weights; its body is then frozen and kept in evaluation mode, and only a
             fresh head is trained (transfer learning).
         seed: Seeds weights and augmentation.
     """
 
     def __init__(
         self,
-        backbone: BackboneName = "convnet",
+        network: Network = _CONVNET,
         num_classes: int = 10,
         in_channels: int = 1,
         mean: Sequence[float] = (0.5,),
@@ -49,11 +54,20 @@ class ClassifierModule(L.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["recipe", "defense"])
+        self.network = Network.of(network)
+        self.save_hyperparameters(ignore=["recipe", "defense", "network"])
+        # As plain values, which a checkpoint can be read for without unpickling a class.
+        self.save_hyperparameters({"network": self.network.options()})
         self.recipe = Recipe() if recipe is None else recipe
         self.defense = Plain() if defense is None else defense
-        self.net: Backbone = build_backbone(
-            backbone, in_channels=in_channels, num_classes=num_classes, mean=mean, std=std, seed=seed
+        self.net: Classifier = build_network(
+            self.network,
+            in_channels=in_channels,
+            num_classes=num_classes,
+            mean=mean,
+            std=std,
+            seed=seed,
+            option="--model.network",
         )
         self.frozen = features is not None
         if features is not None:
@@ -64,6 +78,12 @@ class ClassifierModule(L.LightningModule):
         self.train_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
+
+    def setup(self, stage: str) -> None:
+        """Refuse images that the network cannot read, before the first of them is trained on."""
+        shape = getattr(getattr(self.trainer, "datamodule", None), "image_shape", None)
+        if shape is not None and not self.network.plain:
+            check_images(self.net, self.network, shape, "--model.network")
 
     @property
     def learning_rate(self) -> float:

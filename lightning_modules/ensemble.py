@@ -17,6 +17,7 @@ from poison_and_defend.defenses.training.base import Plain, State, Step, Trainin
 from poison_and_defend.lightning_modules.classifier import augmented, evaluating
 from poison_and_defend.lightning_modules.member_threads import Workers
 from poison_and_defend.lightning_modules.recipe import Recipe
+from poison_and_defend.lightning_modules.stacking import can_be_stacked
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +73,8 @@ class EnsembleModule(L.LightningModule):
     """M classifiers that a single `ClassifierModule` each would equal, given the same data, recipe and seed.
 
     Members are grouped in blocks by position. Where kernels profit (a GPU, or linear heads) a block is one ``torch.func``
-    call over stacked parameters; convolutions on a CPU run member by member, since oneDNN's grouped convolution takes
-    more than twice as long. Optimisers are elementwise, so that stacking changes nothing.
+    call over stacked parameters, unless the network cannot be batched; convolutions on a CPU run member by member, since
+    oneDNN's grouped convolution takes more than twice as long. Optimisers are elementwise, so that stacking changes nothing.
 
     Args:
         build: Seed to model; called once a member.
@@ -120,6 +121,7 @@ class EnsembleModule(L.LightningModule):
         self._template = [build(0).train(not frozen_statistics)]
         self._kept: dict[int, Tensor] = {}
         self._linear = isinstance(self._template[0], nn.Linear)
+        self._stacks: bool | None = None
         self._closed_form = fast and self._linear
         self._workers = Workers(self._template[0]) if fast and not self._linear else None
         self.parameter_names: list[str] = []
@@ -168,7 +170,7 @@ class EnsembleModule(L.LightningModule):
             result: Tensor = functional_call(template, (own, own_buffers), (images,))
             return result
 
-        if self._linear or inputs.device.type != "cpu":
+        if self._linear or (inputs.device.type != "cpu" and self._can_be_stacked(parameters, buffers, inputs)):
             stacked: Tensor = vmap(one, randomness="different")(parameters, buffers, inputs)
             return stacked
         if self._workers is not None and not torch.is_grad_enabled():
@@ -181,6 +183,12 @@ class EnsembleModule(L.LightningModule):
                 for i in range(len(inputs))
             ]
         )
+
+    def _can_be_stacked(self, parameters: State, buffers: State, inputs: Tensor) -> bool:
+        """Tried once, on the first batch."""
+        if self._stacks is None:
+            self._stacks = can_be_stacked(self._template[0], parameters, buffers, inputs)
+        return self._stacks
 
     @torch.no_grad()
     def member_logits(self, inputs: Tensor, batch_size: int = 512) -> Tensor:

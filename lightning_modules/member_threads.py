@@ -88,8 +88,9 @@ class Workers:
                 total += loss.detach()
                 loss.backward()
             for name, own in network.named_parameters():
-                # The stacked gradient is shared by all threads, a place each.
-                parameters[name].grad[place].copy_(own.grad)  # type: ignore[index, arg-type]
+                # The stacked gradient is shared by all threads, a place each. Logits need not depend on every parameter.
+                place_of = parameters[name].grad[place]  # type: ignore[index]
+                place_of.zero_() if own.grad is None else place_of.copy_(own.grad)
                 own.grad = None
             return total
 

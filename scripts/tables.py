@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from poison_and_defend.reports.labels import defense_label
+from poison_and_defend.reports.arm_names import arm_label
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "docs" / "records"
@@ -25,8 +25,8 @@ Arms = tuple[str, ...]
 def name_of(key: str) -> str:
     """An arm's name as reports show it, or an attack's as its paper writes it."""
     papers = {"witches_brew": "Witches' Brew", "label_consistent": "Label-consistent", "hidden_trigger": "Hidden trigger"}
-    if defense_label(key) != key or "_" not in key:
-        return defense_label(key)
+    if arm_label(key) != key or "_" not in key:
+        return arm_label(key)
     return papers.get(key, key.replace("_", " ").title())
 
 

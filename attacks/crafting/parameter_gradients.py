@@ -1,6 +1,6 @@
 """Gradients by all parameters of a model, and by the images that shape them; the model itself is never touched."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
 from poison_and_defend.attacks.crafting.augmentation import augment
+from poison_and_defend.attacks.crafting.second_order import twice_differentiable
 from poison_and_defend.attacks.threat.surrogate import Surrogate
 
 Parameters = dict[str, Tensor]
@@ -32,7 +33,9 @@ def goal_gradient(model: Surrogate, images: Tensor, label: Tensor, batch_size: i
     total = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
     for part in images.split(batch_size):
         loss = _loss(leaves, {}, model, part, label.expand(len(part))) * (len(part) / len(images))
-        for value, gradient in zip(total.values(), torch.autograd.grad(loss, list(leaves.values())), strict=True):
+        # A network of somebody else's may have parameters that its logits do not depend on.
+        gradients = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+        for value, gradient in zip(total.values(), gradients, strict=True):
             value += gradient
     return total
 
@@ -50,14 +53,18 @@ def matching_gradient(
     """
     images, leaves = images.detach().requires_grad_(), _leaves(model)
     seen = images if views is None else augment(images, views, max_shift)
-    own = torch.autograd.grad(_loss(leaves, {}, model, seen, labels), list(leaves.values()), create_graph=True)
+    with twice_differentiable():
+        loss = _loss(leaves, {}, model, seen, labels)
+        every = torch.autograd.grad(loss, list(leaves.values()), create_graph=True, allow_unused=True)
+    own = [gradient for gradient in every if gradient is not None]
     with torch.no_grad():
-        wanted = [goal[name] for name in leaves]
-        dot, length, other = _products(list(own), wanted)
+        wanted = [goal[name] for name, gradient in zip(leaves, every, strict=True) if gradient is not None]
+        dot, length, other = _products(own, wanted)
         # dB/d(own) in closed form: what autograd would find, without a graph over all parameters.
         inverse = 1 / (length * other)
         cotangent = [(dot / length.square() * g - t) * inverse for g, t in zip(own, wanted, strict=True)]
-    (gradient,) = torch.autograd.grad(own, [images], cotangent)
+    with twice_differentiable():
+        (gradient,) = torch.autograd.grad(own, [images], cotangent)
     return gradient, 1 - dot * inverse
 
 
@@ -158,9 +165,10 @@ def _stacked(
         return value, value
 
     places = (0, None if shared else 0, 0, None if views is None else 0, 0)
-    found: tuple[Tensor, Tensor] = vmap(grad(matching, has_aux=True), in_dims=places)(
-        poisons, (parameters, buffers), labels, views, stack(goals)
-    )
+    with twice_differentiable():
+        found: tuple[Tensor, Tensor] = vmap(grad(matching, has_aux=True), in_dims=places)(
+            poisons, (parameters, buffers), labels, views, stack(goals)
+        )
     return found
 
 
@@ -179,5 +187,19 @@ def gradient_norms(model: Surrogate, images: Tensor, label: int) -> Tensor:
         return torch.stack([gradient.square().sum() for gradient in gradients.values()]).sum().sqrt()
 
     chunk = max(1, min(512, _CHUNK_NUMBERS // sum(parameter.numel() for parameter in parameters.values())))
-    found: Tensor = vmap(norm, chunk_size=chunk)(images)
+    with twice_differentiable():
+        if not stackable(lambda: vmap(norm)(images[:2])):
+            return torch.stack([norm(image) for image in images])
+        found: Tensor = vmap(norm, chunk_size=chunk)(images)
     return found
+
+
+def stackable(work: Callable[[], Any]) -> bool:
+    """Whether ``torch.func`` can do some small work: not every operation can be batched."""
+    try:
+        work()
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:
+        return False
+    return True

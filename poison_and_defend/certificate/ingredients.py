@@ -11,6 +11,7 @@ from poison_and_defend.datamodules.wrappers.base import WrapperDataModule
 from poison_and_defend.datamodules.wrappers.sanitized import DiffusionSanitizeDataModule
 from poison_and_defend.diffusion.find_denoiser import find_denoiser
 from poison_and_defend.images.row_digests import Digests, read_training_rows, row_digests, shared_rows
+from poison_and_defend.lightning_modules.networks.spec import Network
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,8 @@ class Origins:
             found.append(Ingredient("received images", "raw", _REWRITTEN))
         if learner.defense == "diffusion":
             found.append(self._denoiser())
+        if learner.network.trained:
+            found.append(_pretrained(learner.network))
         if learner.learner == "head":
             found.append(self._trained_on_public("features") if trust.features is None else _foreign(trust.features))
         if trust.warm_start == "raw":
@@ -106,6 +109,11 @@ _NORMALIZATION = {
 
 def _foreign(path: str) -> Ingredient:
     return Ingredient("features", "unknown", f"nothing says which images {path} was trained on")
+
+
+def _pretrained(network: Network) -> Ingredient:
+    origin = network.weights or f"the pretrained weights of {network.build}"
+    return Ingredient("network", "unknown", f"nothing says which images {origin} was trained on")
 
 
 def check_public(task: CertifyTask) -> None:

@@ -16,9 +16,11 @@ from poison_and_defend.core.hashing import hash_array, hash_state
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.progress import StoreProgress
 from poison_and_defend.datamodules import Split
-from poison_and_defend.lightning_modules.backbones import Backbone, build_backbone
 from poison_and_defend.lightning_modules.classifier import fresh_head, load_weights
 from poison_and_defend.lightning_modules.ensemble import EnsembleData
+from poison_and_defend.lightning_modules.networks.base import Classifier
+from poison_and_defend.lightning_modules.networks.build import build_network
+from poison_and_defend.lightning_modules.networks.identity import network_identity
 from poison_and_defend.sanitizing.engine import sanitize
 from poison_and_defend.training.features import extract_features, frozen
 from poison_and_defend.training.kept_models import ModelSpec, trained_models
@@ -83,7 +85,7 @@ class CertifyModels:
         plan = self.plan
         return {
             "learner": plan.learner.learner,
-            "backbone": plan.learner.backbone,
+            "backbone": network_identity(plan.learner.network),
             "recipe": plan.learner.recipe.settings(),
             "warm_start": plan.trust.warm_start,
             "stop_on": plan.trust.stop_on,
@@ -99,12 +101,12 @@ class CertifyModels:
         split = self.plan.data.split("public" if stop_on == "trusted" else "train")
         return split.images if features is None else features(split.images), split.labels
 
-    def extractor(self, sigma: float) -> Backbone:
+    def extractor(self, sigma: float) -> Classifier:
         """The frozen, trusted network: read, or trained on public images and their noised and denoised copies."""
         plan, data = self.plan, self.plan.data
         if plan.trust.features is not None:
-            model = build_backbone(
-                plan.learner.backbone,
+            model = build_network(
+                plan.learner.network,
                 in_channels=data.image_shape[0],
                 num_classes=data.num_classes,
                 mean=data.mean,
@@ -145,9 +147,9 @@ class CertifyModels:
     def _spec(self, split: Split, number: int) -> ModelSpec:
         learner, data = self.plan.learner, self.plan.data
         seed = _MODEL_SEED + member_seed(self.plan.seed, number)
-        return ModelSpec(learner.backbone, seed, learner.feature_recipe, split, data.num_classes, data, 0.0, 1)
+        return ModelSpec(learner.network, seed, learner.feature_recipe, split, data.num_classes, data, 0.0, 1)
 
-    def _start(self, extractor: Backbone | None, sigma: float) -> nn.Module | None:
+    def _start(self, extractor: Classifier | None, sigma: float) -> nn.Module | None:
         """What every voter starts from, if not from weights of its own."""
         plan = self.plan
         if plan.trust.warm_start == "none":
@@ -170,8 +172,8 @@ class CertifyModels:
         head.load_state_dict(states[0])
         return head
 
-    def _builder(self, extractor: Backbone | None, start: nn.Module | None) -> Callable[[int], nn.Module]:
-        data, backbone = self.plan.data, self.plan.learner.backbone
+    def _builder(self, extractor: Classifier | None, start: nn.Module | None) -> Callable[[int], nn.Module]:
+        data, network = self.plan.data, self.plan.learner.network
 
         def build(seed: int) -> nn.Module:
             if start is not None:
@@ -179,6 +181,6 @@ class CertifyModels:
             if extractor is not None:
                 return fresh_head(extractor.num_features, data.num_classes, seed)
             options: dict[str, Any] = {"num_classes": data.num_classes, "mean": data.mean, "std": data.std, "seed": seed}
-            return build_backbone(backbone, in_channels=data.image_shape[0], **options)
+            return build_network(network, in_channels=data.image_shape[0], **options)
 
         return build

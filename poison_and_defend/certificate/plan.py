@@ -31,6 +31,7 @@ from poison_and_defend.defenses.rewriters.gaussian import Diffusion, GaussianRew
 from poison_and_defend.diffusion.denoiser import Denoiser, load_denoiser
 from poison_and_defend.diffusion.noise_level import parse_sigma
 from poison_and_defend.diffusion.tiles import TileLayout, usual_overlap
+from poison_and_defend.lightning_modules.networks.check import check_network
 from poison_and_defend.reports.certificate.records import Drawn
 
 
@@ -168,6 +169,7 @@ def plan_certificate(task: CertifyTask) -> CertificatePlan:
         check_k(k, len(train))
     settings = _settings(vote, len(train))
     denoiser = _denoiser(task.learner, data)
+    check_network(task.learner.network, data.image_shape, data.num_classes)
     _check_challenge(task, attacker)
     if not task.claims.k or not task.claims.eps:
         raise InputError("name at least one number of poisons and one budget (--k, --eps)")

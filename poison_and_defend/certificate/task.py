@@ -5,7 +5,7 @@ from typing import Literal
 
 from poison_and_defend.attacks.threat.budget import Norm
 from poison_and_defend.datamodules import ArrayDataModule
-from poison_and_defend.lightning_modules.backbones import BackboneName
+from poison_and_defend.lightning_modules.networks.spec import Network
 from poison_and_defend.lightning_modules.recipe import Recipe
 
 
@@ -51,7 +51,8 @@ class Learner:
 
     Args:
         learner: What votes: ``head``, linear heads on a frozen, trusted extractor; ``network``, whole networks.
-        backbone: Architecture of extractors and networks.
+        network: Network of extractors and of voters that are whole networks: a short name, ``timm:NAME``,
+            ``torchvision:NAME``, ``hf:ID`` or the path of a class.
         defense: What happens to the images of a subsample: ``diffusion`` (noise, then the denoiser) or ``noise_only``.
         denoiser: A name (``digits``, ``mnist``, ``cifar10``), a diffusers folder, or ``hf:OWNER/NAME`` of the Hugging Face Hub.
         denoise_steps: Model evaluations per image.
@@ -61,7 +62,7 @@ class Learner:
     """
 
     learner: Literal["head", "network"] = "head"
-    backbone: BackboneName = "convnet"
+    network: Network = field(default_factory=Network)
     defense: Literal["diffusion", "noise_only"] = "diffusion"
     denoiser: str = "digits"
     denoise_steps: int = 1

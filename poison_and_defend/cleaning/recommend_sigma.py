@@ -22,8 +22,10 @@ from poison_and_defend.diffusion.noise_level import parse_sigma, refuse_ruinous
 from poison_and_defend.images.arrays import Split, make_split, read_arrays
 from poison_and_defend.images.listing import Rules, iterate_images
 from poison_and_defend.images.pictures import fit_square, to_array, to_picture
-from poison_and_defend.lightning_modules.backbones import BACKBONES, BackboneName, build_backbone
 from poison_and_defend.lightning_modules.ensemble import EnsembleData
+from poison_and_defend.lightning_modules.networks.build import build_network
+from poison_and_defend.lightning_modules.networks.check import check_network
+from poison_and_defend.lightning_modules.networks.spec import Network
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.reports.provenance import provenance
 from poison_and_defend.reports.sigma_verdicts import Sample, by_estimate, describe, describe_verdict, judge, recommended
@@ -63,7 +65,8 @@ class RecommendTask:
         sample: How many images to measure on, spread evenly over the set.
         size: Height and width that images are scaled to for the classifier; by default the denoiser's.
         classifier: Checkpoint of a ``ClassifierModule`` to measure with, instead of training networks.
-        backbone: Architecture of the networks that are trained.
+        network: The network that is trained: a short name, ``timm:NAME``, ``torchvision:NAME``, ``hf:ID`` or the path of a
+            class.
         recipe: How the networks are trained.
         repeats: How many networks are trained for each sigma, with other seeds, which are those of every sigma.
         seed: Seeds the noise and the networks.
@@ -77,7 +80,7 @@ class RecommendTask:
     sample: int = 1000
     size: int | None = None
     classifier: str | None = None
-    backbone: BackboneName = "convnet"
+    network: Network = field(default_factory=Network)
     recipe: Recipe = field(default_factory=Recipe)
     repeats: int = 3
     seed: int = 0
@@ -113,6 +116,9 @@ def recommend_sigma(task: RecommendTask) -> dict[str, Any]:
     model = load_denoiser(task.denoiser)
     # Without a classifier that says otherwise, channels are the denoiser's.
     size = task.size or model.size[0]
+    if task.classifier is None:
+        # How many classes there are is known once the set is read; a network that fits ten of them fits any.
+        check_network(task.network, (model.channels, size, size), 10)
     sigmas = sorted(parse_sigma(sigma) for sigma in task.sigmas)
     # What the denoiser was not trained on is said with the results.
     defenses = {sigma: Diffusion(sigma, model, seed=task.seed) for sigma in sigmas}
@@ -157,8 +163,6 @@ def _check(task: RecommendTask) -> None:
         value = getattr(task, name)
         if value is not None and value < least:
             raise InputError(f"{name} is {value}: it must be at least {least} (--{name})")
-    if task.backbone not in BACKBONES:
-        raise InputError(f"{task.backbone!r} is not a backbone: choose from {', '.join(BACKBONES)} (--backbone)")
     if task.out is not None:
         make_folder(Path(task.out).absolute().parent, "--out")
 
@@ -221,7 +225,7 @@ def _trained(task: RecommendTask, variants: dict[float, Tensor], labels: Tensor)
     mean, std = pixels.mean((0, 2, 3)).tolist(), pixels.std((0, 2, 3)).clamp_min(1e-3).tolist()
 
     def build(seed: int) -> Any:
-        return build_backbone(task.backbone, in_channels=channels, num_classes=classes, mean=mean, std=std, seed=seed)
+        return build_network(task.network, in_channels=channels, num_classes=classes, mean=mean, std=std, seed=seed)
 
     sigmas = list(variants)
     seeds = [task.seed + repeat for _ in sigmas for repeat in range(task.repeats)]
@@ -241,7 +245,7 @@ def _trained(task: RecommendTask, variants: dict[float, Tensor], labels: Tensor)
             with torch.no_grad():
                 found.append(torch.cat([network(batch).argmax(1) for batch in tested.split(256)]) == labels[test])
         right[sigma] = torch.stack(found).float().mean(0).numpy()
-    return right, f"{task.repeats} {task.backbone}s for each sigma, trained on {len(train)} sanitized images"
+    return right, f"{task.repeats} {task.network.build}s for each sigma, trained on {len(train)} sanitized images"
 
 
 def _halves(labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,6 @@ from poison_and_defend.experiment.task.claim import claim
 from poison_and_defend.experiment.task.kept_arms import KeptArms
 from poison_and_defend.experiment.task.plan import ExperimentPlan
 from poison_and_defend.experiment.task.results import make_results
-from poison_and_defend.lightning_modules.backbones import BackboneName
 from poison_and_defend.reports.experiment.table import print_summary, print_workings
 from poison_and_defend.reports.experiment.workings import workings
 from poison_and_defend.reports.experiment.write import write_report
@@ -164,7 +163,7 @@ class _Job:
         for victim in plan.victims:
             arms = [arm for (wanted, _), arm in missing.items() if wanted == victim]
 
-            def keep(one: ArmScores, victim: BackboneName = victim) -> None:
+            def keep(one: ArmScores, victim: str = victim) -> None:
                 dropped = [judgement.shares() for judgement in one.judgements]
                 results = make_results(plan, victim, one.arm, poison_sets, one.scores, dropped, one.seconds)
                 found[victim, one.arm.name] = results

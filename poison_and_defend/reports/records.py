@@ -14,6 +14,14 @@ NO_ATTACK = "no_attack"
 """The arm whose training set nobody changed; every other arm is compared with it."""
 
 _WHAT = "no list of results"
+# What a line leaves out where it has no more to say than this.
+_SILENT: dict[str, Any] = {
+    **dict.fromkeys(("label", "color", "auroc", "poisons_dropped", "clean_dropped", "withstands", "unproved")),
+    "models": 1,
+    "recipe": "",
+    "told": "",
+    "certified": {},
+}
 _NUMBERS = ("setup", "target_index", "target_label", "adversarial_label", "num_poisons", "successes", "trials")
 # All that is counted or shown; what else a line says is kept as it is.
 _FIELDS: dict[str, type | tuple[type, ...]] = {
@@ -134,8 +142,9 @@ class Result:
         return cls(**{key: part for key, part in _completed(value).items() if key in known})
 
     def to_json(self) -> dict[str, Any]:
-        """What a line of ``results.jsonl`` holds."""
-        return {one.name: getattr(self, one.name) for one in fields(self)}
+        """What a line of ``results.jsonl`` holds; of what rewriters alone have nothing to say, nothing."""
+        line = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {name: value for name, value in line.items() if name not in _SILENT or value != _SILENT[name]}
 
 
 def _completed(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,13 +156,7 @@ def _completed(value: Mapping[str, Any]) -> dict[str, Any]:
         "successes": int(value["success"]),
         "trials": 1,
         "source_accuracy": None,
-        "label": None,
-        "color": None,
-        "models": 1,
-        "told": "",
-        "recipe": "",
-        "certified": {},
-        **dict.fromkeys(("auroc", "poisons_dropped", "clean_dropped", "withstands", "unproved")),
+        **_SILENT,
     }
     return {**defaults, **value}
 

@@ -100,8 +100,10 @@ class Summary:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """What a row of ``summary.json`` holds."""
-        return {one.name: getattr(self, one.name) for one in fields(self)}
+        """What a row of ``summary.json`` holds; how an arm is shown only where its name does not say it."""
+        row = {one.name: getattr(self, one.name) for one in fields(self)}
+        usual = {"label": arm_label(self.defense), "color": arm_color(self.defense)}
+        return {name: value for name, value in row.items() if name not in usual or value != usual[name]}
 
 
 def summarize(results: Sequence[Result]) -> list[Summary]:

@@ -1,6 +1,7 @@
 """Classifiers that a fit left."""
 
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,15 @@ import torch
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.reading.files import check_fields, guarded, open_regular, plain
 from poison_and_defend.lightning_modules.classifier import ClassifierModule
+from poison_and_defend.lightning_modules.networks.spec import Network
 
 _WHAT = "no checkpoint of a classifier"
 _HEAD = "net.head.weight"
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("num_classes", "in_channels", "seed"), int),
     **dict.fromkeys(("mean", "std"), (list, tuple)),
+    "network": dict,
+    # What networks were called, by names alone.
     "backbone": str,
 }
 
@@ -49,9 +53,24 @@ def load_classifier(path: Path, channels: int, classes: int, option: str) -> Cla
             values = given.get(name, (0.5,))
             if len(values) not in (1, channels) or not all(isinstance(value, float | int) for value in values):
                 raise ValueError(f"its {name} has no number for each channel")
-        model = ClassifierModule(**given)
+        model = ClassifierModule(network=_network(given), **given)
         model.load_state_dict(state)
     return model.eval()
+
+
+def _network(given: dict[str, Any]) -> Network:
+    """The network that a checkpoint names, taken out of what else it says.
+
+    Raises:
+        ValueError: If it is of a class that only a user may name, since naming one in a file would run it.
+    """
+    network = Network.of(given.pop("network", given.pop("backbone", "convnet")))
+    given.pop("backbone", None)
+    if not network.harmless:
+        raise ValueError(f"its network is {network.build!r}, which is not a network of ours, timm or torchvision")
+    # Its weights are the checkpoint's.
+    arguments = {name: value for name, value in network.arguments.items() if name not in ("pretrained", "weights")}
+    return replace(network, weights=None, arguments=arguments)
 
 
 def _read(path: Path, option: str) -> dict[str, Any]:

@@ -5,17 +5,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from poison_and_defend.lightning_modules.backbones import Backbone
+from poison_and_defend.lightning_modules.networks.base import Classifier
 
 
-def frozen(model: Backbone, device: torch.device) -> Backbone:
+def frozen(model: Classifier, device: torch.device) -> Classifier:
     """The model on ``device``, in evaluation mode, without gradients of its own."""
     return model.to(device).eval().requires_grad_(False)
 
 
 @torch.no_grad()
 def extract_features(
-    model: Backbone,
+    model: Classifier,
     images: Tensor,
     device: torch.device,
     batch_size: int = 256,

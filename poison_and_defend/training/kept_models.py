@@ -14,9 +14,12 @@ from poison_and_defend.core.hashing import hash_array
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.datamodules import ArrayDataModule, Split
 from poison_and_defend.defenses.training.base import Plain, Training
-from poison_and_defend.lightning_modules.backbones import Backbone, BackboneName, build_backbone
 from poison_and_defend.lightning_modules.classifier import load_weights
 from poison_and_defend.lightning_modules.ensemble import EnsembleData
+from poison_and_defend.lightning_modules.networks.base import Classifier
+from poison_and_defend.lightning_modules.networks.build import build_network
+from poison_and_defend.lightning_modules.networks.identity import network_identity
+from poison_and_defend.lightning_modules.networks.spec import Network
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.training.features import frozen
 from poison_and_defend.training.members import Fit, fit_members
@@ -32,7 +35,7 @@ class ModelSpec:
         defense: What each step of its training does otherwise than the recipe says.
     """
 
-    backbone: BackboneName
+    network: Network
     seed: int
     recipe: Recipe
     split: Split
@@ -42,10 +45,10 @@ class ModelSpec:
     threads: int = 1
     defense: Training = field(default_factory=Plain)
 
-    def build(self, seed: int | None = None) -> Backbone:
+    def build(self, seed: int | None = None) -> Classifier:
         """The untrained network, of another seed if one is given."""
-        return build_backbone(
-            self.backbone,
+        return build_network(
+            self.network,
             in_channels=self.split.images.shape[1],
             num_classes=self.num_classes,
             mean=self.data.mean,
@@ -58,7 +61,8 @@ class ModelSpec:
     def group(self) -> str:
         """What members of one fit share."""
         settings = {
-            "backbone": self.backbone,
+            # Its key is older than networks that have more than a name; other keys would be other digests.
+            "backbone": network_identity(self.network),
             "recipe": self.recipe.settings(self.defense),
             "images": hash_array(self.split.images.numpy()),
             "labels": hash_array(self.split.labels.numpy()),
@@ -72,12 +76,12 @@ class ModelSpec:
     @property
     def file_name(self) -> str:
         """Depends on content alone, so that all setups, attacks and experiments with this network share it."""
-        return f"{self.backbone}-{digest([self.group, self.seed])}.safetensors"
+        return f"{self.network.stem}-{digest([self.group, self.seed])}.safetensors"
 
 
 def trained_models(
     specs: Sequence[ModelSpec], folder: Path, ranks: Ranks, text: str, logger: Logger | None = None
-) -> list[Backbone]:
+) -> list[Classifier]:
     """Networks by content: read from ``folder``, where missing ones are first trained by all ranks and kept.
 
     Returns:
@@ -101,7 +105,7 @@ def trained_models(
             Fit(
                 per_block=1,
                 threads=own[0][1].threads,
-                text=f"train {len(own)} {own[0][1].backbone} ({text}) on {len(split)} images",
+                text=f"train {len(own)} {own[0][1].network.build} ({text}) on {len(split)} images",
                 defense=own[0][1].defense,
             ),
             logger=logger,

@@ -7,7 +7,8 @@ from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.attacks.threat.setups import Setup, draw_setups
 from poison_and_defend.attacks.threat.surrogate import Surrogate
 from poison_and_defend.datamodules import DigitsDataModule
-from poison_and_defend.lightning_modules.backbones import Backbone, build_backbone
+from poison_and_defend.lightning_modules.networks.base import Classifier
+from poison_and_defend.lightning_modules.networks.build import build_network
 
 Craft = Callable[..., list[PoisonSet]]
 
@@ -24,12 +25,12 @@ def setups(digits: DigitsDataModule) -> list[Setup]:
 
 
 @pytest.fixture(scope="session")
-def surrogates() -> list[Backbone]:
-    return [build_backbone("convnet", in_channels=1, num_classes=10, seed=seed).eval() for seed in (1, 2)]
+def surrogates() -> list[Classifier]:
+    return [build_network("convnet", in_channels=1, num_classes=10, seed=seed).eval() for seed in (1, 2)]
 
 
 @pytest.fixture(scope="session")
-def craft(digits: DigitsDataModule, setups: list[Setup], surrogates: list[Backbone]) -> Craft:
+def craft(digits: DigitsDataModule, setups: list[Setup], surrogates: list[Classifier]) -> Craft:
     def run(attack: Attack, chosen: list[Setup] = setups, models: list[Surrogate] = surrogates[:1], **rest) -> list[PoisonSet]:
         train, test = digits.split("train"), digits.split("test")
         return attack.craft(chosen, train.images, train.labels, test.images, models, **rest)

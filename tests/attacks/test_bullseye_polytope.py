@@ -10,7 +10,7 @@ from poison_and_defend.attacks.crafting.dropout import dropout_kept_on, setup_fe
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.attacks.threat.surrogate import CraftBatch
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.lightning_modules.backbones import build_backbone
+from poison_and_defend.lightning_modules.networks.build import build_network
 
 BUDGETS = pytest.mark.parametrize(("norm", "eps"), [("linf", 0.1), ("l2", 2.0)])
 
@@ -110,7 +110,7 @@ def test_a_batch_of_setups_equals_one_by_one(craft, setups) -> None:
 
 
 def test_a_batch_of_setups_equals_one_by_one_in_double_precision_for_as_long_as_one_likes(digits, setups) -> None:
-    model = [build_backbone("patchnet", in_channels=1, num_classes=10, seed=1).double().eval()]
+    model = [build_network("patchnet", in_channels=1, num_classes=10, seed=1).double().eval()]
     attack = BullseyePolytope(eps=0.1, steps=60)
     together, _ = attack.perturb(batch_of(digits, setups, torch.float64), model, lambda value: None)
     for row, setup in enumerate(setups):
@@ -163,7 +163,7 @@ def test_several_targets_are_met_at_their_mean(digits, setups, surrogates) -> No
 
 @pytest.fixture
 def dropping():
-    return build_backbone("convnet", in_channels=1, num_classes=10, seed=1, dropout=0.3).eval()
+    return build_network("convnet", in_channels=1, num_classes=10, seed=1, dropout=0.3).eval()
 
 
 def test_draws_average_dropout_masks_that_the_seed_decides(digits, setups, dropping) -> None:

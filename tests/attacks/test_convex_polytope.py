@@ -6,7 +6,7 @@ from scipy.optimize import minimize
 from poison_and_defend.attacks import ConvexPolytope
 from poison_and_defend.attacks.threat.surrogate import CraftBatch
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.lightning_modules.backbones import build_backbone
+from poison_and_defend.lightning_modules.networks.build import build_network
 
 BUDGETS = pytest.mark.parametrize(("norm", "eps"), [("linf", 0.1), ("l2", 2.0)])
 
@@ -98,7 +98,7 @@ def test_same_seed_same_bytes(craft, norm: str, eps: float) -> None:
 @BUDGETS
 def test_a_batch_of_setups_equals_one_by_one(digits, setups, norm: str, eps: float) -> None:
     # In double precision: Adam turns the last bit of a vanishing gradient into a whole step.
-    model = [build_backbone("patchnet", in_channels=1, num_classes=10, seed=1).double().eval()]
+    model = [build_network("patchnet", in_channels=1, num_classes=10, seed=1).double().eval()]
     attack = ConvexPolytope(eps, norm, steps=6)
     together, _ = attack.perturb(batch_of(digits, setups, torch.float64), model, lambda value: None)
     for row, setup in enumerate(setups):
@@ -107,7 +107,7 @@ def test_a_batch_of_setups_equals_one_by_one(digits, setups, norm: str, eps: flo
 
 
 def test_dropout_is_on_while_crafting_and_as_before_afterwards(craft) -> None:
-    model = build_backbone("convnet", in_channels=1, num_classes=10, seed=1, dropout=0.3).eval()
+    model = build_network("convnet", in_channels=1, num_classes=10, seed=1, dropout=0.3).eval()
     one, two = (craft(ConvexPolytope(0.1, steps=3), models=[model]) for _ in range(2))
     model.dropout = 0.0
     without = craft(ConvexPolytope(0.1, steps=3), models=[model])

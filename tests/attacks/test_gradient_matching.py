@@ -11,7 +11,8 @@ from poison_and_defend.attacks.crafting.parameter_gradients import (
     matching_gradient,
     stacked_gradients,
 )
-from poison_and_defend.lightning_modules.backbones import Backbone, build_backbone
+from poison_and_defend.lightning_modules.networks.base import Classifier
+from poison_and_defend.lightning_modules.networks.build import build_network
 
 generator = torch.Generator().manual_seed(0)
 POISONS = torch.rand(3, 5, 1, 16, 16, generator=generator, dtype=torch.float64)
@@ -21,19 +22,19 @@ VIEWS = torch.stack([draw_augmentation((5,), generator, flip=True) for _ in rang
 BACKBONES = ["convnet", "patchnet", "convnet_wide"]  # group normalization, none, batch normalization
 
 
-def build(name: str, seed: int = 3) -> Backbone:
+def build(name: str, seed: int = 3) -> Classifier:
     """With running statistics that are not those of a new network, so that forgetting them shows."""
-    model = build_backbone(name, in_channels=1, num_classes=10, seed=seed).double()
+    model = build_network(name, in_channels=1, num_classes=10, seed=seed).double()
     model.train()(torch.rand(20, 1, 16, 16, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
     return model.eval()
 
 
 @pytest.fixture(scope="module", params=BACKBONES)
-def model(request: pytest.FixtureRequest) -> Backbone:
+def model(request: pytest.FixtureRequest) -> Classifier:
     return build(request.param)
 
 
-def flat_gradient(model: Backbone, images: Tensor, labels: Tensor, create_graph: bool = False) -> Tensor:
+def flat_gradient(model: Classifier, images: Tensor, labels: Tensor, create_graph: bool = False) -> Tensor:
     loss = functional.cross_entropy(model(images), labels)
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()), create_graph=create_graph)])
 
@@ -42,7 +43,7 @@ def flat(gradient: dict[str, Tensor]) -> Tensor:
     return torch.cat([value.flatten() for value in gradient.values()])
 
 
-def expected(model: Backbone, lane: int, rows: slice, views: Tensor | None) -> tuple[Tensor, Tensor]:
+def expected(model: Classifier, lane: int, rows: slice, views: Tensor | None) -> tuple[Tensor, Tensor]:
     """dB/d(poison) and B by plain autograd over the concatenated parameters."""
     images = POISONS[lane, rows].clone().requires_grad_()
     seen = images if views is None else augment(images, views[lane, rows], 0.2)
@@ -53,7 +54,7 @@ def expected(model: Backbone, lane: int, rows: slice, views: Tensor | None) -> t
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 512])
-def test_goal_is_the_gradient_of_the_mean_loss_over_all_images(model: Backbone, batch_size: int) -> None:
+def test_goal_is_the_gradient_of_the_mean_loss_over_all_images(model: Classifier, batch_size: int) -> None:
     images = TARGETS.flatten(0, 1)[:5]
     found = goal_gradient(model, images, torch.tensor(7), batch_size)
     assert list(found) == [name for name, _ in model.named_parameters()]
@@ -61,7 +62,7 @@ def test_goal_is_the_gradient_of_the_mean_loss_over_all_images(model: Backbone, 
 
 
 @pytest.mark.parametrize("views", [None, VIEWS])
-def test_matching_gradient_is_autograds(model: Backbone, views: Tensor | None) -> None:
+def test_matching_gradient_is_autograds(model: Classifier, views: Tensor | None) -> None:
     goal = goal_gradient(model, TARGETS[0], LABELS[0, 0], 512)
     found = matching_gradient(model, POISONS[0], LABELS[0], goal, None if views is None else views[0], 0.2)
     wanted = expected(model, 0, slice(None), views)
@@ -69,14 +70,14 @@ def test_matching_gradient_is_autograds(model: Backbone, views: Tensor | None) -
     torch.testing.assert_close(found, wanted, rtol=1e-7, atol=1e-7 * wanted[0].abs().max().item())
 
 
-def test_value_is_zero_for_the_goal_itself_and_two_for_its_opposite(model: Backbone) -> None:
+def test_value_is_zero_for_the_goal_itself_and_two_for_its_opposite(model: Classifier) -> None:
     goal = goal_gradient(model, TARGETS[0], LABELS[0, 0], 512)
     opposite = {name: -3 * value for name, value in goal.items()}
     values = [matching_gradient(model, TARGETS[0], LABELS[0, :2], side)[1].item() for side in (goal, opposite)]
     assert values == pytest.approx([0, 2], abs=1e-9)
 
 
-def test_no_direction_gives_no_nan(model: Backbone) -> None:
+def test_no_direction_gives_no_nan(model: Classifier) -> None:
     nothing = {name: torch.zeros_like(value) for name, value in model.named_parameters()}
     gradient, value = matching_gradient(model, POISONS[0], LABELS[0], nothing)
     assert value.item() == 1
@@ -103,7 +104,7 @@ def test_both_engines_are_autograd_averaged_over_surrogates(name: str, own_model
             torch.testing.assert_close(gradient[lane], wanted, rtol=1e-7, atol=1e-7 * wanted.abs().max().item())
 
 
-def test_gradient_norms_are_those_of_one_image_at_a_time(model: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradient_norms_are_those_of_one_image_at_a_time(model: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
     images = POISONS.flatten(0, 1)[:7]
     wanted = torch.stack([flat_gradient(model, image[None], torch.tensor([6])).norm() for image in images])
     assert wanted.max() > 1.01 * wanted.min()

@@ -8,19 +8,20 @@ from poison_and_defend.attacks.label_consistent import true_label_loss
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.attacks.threat.trigger import CornerTrigger, PatchTrigger
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.lightning_modules.backbones import Backbone, build_backbone
+from poison_and_defend.lightning_modules.networks.base import Classifier
+from poison_and_defend.lightning_modules.networks.build import build_network
 
 BUDGETS = pytest.mark.parametrize(("norm", "eps"), [("linf", "32/255"), ("l2", 2.0)])
 PATCH = PatchTrigger(5, "bottom_right")
 
 
 @pytest.fixture(scope="module")
-def models(digits) -> list[Backbone]:
+def models(digits) -> list[Classifier]:
     """Two networks that read digits: three passes of plain gradient descent over the training set."""
     split, trained = digits.split("train"), []
     images = split.images.float() / 255
     for seed in (1, 2):
-        model = build_backbone("patchnet", in_channels=1, num_classes=10, seed=seed)
+        model = build_network("patchnet", in_channels=1, num_classes=10, seed=seed)
         optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
         for rows in torch.arange(598).repeat(4).split(64):
             optimizer.zero_grad()

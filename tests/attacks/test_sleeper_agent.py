@@ -12,7 +12,8 @@ from poison_and_defend.attacks.threat.setups import Setup
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
 from poison_and_defend.attacks.threat.trigger import PatchTrigger
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.lightning_modules.backbones import Backbone, build_backbone
+from poison_and_defend.lightning_modules.networks.base import Classifier
+from poison_and_defend.lightning_modules.networks.build import build_network
 
 
 def sleeper(steps: int = 4, retrains: int = 0, **rest) -> SleeperAgent:
@@ -22,9 +23,9 @@ def sleeper(steps: int = 4, retrains: int = 0, **rest) -> SleeperAgent:
 
 
 @pytest.fixture(scope="module")
-def others() -> list[Backbone]:
+def others() -> list[Classifier]:
     """What retraining brings: one surrogate a setup."""
-    return [build_backbone("patchnet", in_channels=1, num_classes=10, seed=seed).eval() for seed in (11, 12, 13)]
+    return [build_network("patchnet", in_channels=1, num_classes=10, seed=seed).eval() for seed in (11, 12, 13)]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def batch(digits, setups) -> CraftBatch:
     return replace(made, bases=made.bases[:, :3], base_labels=made.base_labels[:, :3])
 
 
-def matching(model: Backbone, poisons: Tensor, batch: CraftBatch, setup: int) -> float:
+def matching(model: Classifier, poisons: Tensor, batch: CraftBatch, setup: int) -> float:
     """B of one setup by plain autograd over the concatenated parameters."""
     label, parameters = batch.base_labels[setup, 0], list(model.parameters())
 
@@ -159,7 +160,7 @@ def test_objective_falls_on_digits(batch, surrogates) -> None:
 
 
 def test_surrogate_with_broken_weights_is_refused(craft) -> None:
-    broken = build_backbone("patchnet", in_channels=1, num_classes=10, seed=1).eval()
+    broken = build_network("patchnet", in_channels=1, num_classes=10, seed=1).eval()
     torch.nn.init.constant_(broken.head.weight, float("nan"))
     for selection in ("given", "gradient_norm"):
         with pytest.raises(InputError, match=r"no finite gradient.*setup 0.*--feature_recipe.learning_rate"):

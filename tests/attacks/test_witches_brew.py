@@ -11,7 +11,8 @@ from torch.nn import functional
 from poison_and_defend.attacks import WitchesBrew
 from poison_and_defend.attacks.threat.surrogate import CraftBatch
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.lightning_modules.backbones import Backbone, build_backbone
+from poison_and_defend.lightning_modules.networks.base import Classifier
+from poison_and_defend.lightning_modules.networks.build import build_network
 
 
 def brew(steps: int = 6, restarts: int = 1, **rest) -> WitchesBrew:
@@ -27,13 +28,13 @@ def batch(digits, setups) -> CraftBatch:
     return CraftBatch(train.images[rows].float() / 255, train.labels[rows], targets, tuple(s.seed for s in setups))
 
 
-def perturb(attack: WitchesBrew, batch: CraftBatch, surrogates: Sequence[Backbone]) -> tuple[Tensor, Tensor, np.ndarray]:
+def perturb(attack: WitchesBrew, batch: CraftBatch, surrogates: Sequence[Classifier]) -> tuple[Tensor, Tensor, np.ndarray]:
     seen: list[list[float]] = []
     poisons, objective = attack.perturb(batch, surrogates, lambda value: seen.append(value.tolist()))
     return poisons, objective, np.array(seen)
 
 
-def matching(model: Backbone, poisons: Tensor, batch: CraftBatch, setup: int) -> Tensor:
+def matching(model: Classifier, poisons: Tensor, batch: CraftBatch, setup: int) -> Tensor:
     """B of one setup by plain autograd over the concatenated parameters."""
     wanted = batch.base_labels[setup, : batch.targets.shape[1]]
     parameters = list(model.parameters())
@@ -112,7 +113,7 @@ def test_several_targets_share_one_mean_gradient(batch, surrogates) -> None:
 
 
 def test_surrogate_with_broken_weights_is_refused_before_a_step(batch, surrogates) -> None:
-    broken = build_backbone("convnet", in_channels=1, num_classes=10, seed=1).eval()
+    broken = build_network("convnet", in_channels=1, num_classes=10, seed=1).eval()
     torch.nn.init.constant_(broken.head.weight, float("nan"))
     steps: list[Tensor] = []
     with pytest.raises(InputError, match=r"surrogate 1 has no finite gradient.*setup 0.*--feature_recipe.learning_rate"):

@@ -11,8 +11,8 @@ from poison_and_defend.certification import FixedSize, Poisson
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.datamodules import DigitsDataModule, Split
 from poison_and_defend.defenses import NoiseOnly
-from poison_and_defend.lightning_modules.backbones import build_backbone
 from poison_and_defend.lightning_modules.classifier import fresh_head
+from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.recipe import Recipe
 from tests.countermeasures import rewriter
 
@@ -159,7 +159,7 @@ def test_whole_networks_vote_too(split):
     recipe = Recipe(epochs=12, batch_size=32, optimizer="adam", learning_rate=0.005)
     made = replace(
         voters(split, FixedSize(len(split), 150), sigma=0.1),
-        build=lambda seed: build_backbone("convnet", in_channels=1, num_classes=10, seed=seed),
+        build=lambda seed: build_network("convnet", in_channels=1, num_classes=10, seed=seed),
         recipe=recipe,
         features=None,
         tested=test.images[:100],

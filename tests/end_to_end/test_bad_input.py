@@ -84,7 +84,7 @@ CASES = {
         r"broken/.*safetensors is damaged or no weights of a denoiser: ",
     ),
     "a missing denoiser": (lambda f: ["--denoiser=/nowhere/at/all"], "there is no denoiser ./nowhere/at/all.: choose"),
-    "unknown backbone": (lambda f: ["--backbone=transformer"], "backbone"),
+    "unknown network": (lambda f: ["--network=transformer"], r"'transformer' is no network: .*\(--network\)"),
     "missing setups": (lambda f: ["--setups=nowhere.json"], r"there is no file of setups nowhere.json \(--setups\)"),
     "hostile setups": (lambda f: [f"--setups={f / 'evil.pickle'}"], r"evil.pickle.*\(--setups\)"),
     "truncated setups": (lambda f: [f"--setups={f / 'cut.pickle'}"], r"cut.pickle.*\(--setups\)"),

@@ -296,7 +296,9 @@ def parameters(**values: object) -> Callable[[Path], None]:
         (parameters(in_channels=10**12), "reads images of 1000000000000 channels"),
         (parameters(mean=[0.5] * 10**4), "its mean"),
         (parameters(mean="0.5"), "its mean is of type str"),
-        (parameters(backbone="os.system"), "is not a backbone"),
+        (parameters(network={"build": "os.system"}), "is not a network of ours, timm or torchvision"),
+        (parameters(network={"build": "hf:someone/model"}), "is not a network of ours, timm or torchvision"),
+        (parameters(network={"build": "convnet", "shell": "true"}), "is no network"),
     ],
 )
 def test_checkpoints_that_are_none(refused, change, reason: str) -> None:

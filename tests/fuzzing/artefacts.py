@@ -52,8 +52,8 @@ from poison_and_defend.diffusion.denoiser import load_denoiser
 from poison_and_defend.diffusion.training_range import write_training_range
 from poison_and_defend.experiment.task.claim import claim
 from poison_and_defend.images.row_digests import read_training_rows, write_training_rows
-from poison_and_defend.lightning_modules.backbones import build_backbone
 from poison_and_defend.lightning_modules.classifier import ClassifierModule, load_weights
+from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.poisons.benchmark_files import read_benchmark, read_npz, write_benchmark, write_npz
 from poison_and_defend.poisons.exchange import to_benchmark
@@ -321,11 +321,11 @@ def _read_denoiser(folder: Path) -> None:
 
 
 def _make_weights(folder: Path) -> None:
-    save_file(build_backbone("convnet", in_channels=1, num_classes=10).state_dict(), folder / "weights.safetensors")
+    save_file(build_network("convnet", in_channels=1, num_classes=10).state_dict(), folder / "weights.safetensors")
 
 
 def _read_weights(folder: Path) -> None:
-    load_weights(build_backbone("convnet", in_channels=1, num_classes=10), folder / "weights.safetensors")
+    load_weights(build_network("convnet", in_channels=1, num_classes=10), folder / "weights.safetensors")
 
 
 def _spec() -> ModelSpec:

@@ -5,9 +5,10 @@ from safetensors.torch import save_file
 
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.datamodules import DigitsDataModule
-from poison_and_defend.lightning_modules.backbones import build_backbone
 from poison_and_defend.lightning_modules.classifier import ClassifierModule
 from poison_and_defend.lightning_modules.denoiser import DenoiserModule
+from poison_and_defend.lightning_modules.networks.build import build_network
+from poison_and_defend.lightning_modules.networks.spec import Network
 from poison_and_defend.lightning_modules.recipe import Recipe
 from tests.lightning_modules.fitting import quiet_trainer
 
@@ -18,7 +19,7 @@ def test_a_classifier_learns_digits():
         max_epochs=12, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False
     )
     data = DigitsDataModule(batch_size=64)
-    module = ClassifierModule("convnet", recipe=recipe)
+    module = ClassifierModule(Network("convnet"), recipe=recipe)
     trainer.fit(module, data)
     (result,) = trainer.test(module, data, verbose=False)
     assert result["test/accuracy"] > 0.93
@@ -27,25 +28,25 @@ def test_a_classifier_learns_digits():
 
 
 def test_a_frozen_body_is_neither_trained_nor_put_in_training_mode(tmp_path):
-    net = build_backbone("convnet_wide", in_channels=1, num_classes=10, seed=1)
+    net = build_network("convnet_wide", in_channels=1, num_classes=10, seed=1)
     save_file(net.state_dict(), tmp_path / "f.safetensors")
-    module = ClassifierModule("convnet_wide", features=str(tmp_path / "f.safetensors")).train()
+    module = ClassifierModule(Network("convnet_wide"), features=str(tmp_path / "f.safetensors")).train()
     assert not module.net.body.training and module.net.head.training
     assert [n for n, p in module.named_parameters() if p.requires_grad] == ["net.head.weight", "net.head.bias"]
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path):
-    net = build_backbone("patchnet", in_channels=1, num_classes=10, seed=1)
+    net = build_network("patchnet", in_channels=1, num_classes=10, seed=1)
     save_file(net.state_dict(), tmp_path / "patchnet.safetensors")
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "patchnet.safetensors").read_bytes()[:999])
     for name in ("patchnet", "cut", "missing"):
         with pytest.raises(InputError, match=r"(no weights of this network|cannot read .*missing).*--model.features"):
-            ClassifierModule("convnet", features=str(tmp_path / f"{name}.safetensors"))
+            ClassifierModule(Network("convnet"), features=str(tmp_path / f"{name}.safetensors"))
 
 
-def test_unknown_backbones_and_bad_recipes_are_refused():
+def test_unknown_networks_and_bad_recipes_are_refused():
     with pytest.raises(InputError, match="choose from convnet"):
-        ClassifierModule("transformer")
+        ClassifierModule(Network("transformer"))
     with pytest.raises(InputError, match="epochs of a recipe is 0"):
         Recipe(epochs=0)
     with pytest.raises(InputError, match="learning_rate of a recipe is -1"):

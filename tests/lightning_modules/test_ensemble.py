@@ -1,33 +1,34 @@
 import pytest
 import torch
 
-from poison_and_defend.lightning_modules.backbones import BACKBONES, build_backbone
 from poison_and_defend.lightning_modules.classifier import ClassifierModule, augmented, fresh_head
 from poison_and_defend.lightning_modules.ensemble import EnsembleData, EnsembleModule
+from poison_and_defend.lightning_modules.networks.build import build_network
+from poison_and_defend.lightning_modules.networks.spec import OURS, Network
 from poison_and_defend.lightning_modules.recipe import Recipe
 from tests.lightning_modules.fitting import Few, fit
 
 
 @pytest.mark.parametrize(
-    ("backbone", "recipe"),
+    ("name", "recipe"),
     [
         ("convnet", Recipe(epochs=2, batch_size=20, max_shift=0.1, flip=True)),
         ("resnet18", Recipe(epochs=1, batch_size=24, learning_rate=0.01)),
         ("patchnet", Recipe(epochs=3, batch_size=16, optimizer="adam", learning_rate=0.01, milestones=[])),
     ],
 )
-def test_a_member_equals_a_single_classifier_of_the_same_data_and_seed(backbone, recipe):
+def test_a_member_equals_a_single_classifier_of_the_same_data_and_seed(name, recipe):
     seeds = [3, 5, 11]
     split = Few().split("train")
     rows = torch.arange(48).expand(3, -1)
 
     def build(seed):
-        return build_backbone(backbone, in_channels=1, num_classes=10, seed=seed)
+        return build_network(name, in_channels=1, num_classes=10, seed=seed)
 
     ensemble = fit(
         EnsembleModule(build, seeds, EnsembleData(split.images, split.labels, rows), recipe, members_per_block=2), recipe.epochs
     )
-    single = ClassifierModule(backbone, recipe=recipe, seed=5)
+    single = ClassifierModule(Network(name), recipe=recipe, seed=5)
     fit(single, recipe.epochs, Few(batch_size=recipe.batch_size, seed=5))
     state, before = ensemble.member_state(1), build(5).state_dict()
     moved = max((before[name].float() - value.float()).abs().max().item() for name, value in single.net.state_dict().items())
@@ -41,14 +42,14 @@ def test_a_member_equals_a_single_classifier_of_the_same_data_and_seed(backbone,
 def test_a_head_of_the_ensemble_equals_a_frozen_classifier(tmp_path):
     from safetensors.torch import save_file
 
-    net = build_backbone("convnet", in_channels=1, num_classes=10, seed=1).eval()
+    net = build_network("convnet", in_channels=1, num_classes=10, seed=1).eval()
     save_file(net.state_dict(), tmp_path / "features.safetensors")
     split, recipe = Few().split("train"), Recipe(epochs=4, batch_size=20, learning_rate=0.1)
     with torch.no_grad():
         features = net.features(split.images.float() / 255)
     data = EnsembleData(features, split.labels, torch.arange(48).expand(2, -1))
     ensemble = fit(EnsembleModule(lambda seed: fresh_head(64, 10, seed), [8, 9], data, recipe), recipe.epochs)
-    single = ClassifierModule("convnet", recipe=recipe, features=str(tmp_path / "features.safetensors"), seed=9)
+    single = ClassifierModule(Network("convnet"), recipe=recipe, features=str(tmp_path / "features.safetensors"), seed=9)
     fit(single, recipe.epochs, Few(batch_size=20, seed=9))
     torch.testing.assert_close(ensemble.member_state(1)["weight"], single.net.head.weight.detach(), rtol=1e-4, atol=1e-5)
     assert all(torch.equal(a, b) for a, b in zip(net.body.parameters(), single.net.body.parameters(), strict=True))
@@ -59,7 +60,7 @@ def test_vectorized_and_member_by_member_forward_agree():
     from torch.func import functional_call, vmap
 
     def build(seed):
-        return build_backbone("convnet", in_channels=1, num_classes=10, seed=seed)
+        return build_network("convnet", in_channels=1, num_classes=10, seed=seed)
 
     split = Few().split("train")
     data = EnsembleData(split.images, split.labels, torch.arange(48).expand(3, -1))
@@ -88,10 +89,10 @@ def test_random_views_do_not_depend_on_the_other_members():
     assert not torch.equal(together[1], augmented(images[1], recipe, [9], step=4))
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", OURS)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_backbones_give_the_features_they_promise(name, channels):
-    net = build_backbone(name, in_channels=channels, num_classes=7, seed=0).eval()
+def test_networks_give_the_features_they_promise(name, channels):
+    net = build_network(name, in_channels=channels, num_classes=7, seed=0).eval()
     images = torch.rand(2, channels, 32, 32)
     assert net.features(images).shape == (2, net.num_features)
     assert torch.equal(net(images), net.head(net.features(images))) and net(images).shape == (2, 7)
@@ -99,13 +100,13 @@ def test_backbones_give_the_features_they_promise(name, channels):
 
 def test_weights_depend_on_the_seed_and_leave_the_global_generator_alone():
     state = torch.get_rng_state()
-    one, two, three = (build_backbone("convnet", in_channels=1, num_classes=10, seed=s) for s in (1, 1, 2))
+    one, two, three = (build_network("convnet", in_channels=1, num_classes=10, seed=s) for s in (1, 1, 2))
     assert torch.equal(one.head.weight, two.head.weight) and not torch.equal(one.head.weight, three.head.weight)
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_resnet18_has_the_small_image_stem():
-    net = build_backbone("resnet18", in_channels=3, num_classes=10, seed=0)
+    net = build_network("resnet18", in_channels=3, num_classes=10, seed=0)
     stem = net.body[0][0]
     assert stem.stride == (1, 1) and stem.kernel_size == (3, 3)
     # 11,173,962 is the parameter count of the CIFAR ResNet-18 of the literature.

@@ -4,20 +4,20 @@ import pytest
 import torch
 from torch.nn import functional
 
-from poison_and_defend.lightning_modules.backbones import build_backbone
 from poison_and_defend.lightning_modules.classifier import fresh_head
 from poison_and_defend.lightning_modules.ensemble import EnsembleData, EnsembleModule
 from poison_and_defend.lightning_modules.member_threads import pool_first
+from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.recipe import Recipe
 from tests.lightning_modules.fitting import Few, fit
 
 
-def trained(backbone: str, fast: bool, threads: int = 2) -> EnsembleModule:
+def trained(name: str, fast: bool, threads: int = 2) -> EnsembleModule:
     split, recipe = Few().split("train"), Recipe(epochs=3, batch_size=20, learning_rate=0.02, max_shift=0.1)
     rows = torch.stack([torch.arange(48).roll(i)[:40] for i in range(3)])
 
     def build(seed):
-        return build_backbone(backbone, in_channels=1, num_classes=10, seed=seed)
+        return build_network(name, in_channels=1, num_classes=10, seed=seed)
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -28,10 +28,10 @@ def trained(backbone: str, fast: bool, threads: int = 2) -> EnsembleModule:
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("backbone", ["convnet", "patchnet"])
-def test_members_on_threads_learn_what_members_in_turn_learn(backbone):
-    fast, slow = trained(backbone, True), trained(backbone, False)
-    start = build_backbone(backbone, in_channels=1, num_classes=10, seed=5).state_dict()
+@pytest.mark.parametrize("name", ["convnet", "patchnet"])
+def test_members_on_threads_learn_what_members_in_turn_learn(name):
+    fast, slow = trained(name, True), trained(name, False)
+    start = build_network(name, in_channels=1, num_classes=10, seed=5).state_dict()
     for name, value in slow.member_state(1).items():
         moved = (value.float() - start[name].float()).abs().max().item()
         torch.testing.assert_close(fast.member_state(1)[name], value, rtol=1e-3, atol=2e-4 * moved + 1e-6)
@@ -46,7 +46,7 @@ def test_running_statistics_are_each_members_own():
     seeds, rows = [3, 5], torch.stack([torch.arange(40), torch.arange(8, 48)])
 
     def build(seed):
-        return build_backbone("resnet18_slim", in_channels=1, num_classes=10, seed=seed)
+        return build_network("resnet18_slim", in_channels=1, num_classes=10, seed=seed)
 
     module = EnsembleModule(build, seeds, EnsembleData(split.images, split.labels, rows), Recipe(epochs=1), fast=True)
     fit(module, 1)
@@ -59,7 +59,7 @@ def test_running_statistics_are_each_members_own():
 
 
 def test_pooling_before_the_relu_gives_the_same_numbers_and_gradients():
-    network = build_backbone("convnet", in_channels=1, num_classes=10, seed=1)
+    network = build_network("convnet", in_channels=1, num_classes=10, seed=1)
     swapped = pool_first(copy.deepcopy(network))
     assert [type(m).__name__ for m in swapped.body[0]] == ["Conv2d", "GroupNorm", "MaxPool2d", "ReLU"]
     images = Few().split("train").images.float() / 255

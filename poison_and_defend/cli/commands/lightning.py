@@ -24,6 +24,7 @@ from poison_and_defend.cli.table import COMMANDS, LIGHTNING, PROGRAM, usage
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import make_folder
 from poison_and_defend.core.processes.interrupts import saying
+from poison_and_defend.lightning_modules.networks.spec import Network
 from poison_and_defend.training.checkpoint_check import check_checkpoint, unreadable
 from poison_and_defend.training.requeue import refuse_foreign_checkpoint
 
@@ -43,6 +44,27 @@ class _Parser(OneSentence, LightningArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+    def parse_object(self, cfg_obj: Any, *args: Any, **kwargs: Any) -> Any:
+        """Parse values by name; of a checkpoint, what it says of its model."""
+        # Lightning hands over hyperparameters as it found them in the file.
+        for part in cfg_obj.values() if isinstance(cfg_obj, dict) else ():
+            model = part.get("model") if isinstance(part, dict) else None
+            if isinstance(model, dict) and isinstance(model.get("dict_kwargs"), dict):
+                _forget_names(model["dict_kwargs"])
+        return super().parse_object(cfg_obj, *args, **kwargs)
+
+
+def _forget_names(hyperparameters: dict[str, Any]) -> None:
+    """Rename what older checkpoints say, and leave out networks of classes that the user alone may name, by an option."""
+    if "backbone" in hyperparameters:
+        hyperparameters["network"] = hyperparameters.pop("backbone")
+    if "network" in hyperparameters:
+        network = Network.of(hyperparameters.pop("network"))
+        if network.harmless:
+            # What the weights were begun with is of no use where they are read from a checkpoint.
+            arguments = {name: value for name, value in network.arguments.items() if name not in ("pretrained", "weights")}
+            hyperparameters["network"] = network.options() | {"weights": None, "arguments": arguments}
 
 
 class _CLI(LightningCLI):

@@ -56,6 +56,9 @@ def describe_command(command: str) -> dict[str, Any]:
             kind = _class_of(defaults.get(name))
             if kind is not None:
                 chosen[name] = kind
+    for name, option in options.items():
+        # Of a network, one word is enough.
+        option["example"] = options.get(f"{name}.build", option)["example"]
     files = sorted(writer.files | _always(command))
     return {
         "files": files,

@@ -1,6 +1,7 @@
 """What classes, options and presets were called before, so that old commands and recorded configurations still work."""
 
 import re
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from poison_and_defend.core.errors import InputError
@@ -24,12 +25,17 @@ _FORMER_PATH = re.compile(rf"(?P<module>(?:{'|'.join(_ROOMS)}|stages)(?:\.\w+)*)
 _ADVERSARIAL = "adversarial_"
 
 OPTIONS = {
+    "backbone": "network",
+    "surrogate_backbones": "surrogate_networks",
     "root": "data.root",
     "follow_links": "data.follow_links",
     "limit": "sample",
     **{f"robust_recipe.adversarial_{name}": f"robust_training.{name}" for name in ("eps", "norm", "steps", "step_size")},
 }
-"""Options that other commands always called by the name on the right."""
+"""Options by the names that they had, or that other commands always called them by."""
+
+_RECORDED = {"backbone": "network", "surrogate_backbones": "surrogate_networks"}
+"""Options whose old names stand in configurations that were kept."""
 
 
 def current_class(path: str) -> str:
@@ -78,3 +84,28 @@ def _current_training(config: dict[str, Any]) -> dict[str, Any]:
             )
         found.setdefault("robust_training", {"class_path": "poison_and_defend.defenses.Adversarial", "init_args": own})
     return found
+
+
+def current_options(values: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """Options of a configuration as they are now, and a network that one word describes as options.
+
+    Args:
+        values: Options by name, as a file has them.
+        known: Names of the options that there are, such as ``network.build``. What is called ``backbone`` by somebody else's
+            class stays as it is.
+    """
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        new = _RECORDED.get(name, name)
+        name = name if name in known or not (new in known or f"{new}.build" in known) else new
+        if f"{name}.build" in known and isinstance(value, str):
+            value = described(value)
+        elif name == "networks" and name in known and isinstance(value, Mapping):
+            value = {own: described(part) if isinstance(part, str) else part for own, part in value.items()}
+        found[name] = value
+    return found
+
+
+def described(word: str) -> Any:
+    """The options of a network that is described by one word; a YAML file is read later."""
+    return word if word.endswith((".yaml", ".yml")) else {"build": word}

@@ -81,6 +81,9 @@ def example_of(parser: argparse.ArgumentParser, key: str, hint: Any, given: str 
     """``--key VALUE`` with the option's default where it says more than its type."""
     if hint is None:
         inner = [name for action in parser._actions for name in action.option_strings if name.startswith(f"--{key}.")]
+        if f"--{key}.build" in inner:
+            # Of a network, one word is enough.
+            return f"--{key}{example_of(parser, f'{key}.build', str).removeprefix(f'--{key}.build')}"
         if inner:
             return example_of(parser, inner[0].removeprefix("--"), hint_of(parser, inner[0].removeprefix("--"), None))
     default = next((a.default for a in parser._actions if f"--{key}" in a.option_strings), None)

@@ -10,7 +10,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader, set_parsing_settings
 
 from poison_and_defend.cli.options.arms import configured_arms
-from poison_and_defend.cli.options.former import current_classes
+from poison_and_defend.cli.options.former import current_classes, current_options
 from poison_and_defend.cli.options.own_code import find_own_code
 from poison_and_defend.cli.options.presets import config_path, expand
 from poison_and_defend.cli.options.sentences import sentence
@@ -33,6 +33,16 @@ class OneSentence(argparse.ArgumentParser):
             super().error(message, ex)  # type: ignore[call-arg]
         parser = getattr(ex, "subcommand_parser", None) or self
         raise InputError(sentence(parser, message)) from ex
+
+    def _apply_actions(self, cfg: Any, parent_key: str = "", *args: Any, **kwargs: Any) -> Any:
+        # Here alone it is known whose options a configuration has, those of the arguments of one class among them.
+        if not parent_key:
+            known = {action.dest for action in self._actions}
+            values = dict(vars(cfg)) if isinstance(cfg, Namespace) else cfg
+            current = current_options(values, known)
+            if current != values:
+                cfg = current
+        return super()._apply_actions(cfg, parent_key, *args, **kwargs)  # type: ignore[misc]
 
 
 class CommandParser(OneSentence, ArgumentParser):

@@ -1,12 +1,16 @@
 """Presets by name: what ``--attack NAME`` and ``--config NAME`` stand for on the command line."""
 
+import re
 from pathlib import Path
 
 from poison_and_defend.cli.options.arms import typed_arms
 from poison_and_defend.cli.options.configs import CONFIGS, preset_names
-from poison_and_defend.cli.options.former import CLASS_PATH, current_class, current_preset
+from poison_and_defend.cli.options.former import CLASS_PATH, current_class, current_preset, described
 from poison_and_defend.cli.options.own_code import find_own_code
 from poison_and_defend.core.errors import InputError
+
+# Options that one word describes: what a network is built from.
+_NETWORK = re.compile(r"--((model\.(init_args\.)?)?network|networks\.\w[\w-]*)")
 
 TRANSFER_ATTACKS = ",".join(
     f"benchmark/{name}"
@@ -28,7 +32,8 @@ def config_path(name: str) -> str:
 def expand(arguments: list[str]) -> list[str]:
     """Turn names of presets into files: those of ``--attack`` come before all overrides; old names of classes into new ones.
 
-    Names of ``--defenses`` become the option ``--arms``.
+    Names of ``--defenses`` become the option ``--arms``, and ``--network NAME`` is short for ``--network.build NAME``, of
+    whichever option takes a network.
 
     Raises:
         InputError: If there is no such attack or countermeasure.
@@ -39,6 +44,12 @@ def expand(arguments: list[str]) -> list[str]:
     for word in words:
         option, joined, value = word.partition("=")
         find_own_code(value if joined else word)
+        if _NETWORK.fullmatch(option):
+            value = value if joined else next(words, "")
+            find_own_code(value)
+            rest += [option if not value or value.startswith("{") or described(value) == value else f"{option}.build"]
+            rest += [value] if value else []
+            continue
         if option not in ("--attack", "--config"):
             rest.append(f"{option}={current_class(value)}" if joined else current_class(word))
             continue

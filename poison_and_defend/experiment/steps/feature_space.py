@@ -9,7 +9,7 @@ from poison_and_defend.core.files import save_arrays
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.experiment.steps.protect import Sanitized
 from poison_and_defend.experiment.task.plan import ExperimentPlan
-from poison_and_defend.lightning_modules.backbones import Backbone
+from poison_and_defend.lightning_modules.networks.base import Classifier
 from poison_and_defend.training.features import extract_features
 
 _SHOWN = 150
@@ -17,7 +17,7 @@ _SHOWN = 150
 
 def save_feature_space(
     plan: ExperimentPlan,
-    model: Backbone,
+    model: Classifier,
     poisons: PoisonSet,
     defense: str,
     own: Sanitized,

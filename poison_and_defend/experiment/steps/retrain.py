@@ -24,8 +24,8 @@ def retrainer(plan: ExperimentPlan, ranks: Ranks) -> Retrain:
     def retrain(setups: Sequence[Setup], poisons: Tensor) -> list[list[Surrogate]]:
         data, number = _poisoned_sets(plan, setups, poisons), next(rounds)
         trained: list[list[Surrogate]] = [[] for _ in setups]
-        for backbone in networks.attackers:
-            spec = networks.standard(backbone)
+        for network in networks.attackers:
+            spec = networks.standard(network)
             for own in range(networks.per_attacker):
                 seeds = [setup.seed ^ (1_000_003 * (number * 1000 + own)) for setup in setups]
                 states = fit_members(
@@ -45,7 +45,7 @@ def retrainer(plan: ExperimentPlan, ranks: Ranks) -> Retrain:
 
 def _surrogate(spec: ModelSpec, state: State, device: torch.device, low_precision: bool) -> Surrogate:
     model = spec.build()
-    model.load_state_dict(state, strict=False)
+    model.load_state_dict(state)
     model = frozen(model, device)
     return LowPrecision(model) if low_precision else model
 

@@ -11,20 +11,20 @@ from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.datamodules import Split
 from poison_and_defend.experiment.task.plan import ExperimentPlan
-from poison_and_defend.lightning_modules.backbones import Backbone, BackboneName
+from poison_and_defend.lightning_modules.networks.base import Classifier
 from poison_and_defend.training.features import frozen
 from poison_and_defend.training.kept_models import trained_models
 
 
-def extractor(plan: ExperimentPlan, backbone: BackboneName, ranks: Ranks, logger: Logger | None = None) -> Backbone:
+def extractor(plan: ExperimentPlan, network: str, ranks: Ranks, logger: Logger | None = None) -> Classifier:
     """What victims of an architecture start from in transfer learning and fine-tuning."""
-    return trained_models([plan.networks.standard(backbone)], plan.models, ranks, "features", logger)[0]
+    return trained_models([plan.networks.standard(network)], plan.models, ranks, "features", logger)[0]
 
 
 def attacker_models(plan: ExperimentPlan, ranks: Ranks, logger: Logger | None = None) -> list[Surrogate]:
     """The attacker's surrogates, in the precision that crafting uses."""
     networks = plan.networks
-    models: Sequence[Backbone]
+    models: Sequence[Classifier]
     if networks.weights:
         models = [frozen(model, ranks.device) for model in networks.given()]
     else:
@@ -37,7 +37,7 @@ def attacker_models(plan: ExperimentPlan, ranks: Ranks, logger: Logger | None = 
 
 
 @torch.no_grad()
-def _check_answers(models: Sequence[Backbone], split: Split, ranks: Ranks) -> None:
+def _check_answers(models: Sequence[Classifier], split: Split, ranks: Ranks) -> None:
     """Adversarial training can leave a network with one answer for all images, against which no ascent has a direction."""
     images = split.images[:256].to(ranks.device).float() / 255
     for number, model in enumerate(models):

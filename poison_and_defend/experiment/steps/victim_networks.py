@@ -2,14 +2,16 @@
 
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 from torch import nn
 
 from poison_and_defend.experiment.task.plan import ExperimentPlan
-from poison_and_defend.lightning_modules.backbones import Backbone, BackboneName, build_backbone
 from poison_and_defend.lightning_modules.classifier import fresh_head
 from poison_and_defend.lightning_modules.ensemble import State
+from poison_and_defend.lightning_modules.networks.base import Classifier
+from poison_and_defend.lightning_modules.networks.build import build_network
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,13 +19,13 @@ class VictimNetworks:
     """Victims of one architecture.
 
     Attributes:
-        victim: The architecture.
+        victim: Its name.
         base: The frozen extractor that all start from, None from scratch.
     """
 
     plan: ExperimentPlan
-    victim: BackboneName
-    base: Backbone | None
+    victim: str
+    base: Classifier | None
 
     @property
     def shared(self) -> bool:
@@ -46,7 +48,7 @@ class VictimNetworks:
             return fresh_head(self.base.num_features, self.plan.data.num_classes, seed)
         return self._network(seed)
 
-    def with_state(self, state: State) -> Backbone:
+    def with_state(self, state: State) -> Classifier:
         """The whole network of a trained victim, in evaluation mode."""
         if self.shared and self.base is not None:
             model = deepcopy(self.base)
@@ -57,10 +59,10 @@ class VictimNetworks:
             model.load_state_dict(state)
         return model.eval().requires_grad_(False)
 
-    def _network(self, seed: int) -> Backbone:
+    def _network(self, seed: int) -> Classifier:
         data = self.plan.data
-        shape = {"in_channels": data.image_shape[0], "num_classes": data.num_classes}
-        model = build_backbone(self.victim, **shape, mean=data.mean, std=data.std, seed=seed)
+        shape: dict[str, Any] = {"in_channels": data.image_shape[0], "num_classes": data.num_classes}
+        model = build_network(self.plan.networks.described[self.victim], **shape, mean=data.mean, std=data.std, seed=seed)
         if self.base is not None:
             model.body.load_state_dict(self.base.body.state_dict())
             model.head = fresh_head(model.num_features, data.num_classes, seed)

@@ -23,8 +23,8 @@ from poison_and_defend.experiment.steps.surrogates import extractor
 from poison_and_defend.experiment.steps.training_sets import Member, received_keys, training_sets
 from poison_and_defend.experiment.steps.victim_networks import VictimNetworks
 from poison_and_defend.experiment.task.plan import ExperimentPlan
-from poison_and_defend.lightning_modules.backbones import Backbone, BackboneName
 from poison_and_defend.lightning_modules.ensemble import EnsembleData, State
+from poison_and_defend.lightning_modules.networks.base import Classifier
 from poison_and_defend.training.features import extract_features
 from poison_and_defend.training.members import Fit, fit_members
 
@@ -47,7 +47,7 @@ class ArmScores:
 
 def train_victims(
     plan: ExperimentPlan,
-    victim: BackboneName,
+    victim: str,
     poison_sets: list[PoisonSet],
     arms: Sequence[Arm],
     sanitized: dict[str, Sanitized],
@@ -186,7 +186,7 @@ class Cohort:
             member = self.members[number]
             if member.setup != 0 or member.part is not None:
                 continue
-            model: Backbone | None = self.networks.base
+            model: Classifier | None = self.networks.base
             if model is None or self.networks.fine_tuned:
                 model = self.networks.with_state(state)
             save_feature_space(self.plan, model, self.poison_sets[0], member.arm, self.sanitized[member.arm], ranks)
@@ -211,7 +211,7 @@ class Cohort:
         )
 
 
-def head_inputs(plan: ExperimentPlan, base: Backbone, data: EnsembleData, ranks: Ranks) -> EnsembleData:
+def head_inputs(plan: ExperimentPlan, base: Classifier, data: EnsembleData, ranks: Ranks) -> EnsembleData:
     """Features of every pool row, of several augmented views if heads are trained with augmentation."""
     recipe, device = plan.victim_recipe, ranks.device
     if recipe.max_shift == 0 and not recipe.flip:

@@ -3,9 +3,9 @@
 from poison_and_defend.attacks.base import Attack, Scenario
 from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
+from poison_and_defend.experiment.task.network_checks import check_networks
 from poison_and_defend.experiment.task.networks import Networks
 from poison_and_defend.experiment.task.options import Experiment
-from poison_and_defend.lightning_modules.backbones import BACKBONES
 
 
 def check_options(experiment: Experiment) -> None:
@@ -16,15 +16,6 @@ def check_options(experiment: Experiment) -> None:
     """
     attack, data, options = experiment.threat.attack, experiment.setups.data, experiment.surrogates
     _check_scenario(attack, experiment.threat.scenario, outside=experiment.threat.outside_threat_model)
-    for option, names in (
-        ("--surrogate_backbones", experiment.attackers),
-        ("--victims", experiment.victim_backbones),
-    ):
-        for name in names:
-            if name not in BACKBONES:
-                raise InputError(f"{name!r} is not a backbone: choose from {', '.join(BACKBONES)} ({option}, --backbone)")
-        if not names or len(set(names)) != len(names):
-            raise InputError(f"the backbones are {list(names)}: name at least one, each once ({option})")
     setups, speed = experiment.setups, experiment.speed
     at_least("num_setups", setups.num_setups, 1)
     at_least("num_targets", setups.num_targets, 1)
@@ -43,6 +34,7 @@ def check_options(experiment: Experiment) -> None:
     if options.pretraining is not None and options.pretraining.image_shape != data.image_shape:
         shape = options.pretraining.image_shape
         raise InputError(f"pretraining images are {shape}, the data's {data.image_shape} (--pretraining)")
+    check_networks(experiment)
 
 
 def _check_scenario(attack: Attack, scenario: Scenario, *, outside: bool) -> None:

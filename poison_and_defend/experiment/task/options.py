@@ -7,7 +7,7 @@ from poison_and_defend.attacks import Attack
 from poison_and_defend.attacks.base import Scenario
 from poison_and_defend.datamodules import ArrayDataModule
 from poison_and_defend.defenses import Adversarial, Defense
-from poison_and_defend.lightning_modules.backbones import BackboneName
+from poison_and_defend.lightning_modules.networks.spec import Network
 from poison_and_defend.lightning_modules.recipe import Recipe
 
 
@@ -56,8 +56,11 @@ class Surrogates:
     """The attacker's networks, and the extractors that victims start from.
 
     Args:
-        backbone: Architecture of surrogates and victims where ``surrogate_backbones`` and ``victims`` name no other.
-        surrogate_backbones: Architectures of the attacker's ensemble; by default the backbone.
+        network: Network of surrogates and victims where ``surrogate_networks`` and ``victims`` name no other: a short name,
+            ``timm:NAME``, ``torchvision:NAME``, ``hf:ID`` or the path of a class.
+        networks: Further networks by names of your own, for ``surrogate_networks`` and ``victims``.
+        surrogate_networks: Networks of the attacker's ensemble, each a name out of ``networks`` or what a network is built
+            from; by default the one network.
         surrogates: How many networks of each architecture the attacker trains.
         surrogate_weights: safetensors files, one for each surrogate architecture, instead of training them.
         dropout: Dropout between the blocks of surrogates and extractors; Bullseye and Convex Polytope keep it on
@@ -69,8 +72,9 @@ class Surrogates:
         robust_training: Budget and steps of these surrogates' adversarial training.
     """
 
-    backbone: BackboneName = "convnet"
-    surrogate_backbones: list[BackboneName] | None = None
+    network: Network = field(default_factory=Network)
+    networks: dict[str, Network] = field(default_factory=dict)
+    surrogate_networks: list[str] | None = None
     surrogates: int = 1
     surrogate_weights: list[str] | None = None
     dropout: float = 0.0
@@ -86,12 +90,13 @@ class Victims:
     """The defender's networks.
 
     Args:
-        victims: Architectures that the poisons are tried on; one that is not among the surrogates' is black box.
+        victims: Networks that the poisons are tried on, each a name out of ``networks`` or what a network is built from; one
+            that is not among the surrogates' is black box.
         victim_recipe: How victims are trained.
         head_views: Augmented views of every image whose features are cached for linear heads, if the recipe augments.
     """
 
-    victims: list[BackboneName] | None = None
+    victims: list[str] | None = None
     victim_recipe: Recipe = field(default_factory=Recipe)
     head_views: int = 4
 
@@ -172,13 +177,20 @@ class Experiment:
     place: Place
 
     @property
-    def attackers(self) -> list[BackboneName]:
-        """Architectures of the attacker's ensemble."""
-        own = self.surrogates.surrogate_backbones
-        return [self.surrogates.backbone] if own is None else own
+    def attackers(self) -> list[str]:
+        """Names of the networks in the attacker's ensemble."""
+        own = self.surrogates.surrogate_networks
+        return [self.surrogates.network.build] if own is None else own
 
     @property
-    def victim_backbones(self) -> list[BackboneName]:
-        """Architectures of the victims."""
+    def victim_names(self) -> list[str]:
+        """Names of the victims' networks."""
         own = self.victims.victims
-        return [self.surrogates.backbone] if own is None else own
+        return [self.surrogates.network.build] if own is None else own
+
+    @property
+    def described(self) -> dict[str, Network]:
+        """What the networks of attackers and victims are, by their names; a word that names none is what one is built from."""
+        own, named = self.surrogates.network, self.surrogates.networks
+        known = {own.build: own} | named
+        return {name: known.get(name, Network(name)) for name in (*self.attackers, *self.victim_names)}

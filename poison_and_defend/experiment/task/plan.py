@@ -23,7 +23,6 @@ from poison_and_defend.experiment.task.checks import check_options, check_surrog
 from poison_and_defend.experiment.task.networks import Networks
 from poison_and_defend.experiment.task.options import Comparison, Experiment, Setups, Speed
 from poison_and_defend.experiment.task.settings import AFTER_CRAFTING, settings_of
-from poison_and_defend.lightning_modules.backbones import BackboneName
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.poisons.exchange import import_poisons
 from poison_and_defend.poisons.setup_files import load_setups
@@ -38,7 +37,7 @@ class ExperimentPlan:
         rows: ``(U,)`` int64, sorted: every row of the training split that any victim trains on.
         imported: Poisons made elsewhere, validated against setups and budget; None if they are to be crafted.
         networks: What surrogates and extractors depend on.
-        victims: Architectures of the victims.
+        victims: Names of the victims' networks.
         arms: The rows of the comparison, ready to use, by their names.
         told: How many poisons filters are told that one class has at most; None if nothing.
         settings: All that the numbers of every arm depend on, as JSON can hold it; not what each arm does, where they are kept
@@ -56,7 +55,7 @@ class ExperimentPlan:
     rows: NDArray[np.int64]
     imported: list[PoisonSet] | None
     networks: Networks
-    victims: tuple[BackboneName, ...]
+    victims: tuple[str, ...]
     victim_recipe: Recipe
     head_views: int
     arms: Mapping[str, Arm]
@@ -111,7 +110,7 @@ def plan_experiment(experiment: Experiment) -> ExperimentPlan:
         rows=rows,
         imported=imported,
         networks=networks,
-        victims=tuple(experiment.victim_backbones),
+        victims=tuple(experiment.victim_names),
         victim_recipe=experiment.victims.victim_recipe,
         head_views=experiment.victims.head_views,
         arms=arms,
@@ -187,6 +186,7 @@ def _networks(experiment: Experiment, rows: NDArray[np.int64], public: Split | N
         robust_recipe=options.robust_recipe,
         robust_training=options.robust_training,
         attackers=tuple(experiment.attackers),
+        described=experiment.described,
         per_attacker=options.surrogates,
         weights=tuple(Path(path) for path in options.surrogate_weights or ()),
         robust=robust,

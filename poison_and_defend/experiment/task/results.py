@@ -6,14 +6,14 @@ from poison_and_defend.defenses.arm import Arm
 from poison_and_defend.defenses.training.base import is_plain
 from poison_and_defend.experiment.task.arms import unproved
 from poison_and_defend.experiment.task.plan import ExperimentPlan
-from poison_and_defend.lightning_modules.backbones import BackboneName
+from poison_and_defend.reports.arm_names import arm_color, arm_label
 from poison_and_defend.reports.provenance import revision
 from poison_and_defend.reports.records import Result
 
 
 def make_results(
     plan: ExperimentPlan,
-    victim: BackboneName,
+    victim: str,
     arm: Arm,
     poison_sets: list[PoisonSet],
     scores: list[Score],
@@ -59,8 +59,8 @@ def make_results(
             seed=sets[score.setup].setup.seed,
             seconds=round(seconds, 3),
             revision=name,
-            label=arm.label,
-            color=arm.color,
+            label=None if arm.label == arm_label(arm.name) else arm.label,
+            color=None if arm.color == arm_color(arm.name) else arm.color,
             models=1 if arm.voting is None else score.models,
             recipe="" if is_plain(arm.training) else arm.training.name,
             told=arm.told(plan.told),

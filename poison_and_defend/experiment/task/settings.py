@@ -18,8 +18,9 @@ from poison_and_defend.datamodules import ArrayDataModule, Split
 from poison_and_defend.experiment.task.networks import Networks
 from poison_and_defend.experiment.task.options import Experiment
 from poison_and_defend.images.arrays import hash_split
+from poison_and_defend.lightning_modules.networks.identity import network_identity
 
-AFTER_CRAFTING = ("victims", "victim_recipe", "head_views", "sanitize_batch_size")
+AFTER_CRAFTING = ("victims", "victim_networks", "victim_recipe", "head_views", "sanitize_batch_size")
 """Settings that say what happens to poisons once they are made, whatever the arm."""
 
 
@@ -51,7 +52,7 @@ def settings_of(
         "surrogate_backbones": list(networks.attackers),
         "surrogate_weights": weights,
         "poisons_from": None if imported is None else [hash_array(p.images.numpy()) for p in imported],
-        "victims": experiment.victim_backbones,
+        "victims": experiment.victim_names,
         "pretraining": None if pretraining is None else _identify(pretraining),
         "dropout": networks.dropout,
         "precision": experiment.surrogates.precision,
@@ -69,7 +70,15 @@ def settings_of(
         "sanitize_batch_size": speed.sanitize_batch_size,
         "members_per_block": speed.members_per_block,
         "threads": speed.threads,
+        **_described("surrogate_networks", networks, networks.attackers),
+        **_described("victim_networks", networks, experiment.victim_names),
     }
+
+
+def _described(key: str, networks: Networks, names: Sequence[str]) -> dict[str, Any]:
+    """What the networks of these names are; nothing is said of those that are their names and no more."""
+    known = {name: networks.described[name] for name in names if not networks.described[name].plain}
+    return {key: {name: network_identity(network) for name, network in known.items()}} if known else {}
 
 
 def _identify(data: ArrayDataModule) -> dict[str, Any]:

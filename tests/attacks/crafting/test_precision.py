@@ -5,14 +5,14 @@ from torch.nn import functional
 from poison_and_defend.attacks import BullseyePolytope
 from poison_and_defend.attacks.bullseye_polytope import bullseye_objective
 from poison_and_defend.attacks.crafting.precision import LowPrecision
-from poison_and_defend.lightning_modules.backbones import build_backbone
+from poison_and_defend.lightning_modules.networks.build import build_network
 
 IMAGES = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="module", params=["convnet", "resnet18_slim"])
 def model(request):
-    return build_backbone(request.param, in_channels=3, num_classes=10, seed=1).eval()
+    return build_network(request.param, in_channels=3, num_classes=10, seed=1).eval()
 
 
 def test_features_blocks_and_logits_are_near_those_in_single_precision(model) -> None:
@@ -51,7 +51,7 @@ def test_gradient_of_a_gradient_is_near_that_in_single_precision(model) -> None:
 
 
 def test_dropout_and_mode_are_those_of_the_model() -> None:
-    model = build_backbone("convnet", in_channels=3, num_classes=10, dropout=0.3).eval()
+    model = build_network("convnet", in_channels=3, num_classes=10, dropout=0.3).eval()
     low = LowPrecision(model)
     assert low.dropout == 0.3
     assert not low.training

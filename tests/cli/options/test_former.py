@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from poison_and_defend.cli.options.former import current_class, current_classes, current_preset
+from poison_and_defend.cli.options.former import current_class, current_classes, current_options, current_preset
 
 RECORDS = sorted((Path(__file__).resolve().parents[3] / "docs" / "records").rglob("config.yaml"))
 
@@ -54,3 +54,16 @@ def test_what_never_was_a_name_of_ours_is_left_alone(word) -> None:
 
 def test_presets_lose_what_they_were_in_a_clone() -> None:
     assert current_preset("./configs/trainer/gpu.yaml") == current_preset("trainer/gpu") == "trainer/gpu"
+
+
+def test_old_options_are_renamed_where_the_new_ones_are_known_and_nowhere_else() -> None:
+    known = {"network", "network.build", "networks", "surrogate_networks"}
+    old = {"backbone": "vgg11", "surrogate_backbones": ["convnet"], "networks": {"mine": "timm:x", "b": {"size": 3}}}
+    new = {
+        "network": {"build": "vgg11"},
+        "surrogate_networks": ["convnet"],
+        "networks": {"mine": {"build": "timm:x"}, "b": {"size": 3}},
+    }
+    assert current_options(old, known) == new == current_options(new, known)
+    assert current_options({"backbone": "vgg11"}, {"backbone", "network", "network.build"}) == {"backbone": "vgg11"}
+    assert current_options({"backbone": "vgg11", "network": "mine"}, {"depth"}) == {"backbone": "vgg11", "network": "mine"}

@@ -35,3 +35,18 @@ def test_an_unknown_attack_is_refused_with_all_that_there_are_and_what_else_work
     own.write_text("attack: BullseyePolytope\n")
     assert expand([f"--attack={own}"]) == ["--config", str(own)]
     assert expand(["--attack=BullseyePolytope"]) == ["--attack", "BullseyePolytope"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("--network vgg11", "--network.build vgg11"),
+        ("--network=hf:a/b --network.size 64", "--network.build hf:a/b --network.size 64"),
+        ("--networks.mine=a.B", "--networks.mine.build a.B"),
+        ("--model.network vgg11", "--model.network.build vgg11"),
+        ("--network {build:x}", "--network {build:x}"),
+        ("--network own.yaml", "--network own.yaml"),
+    ],
+)
+def test_one_word_describes_a_network(typed: str, meant: str) -> None:
+    assert expand(typed.split()) == meant.split()

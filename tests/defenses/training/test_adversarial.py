@@ -9,32 +9,33 @@ from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.streams import step_generator
 from poison_and_defend.datamodules import DigitsDataModule
 from poison_and_defend.defenses import Adversarial, Mixup, Plain, Step, Training
-from poison_and_defend.lightning_modules.backbones import build_backbone
 from poison_and_defend.lightning_modules.classifier import ClassifierModule, evaluating, fresh_head
 from poison_and_defend.lightning_modules.ensemble import EnsembleData, EnsembleModule
+from poison_and_defend.lightning_modules.networks.build import build_network
+from poison_and_defend.lightning_modules.networks.spec import Network
 from poison_and_defend.lightning_modules.recipe import Recipe
 from tests.lightning_modules.fitting import Few, fit
 
 
 def build(name: str):
-    return lambda seed: build_backbone(name, in_channels=1, num_classes=10, seed=seed)
+    return lambda seed: build_network(name, in_channels=1, num_classes=10, seed=seed)
 
 
 @pytest.mark.parametrize(
-    ("backbone", "recipe", "defense"),
+    ("name", "recipe", "defense"),
     [
         ("convnet", Recipe(epochs=2, batch_size=20, max_shift=0.1, flip=True), Adversarial("16/255", steps=2)),
         ("convnet_wide", Recipe(epochs=2, batch_size=24), Adversarial(1.0, "l2", steps=2)),
         ("convnet", Recipe(epochs=2, batch_size=20, flip=True), Mixup(0.5)),
     ],
 )
-def test_a_member_equals_a_single_classifier(backbone: str, recipe: Recipe, defense: Training) -> None:
+def test_a_member_equals_a_single_classifier(name: str, recipe: Recipe, defense: Training) -> None:
     seeds, split = [3, 5, 11], Few().split("train")
     data = EnsembleData(split.images, split.labels, torch.arange(48).expand(3, -1))
-    ensemble = fit(EnsembleModule(build(backbone), seeds, data, recipe, members_per_block=2, defense=defense), recipe.epochs)
-    single = ClassifierModule(backbone, recipe=recipe, defense=defense, seed=5)
+    ensemble = fit(EnsembleModule(build(name), seeds, data, recipe, members_per_block=2, defense=defense), recipe.epochs)
+    single = ClassifierModule(Network(name), recipe=recipe, defense=defense, seed=5)
     fit(single, recipe.epochs, Few(batch_size=recipe.batch_size, seed=5))
-    state, before = ensemble.member_state(1), build(backbone)(5).state_dict()
+    state, before = ensemble.member_state(1), build(name)(5).state_dict()
     moved = max((before[name].float() - value.float()).abs().max().item() for name, value in single.net.state_dict().items())
     assert moved > 1e-2
     for name, value in single.net.state_dict().items():

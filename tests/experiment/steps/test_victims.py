@@ -14,6 +14,7 @@ from poison_and_defend.experiment.steps.surrogates import attacker_models, extra
 from poison_and_defend.experiment.steps.training_sets import Member, training_sets
 from poison_and_defend.experiment.steps.victim_networks import VictimNetworks
 from poison_and_defend.experiment.steps.victims import head_inputs, train_victims
+from poison_and_defend.lightning_modules.networks.spec import Network
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.training.features import extract_features
 from poison_and_defend.training.kept_models import trained_models
@@ -54,7 +55,7 @@ def test_models_are_kept_by_content_and_shared(plan, tmp_path) -> None:
 
 
 def test_white_box_is_the_victims_own_extractor_and_black_box_another(plan) -> None:
-    own = plan(surrogate_backbones=["convnet"], victims=["convnet", "patchnet"])
+    own = plan(surrogate_networks=["convnet"], victims=["convnet", "patchnet"])
     assert own.networks.knowledge("convnet") == "white box"
     assert own.networks.knowledge("patchnet") == "black box"
     scratch = plan(scenario="from_scratch", outside_threat_model=True)
@@ -80,7 +81,11 @@ def test_both_victims_of_an_experiment_are_scored(plan) -> None:
 def test_fine_tuning_starts_from_the_extractor_and_keeps_its_statistics(plan) -> None:
     recipe = Recipe(epochs=6, learning_rate=0.01, milestones=[])
     own = plan(
-        scenario="fine_tune", backbone="convnet_wide", victim_recipe=recipe, feature_recipe=Recipe(epochs=6), num_setups=1
+        scenario="fine_tune",
+        network=Network("convnet_wide"),
+        victim_recipe=recipe,
+        feature_recipe=Recipe(epochs=6),
+        num_setups=1,
     )
     own.folder.mkdir(parents=True)
     base = extractor(own, "convnet_wide", Ranks())
@@ -124,7 +129,11 @@ def test_cached_views_are_the_augmented_images_features(plan) -> None:
 def test_retraining_sees_the_poisons_and_starts_anew(plan) -> None:
     recipe = Recipe(epochs=12, learning_rate=0.02, milestones=[])
     own = plan(
-        attack=SleeperAgent("64/255"), scenario="from_scratch", backbone="patchnet", feature_recipe=recipe, num_poisons=30
+        attack=SleeperAgent("64/255"),
+        scenario="from_scratch",
+        network=Network("patchnet"),
+        feature_recipe=recipe,
+        num_poisons=30,
     )
     train = own.data.split("train")
     setups = own.setups
@@ -165,6 +174,6 @@ def test_a_surrogate_with_one_answer_for_all_is_refused(plan) -> None:
     # One epoch at a rate that throws every weight away.
     recipe = Recipe(epochs=1, optimizer="adam", learning_rate=10.0)
     training = Adversarial(0.1, steps=1)
-    own = plan(attack=LabelConsistent(), robust_recipe=recipe, robust_training=training, backbone="patchnet")
+    own = plan(attack=LabelConsistent(), robust_recipe=recipe, robust_training=training, network=Network("patchnet"))
     with pytest.raises(InputError, match=r"surrogate 0 answers every image alike.*--robust_training.eps"):
         attacker_models(own, Ranks())

@@ -10,7 +10,7 @@ from poison_and_defend.core.errors import InputError
 from poison_and_defend.datamodules import DigitsDataModule
 from poison_and_defend.datamodules.base import Split
 from poison_and_defend.experiment.task.claim import claim
-from poison_and_defend.lightning_modules.backbones import build_backbone
+from poison_and_defend.lightning_modules.networks.build import build_network
 
 
 class ManyClasses(DigitsDataModule):
@@ -57,7 +57,7 @@ def test_more_poisons_than_the_class_has_are_refused(plan) -> None:
 
 def test_surrogates_of_other_classes_are_refused_where_logits_count(plan, tmp_path: Path) -> None:
     weights = tmp_path / "other.safetensors"
-    save_file(build_backbone("convnet", in_channels=1, num_classes=20).state_dict(), weights)
+    save_file(build_network("convnet", in_channels=1, num_classes=20).state_dict(), weights)
     changes = {"attack": WitchesBrew(), "scenario": "from_scratch"}
     refused(
         plan,
@@ -76,10 +76,10 @@ def test_missing_weights_are_named(plan, tmp_path: Path) -> None:
     refused(plan, r"2 weight files for 1 architectures", surrogate_weights=["a", "b"])
 
 
-@pytest.mark.parametrize("option", ["surrogate_backbones", "victims"])
-def test_backbones_are_named_once_each(plan, option: str) -> None:
+@pytest.mark.parametrize("option", ["surrogate_networks", "victims"])
+def test_networks_are_named_once_each(plan, option: str) -> None:
     refused(plan, rf"at least one, each once \(--{option}\)", **{option: ["convnet", "convnet"]})
-    refused(plan, rf"'resnet19' is not a backbone.*--{option}", **{option: ["resnet19"]})
+    refused(plan, rf"'resnet19' is no network.*--{option}", **{option: ["resnet19"]})
 
 
 def test_setups_out_of_range_and_of_the_wrong_class_are_refused(plan, digits, tmp_path: Path) -> None:

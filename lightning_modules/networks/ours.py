@@ -1,60 +1,32 @@
-"""Classifier networks for small images: features first, one linear head last, normalization inside."""
+"""The networks for small images that this project brings."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, get_args
+from collections.abc import Callable, Iterator
 
-import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.resnet import BasicBlock
 
-from poison_and_defend.attacks.threat.surrogate import Surrogate
-from poison_and_defend.core.errors import InputError
-
-BackboneName = Literal[
-    "convnet", "convnet_wide", "patchnet", "resnet18", "resnet18_slim", "resnet34", "vgg11", "vgg16", "mobilenet_v2"
-]
-BACKBONES: tuple[BackboneName, ...] = get_args(BackboneName)
+from poison_and_defend.lightning_modules.networks.base import Classifier, Inputs
 
 
-class Backbone(Surrogate):
-    """Blocks that end in penultimate features, and a linear head over them.
+class Blocks(Classifier):
+    """A classifier of blocks in order, each of which end-to-end attacks look at, and with dropout before each.
 
     Args:
         body: Blocks in order, normalized images ``(N, C, H, W)`` to features ``(N, F)``.
-        num_features: F.
-        num_classes: Classes of the head.
-        mean: Per-channel mean of images in [0, 1].
-        std: Per-channel standard deviation, likewise.
+        head: Features to logits.
+        inputs: What happens to images first.
         dropout: Probability, between blocks.
     """
 
-    mean: Tensor
-    std: Tensor
-
-    def __init__(
-        self,
-        body: nn.Sequential,
-        num_features: int,
-        num_classes: int,
-        mean: Sequence[float],
-        std: Sequence[float],
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.body = body
-        self.head = nn.Linear(num_features, num_classes)
-        self.num_features, self.dropout = num_features, dropout
-        # Not persistent: they describe the data, and a change of data must not be hidden in a weights file.
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+    body: nn.Sequential
 
     def _outputs(self, images: Tensor) -> Iterator[Tensor]:
-        outputs = (images - self.mean) / self.std
+        outputs = self.prepared(images)
         for block in self.body:
             # Zhu et al. (2019) train and craft with dropout between the blocks of their substitutes.
-            if self.dropout and (self.training or self.stochastic):
+            if self.dropping:
                 outputs = functional.dropout(outputs, self.dropout)
             outputs = block(outputs)
             yield outputs
@@ -67,11 +39,6 @@ class Backbone(Surrogate):
         """Penultimate features ``(N, F)`` of float images ``(N, C, H, W)`` in [0, 1]."""
         *_, features = self._outputs(images)
         return features
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(N, num_classes)`` of float images in [0, 1]."""
-        logits: Tensor = self.head(self.features(images))
-        return logits
 
 
 Body = tuple[nn.Sequential, int]
@@ -165,7 +132,7 @@ def _mobilenet_v2(channels: int) -> Body:
     return nn.Sequential(features[:2], features[2:4], features[4:7], features[7:14], last), 1280
 
 
-_BODIES: dict[BackboneName, Callable[[int], Body]] = {
+_BODIES: dict[str, Callable[[int], Body]] = {
     "convnet": _convnet,
     "convnet_wide": _convnet_wide,
     "patchnet": _patchnet,
@@ -178,32 +145,16 @@ _BODIES: dict[BackboneName, Callable[[int], Body]] = {
 }
 
 
-def build_backbone(
-    name: BackboneName,
-    *,
-    in_channels: int,
-    num_classes: int,
-    mean: Sequence[float] = (0.5,),
-    std: Sequence[float] = (0.5,),
-    seed: int = 0,
-    dropout: float = 0.0,
-) -> Backbone:
-    """Build a backbone with weights that depend on ``seed`` alone; the global generator is left as it was.
+def build_ours(name: str, in_channels: int, num_classes: int, inputs: Inputs, dropout: float) -> Blocks:
+    """One of our networks with weights from the global generator.
 
-    Raises:
-        InputError: If the name is unknown or the dropout outside [0, 1).
+    Args:
+        name: One of :data:`poison_and_defend.lightning_modules.networks.spec.OURS`.
     """
-    if not 0 <= dropout < 1:
-        raise InputError(f"dropout is {dropout:g}: it is a probability in [0, 1) (--dropout)")
-    if name not in _BODIES:
-        raise InputError(f"{name!r} is not a backbone: choose from {', '.join(BACKBONES)} (--backbone)")
-    with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed, which also notes a stack trace for every GPU that might come up later.
-        torch.default_generator.manual_seed(seed % 2**63)
-        body, num_features = _BODIES[name](in_channels)
-        for module in body.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(
-                    module.weight, mode="fan_out" if name.startswith("resnet") else "fan_in", nonlinearity="relu"
-                )
-        return Backbone(body, num_features, num_classes, mean, std, dropout)
+    body, num_features = _BODIES[name](in_channels)
+    for module in body.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(
+                module.weight, mode="fan_out" if name.startswith("resnet") else "fan_in", nonlinearity="relu"
+            )
+    return Blocks(body, nn.Linear(num_features, num_classes), inputs, dropout)

@@ -1,0 +1,1 @@
+"""Any classifier as a body that ends in features, and one linear head over them."""
