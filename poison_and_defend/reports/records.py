@@ -162,8 +162,10 @@ def _completed(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_results(path: Path, results: Iterable[Result]) -> None:
-    """Write one JSON object a line, all at once."""
-    write_bytes(path, "".join(json.dumps(result.to_json()) + "\n" for result in results).encode())
+    """Write one JSON object a line, all at once; a file that says the same already is left as it is."""
+    content = "".join(json.dumps(result.to_json()) + "\n" for result in results).encode()
+    if not path.exists() or path.read_bytes() != content:
+        write_bytes(path, content)
 
 
 def read_results(path: Path, option: str = "--run") -> list[Result]:

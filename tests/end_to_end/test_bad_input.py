@@ -73,11 +73,11 @@ CASES = {
     "no setups": (lambda f: ["--num_setups=0"], "num_setups is 0"),
     "a denoiser of other channels": (
         lambda f: arrays(f, "good.npz", "--defenses=[diffusion]"),
-        r"takes images of shape \(1, 32, 32\), the data's are \(3, 32, 32\)",
+        r"takes images of 1 channels, the data's have 3 \(--denoiser\)",
     ),
-    "a denoiser of another size": (
-        lambda f: [*arrays(f, "small.npz", "--defenses=[diffusion]"), "--data.test=small.npz", "--data.public=small.npz"],
-        r"takes images of shape \(1, 32, 32\), the data's are \(3, 16, 16\)",
+    "tiles that overlap whole": (
+        lambda f: ["--defenses=[diffusion]", "--arms.diffusion.overlap=32"],
+        r"overlap is 32: for tiles of 32 x 32 it is 0 to 31 \(--overlap\)",
     ),
     "a truncated denoiser": (
         lambda f: [f"--denoiser={f / 'broken'}"],
