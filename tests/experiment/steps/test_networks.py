@@ -36,8 +36,10 @@ def test_every_network_goes_through_every_scenario(plan, tmp_path, name, scenari
     own.folder.mkdir(parents=True)
     poisons = craft_poisons(own, attacker_models(own, Ranks()), Ranks())
     assert (poisons[0].images != poisons[0].bases).any()
-    scores, seconds = train_victims(own, "mine", poisons, sanitize_all(own, poisons, Ranks()), Ranks())
-    (control, attacked) = make_results(own, "mine", poisons, scores, seconds)
+    found = []
+    arms, sanitized = list(own.arms.values()), sanitize_all(own, poisons, Ranks())
+    train_victims(own, "mine", poisons, arms, sanitized, Ranks(), keep=found.append)
+    control, attacked = (make_results(own, "mine", one.arm, poisons, one.scores, [], one.seconds)[0] for one in found)
     assert (control.defense, attacked.defense, control.victim) == ("no_attack", "none", "mine")
     assert attacked.knowledge == ("grey box" if scratch else "white box")
     assert {path.stem for path in (own.folder / "figures").iterdir()} == {"features_no_attack", "features_none"}
