@@ -89,7 +89,10 @@ class _Job:
         return self.plan.folder / "results.jsonl"
 
     def keep_configuration(self) -> None:
-        if self._first:
+        """What made the numbers stays beside them: a run that computes nothing leaves it as it is."""
+        kept = KeptArms(self.plan)
+        there = [kept.path(arm, victim).exists() for victim in self.plan.victims for arm in self.plan.arms]
+        if self._first and not all(there):
             write_bytes(self.plan.folder / "config.yaml", self.config.encode())
         self.ranks.barrier("configuration kept")
 

@@ -22,13 +22,16 @@ def save_feature_space(
     defense: str,
     own: Sanitized,
     ranks: Ranks,
+    kept: Tensor | None = None,
 ) -> None:
     """Write ``figures/features_<defence>.npz``: penultimate features of both classes, the poisons and what is tested.
 
     Training images are as the defence leaves them; targets and triggered images are tested as they are.
 
     Args:
-        own: Training images under the defence.
+        own: Training images under the arm's rewriters.
+        kept: ``(n,)`` int64, positions of the setup's training set that its filters left; None for all. Where no poison or no
+            row of a class is left there is nothing to show, and nothing is written.
         model: The extractor, or the trained victim of this setup and defence.
     """
     model = model.to(ranks.device).eval()
@@ -37,14 +40,22 @@ def save_feature_space(
     rows = torch.from_numpy(plan.rows)
     labels = train.labels[rows]
     bases = torch.isin(rows, torch.from_numpy(setup.base_indices))
+    numbers, poisoned = torch.from_numpy(setup.rows(len(train))), torch.from_numpy(setup.positions)
+    kept = torch.arange(len(numbers)) if kept is None else kept
+    left, poisons_left = torch.isin(rows, numbers[kept]), torch.isin(poisoned, kept)
+    chosen = (
+        own.clean[(labels == setup.adversarial_label) & ~bases & left],
+        own.clean[(labels == setup.target_label) & left],
+        own.poisons[: len(poisons.images)][poisons_left],
+    )
+    if not all(map(len, chosen)):
+        return
 
     def features(images: Tensor) -> np.ndarray:
         return extract_features(model, images[:_SHOWN], ranks.device).numpy()
 
     arrays = {
-        "base_class": features(own.clean[(labels == setup.adversarial_label) & ~bases]),
-        "target_class": features(own.clean[labels == setup.target_label]),
-        "poisons": features(own.poisons[: len(poisons.images)]),
+        **{name: features(images) for name, images in zip(("base_class", "target_class", "poisons"), chosen, strict=True)},
         "targets": features(poisons.tested_images(test.images, test.labels)),
     }
     folder = plan.folder / "figures"

@@ -189,7 +189,8 @@ class Cohort:
             model: Classifier | None = self.networks.base
             if model is None or self.networks.fine_tuned:
                 model = self.networks.with_state(state)
-            save_feature_space(self.plan, model, self.poison_sets[0], member.arm, self.sanitized[member.arm], ranks)
+            own, kept = self.sanitized[member.arm], member.positions
+            save_feature_space(self.plan, model, self.poison_sets[0], member.arm, own, ranks, kept)
 
     def _tested(self) -> tuple[Tensor, Tensor | None]:
         """Test images, and the same with the trigger if the attack has one."""

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from poison_and_defend.reports.experiment.workings import HEAD, NOTE
+from poison_and_defend.reports.experiment.workings import HEAD, NOTE, REFUSED
 from poison_and_defend.reports.labels import attack_label, counts_text, several, tested_label
 from poison_and_defend.reports.summary import Summary
 
@@ -47,9 +47,12 @@ def print_workings(rows: Sequence[Sequence[str]]) -> None:
     """Print the rows of :func:`poison_and_defend.reports.experiment.workings.workings`; nothing where there are none."""
     if not rows:
         return
+    # Reasons are sentences, which a column would break into words; they follow below the table.
+    refused = [f"{row[0]}: {row[-1]}" for row in rows if row[-1].startswith(REFUSED)]
+    rows = [[*row[:-1], REFUSED if row[-1].startswith(REFUSED) else row[-1]] for row in rows]
     # Columns that are empty in every row would only push the others together.
     shown = [place for place in range(len(HEAD)) if any(row[place] for row in rows)]
-    table = Table(caption=NOTE, caption_justify="left")
+    table = Table(caption="\n".join([escape(NOTE), *map(escape, refused)]), caption_justify="left")
     for place in shown:
         table.add_column(HEAD[place], justify="left" if place in (0, 1, len(HEAD) - 1) else "right")
     for row in rows:

@@ -8,6 +8,7 @@ from poison_and_defend.reports.labels import several
 from poison_and_defend.reports.records import Result
 
 HEAD = ("arm", "told", "AUROC", "poisons dropped", "other rows dropped", "models", "cost", "certified")
+REFUSED = "refused"
 
 NOTE = (
     "AUROC: the chance that a filter's score of a poison is above that of another row. Cost: seconds of training and testing, "
@@ -55,6 +56,8 @@ def _cost(own: Sequence[Result], plain: Sequence[Result]) -> float | None:
 
 def _certified(own: Sequence[Result]) -> str:
     if own[0].unproved is not None:
-        return f"refused: {own[0].unproved}"
-    counts = own[0].certified
-    return ", ".join(f"{fmean(r.certified.get(count, 0.0) for r in own):.1%} at {count}" for count in counts)
+        return f"{REFUSED}: {own[0].unproved}"
+    means = {count: fmean(r.certified.get(count, 0.0) for r in own) for count in own[0].certified}
+    # Beyond the first number at which nothing is certified there is nothing.
+    last = next((place for place, value in enumerate(means.values()) if value == 0), len(means))
+    return ", ".join(f"{value:.0%} at {count}" for count, value in list(means.items())[: last + 1])
