@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader, set_
 from poison_and_defend.cli.options.arms import configured_arms
 from poison_and_defend.cli.options.former import current_classes, current_options
 from poison_and_defend.cli.options.own_code import find_own_code
+from poison_and_defend.cli.options.own_data import configured_data
 from poison_and_defend.cli.options.presets import config_path, expand
 from poison_and_defend.cli.options.sentences import sentence
 from poison_and_defend.cli.table import COMMANDS, usage
@@ -116,7 +117,7 @@ def _load_yaml(text: str) -> Any:
     value = current_classes(_jsonargparses(text))
     value = configured_arms(value) if isinstance(value, dict) else value
     find_own_code(value)
-    return value
+    return configured_data(value)
 
 
 @contextmanager
