@@ -20,7 +20,8 @@ class ImageFolderDataModule(ArrayDataModule):
     """JPEG, PNG, WebP, BMP, TIFF, GIF and PNM files, one sub-folder per class; classes are numbered by their sorted names.
 
     Images of any size are cropped around their centre to the wanted shape, a square by default, and scaled. Their EXIF
-    rotation is applied, transparent parts become white. Rows are in the order of class, then path. Hidden files, and files that are no images, are left out.
+    rotation is applied, transparent parts become white. Rows are in the order of class, then path. Hidden files, and files
+    that are no images, are left out.
 
     The decoded images are kept as a hidden file in each split's folder, if that can be written to.
 

@@ -90,8 +90,8 @@ class OwnDataModule(ArrayDataModule):
         """See :meth:`ArrayDataModule.load`."""
         if name not in self._arguments:
             raise InputError(
-                f"{self.source} has no public part: say what it is built with there, for example --data.public_arguments "
-                "'{split: extra}' (--data.public_arguments)"
+                f"{self.source} has no public part: say what it is built with there, or pretrain on another data set "
+                "(--data.public_arguments '{split: extra}', --pretraining)"
             )
         images, labels, _ = self._read(name)
         if tuple(images.shape[1:]) != self.image_shape:
@@ -173,11 +173,8 @@ def _arguments(
                 )
         return {"train": dict(common), "test": dict(common), **public}
     takes = inspect.signature(kind).parameters
-    chooser = next((name for name in _PARTS if name in takes), None)
-    parts: dict[str, dict[str, Any]] = {}
-    for part in ("train", "test"):
-        default = {} if chooser is None else {chooser: _PARTS[chooser][part]}
-        parts[part] = {**default, **common, **(given[part] or {})}
+    default = next(({part: {name: value} for part, value in _PARTS[name].items()} for name in _PARTS if name in takes), {})
+    parts = {part: {**default.get(part, {}), **common, **(given[part] or {})} for part in ("train", "test")}
     if parts["train"] == parts["test"]:
         raise InputError(
             f"{path} would be built with {parts['train']} for training and for testing: say what each split takes, for example "

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from poison_and_defend.cli.options.former import CLASS_PATH, current_class
@@ -11,6 +11,8 @@ from poison_and_defend.cli.options.own_code import find_own_code
 _ADAPTOR = "poison_and_defend.datamodules.OwnDataModule"
 # Options that take a data set; another data set is the `source` of one that wraps it.
 _NAMES = ("data", "source", "pretraining")
+# What a data set of ours and a foreign one mean by one word; either is given it.
+_SHARED = {"batch_size", "seed", "num_classes", "mean", "std"}
 _OPTION = re.compile(rf"--((?:\w+\.)*(?:{'|'.join(_NAMES)}))")
 
 
@@ -26,27 +28,23 @@ def typed_data(arguments: Sequence[str]) -> list[str]:
     return words
 
 
-def configured_data(value: Any, key: str = "") -> Any:
-    """A configuration in which every foreign data set is wrapped; ``key`` is what it is a value of.
+def takes_data(hint: Any) -> bool:
+    """Whether an option of this type takes a data set."""
+    # By its name: importing it takes seconds.
+    return "datamodules.base.ArrayDataModule" in str(hint)
+
+
+def configured_data(values: Mapping[str, Any], takers: Collection[str]) -> dict[str, Any]:
+    """Options of a configuration, every foreign data set wrapped.
+
+    Args:
+        values: Options by name, as a file has them.
+        takers: Names of those that take a data set.
 
     Raises:
-        InputError: If a class that it names cannot be imported, or is no data set.
+        InputError: If a class that one names cannot be imported, or is no data set.
     """
-    if isinstance(value, list):
-        return [configured_data(part) for part in value]
-    if isinstance(value, str):
-        return _adapted(value, {}, key) if key in _NAMES else value
-    if not isinstance(value, dict):
-        return value
-    path, inner = value.get("class_path"), value.get("init_args")
-    if key in _NAMES and isinstance(path, str):
-        # What the adaptor is given as its source is a word of its own, and no data set yet.
-        if path.rpartition(".")[2] == _ADAPTOR.rpartition(".")[2]:
-            return value
-        adapted = _adapted(path, inner if isinstance(inner, dict) else {}, key)
-        if adapted != path:
-            return adapted
-    return {name: configured_data(part, name) for name, part in value.items()}
+    return {name: _adapted(value, name) if name in takers else value for name, value in values.items()}
 
 
 def _named(words: Sequence[str]) -> list[tuple[str, str]]:
@@ -76,12 +74,11 @@ def _is_foreign(path: str, option: str) -> bool:
 
 
 def _takes(path: str) -> tuple[set[str], set[str]]:
-    """Names of the arguments of the adaptor, and of those that a foreign class has besides it."""
+    """Names of the adaptor's arguments, and of those among them that a foreign class has too."""
     from poison_and_defend.datamodules.own import OwnDataModule, find_source
 
     ours = set(inspect.signature(OwnDataModule).parameters)
-    both = {name for name in ("batch_size", "seed", "num_classes", "mean", "std") if name in ours}
-    return ours - {"source"}, both & set(inspect.signature(find_source(path, "--data")).parameters)
+    return ours - {"source"}, _SHARED & set(inspect.signature(find_source(path, "--data")).parameters)
 
 
 def _wrapped(words: Sequence[str], option: str, path: str) -> list[str]:
@@ -108,13 +105,23 @@ def _wrapped(words: Sequence[str], option: str, path: str) -> list[str]:
     return rest
 
 
-def _adapted(path: str, inner: dict[str, Any], key: str) -> Any:
-    if not _is_foreign(path, f"--{key}"):
-        return path
+def _adapted(value: Any, key: str) -> Any:
+    """The value of an option that takes a data set."""
+    # Of the parser a namespace, of a file a dictionary.
+    given = {"class_path": value} if isinstance(value, str) else _dictionary(value)
+    path = given.get("class_path")
+    if not isinstance(path, str) or not _is_foreign(path, f"--{key}"):
+        return value
+    inner = _dictionary(given.get("init_args"))
     ours, both = _takes(path)
-    own = {name: value for name, value in inner.items() if name in ours}
-    theirs = {name: value for name, value in inner.items() if name not in ours or name in both}
+    own = {name: part for name, part in inner.items() if name in ours}
+    theirs = {name: part for name, part in inner.items() if name not in ours or name in both}
     return {
         "class_path": _ADAPTOR,
         "init_args": {"source": path, **own, "arguments": {**(own.get("arguments") or {}), **theirs}},
     }
+
+
+def _dictionary(value: Any) -> dict[str, Any]:
+    plain = value.as_dict() if hasattr(value, "as_dict") else value
+    return plain if isinstance(plain, dict) else {}

@@ -7,7 +7,6 @@ from poison_and_defend.cli.options.arms import typed_arms
 from poison_and_defend.cli.options.configs import CONFIGS, preset_names
 from poison_and_defend.cli.options.former import CLASS_PATH, current_class, current_preset, described
 from poison_and_defend.cli.options.own_code import find_own_code
-from poison_and_defend.cli.options.own_data import typed_data
 from poison_and_defend.core.errors import InputError
 
 # Options that one word describes: what a network is built from.
@@ -34,14 +33,14 @@ def expand(arguments: list[str]) -> list[str]:
     """Turn names of presets into files: those of ``--attack`` come before all overrides; old names of classes into new ones.
 
     Names of ``--defenses`` become the option ``--arms``, and ``--network NAME`` is short for ``--network.build NAME``, of
-    whichever option takes a network. A foreign data set is wrapped into one of ours.
+    whichever option takes a network.
 
     Raises:
-        InputError: If there is no such attack or countermeasure, or a class is no data set.
+        InputError: If there is no such attack or countermeasure.
     """
     rest: list[str] = []
     presets: list[str] = []
-    words = iter(typed_data(typed_arms(arguments)))
+    words = iter(typed_arms(arguments))
     for word in words:
         option, joined, value = word.partition("=")
         find_own_code(value if joined else word)
