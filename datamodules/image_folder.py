@@ -114,7 +114,7 @@ def _find(folder: Path, split: str, names: tuple[str, ...], root: str | None) ->
     found = next((name for name in names if (folder / name).is_dir()), None)
     if found is None:
         listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
-        where = "" if root else ", the working folder" if str(folder) == "." else ", which POISON_DATA_ROOT names"
+        where = "" if root else ", the working folder," if str(folder) == "." else ", which POISON_DATA_ROOT names,"
         raise InputError(
             f"{folder}{where} has no folder {listed}: name the {split} split's, or the folder that both lie in "
             f"(--data.{split}, --data.root)"
