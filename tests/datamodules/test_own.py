@@ -212,9 +212,15 @@ def test_what_a_data_module_draws_is_the_same_in_every_process():
 
 
 def test_random_augmentation_is_drawn_once_from_a_fixed_seed():
-    state = random.getstate()
-    first, second = own(Noisy).split("train").images, own(Noisy).split("train").images
-    assert torch.equal(first, second) and len(first.unique()) > 2 and random.getstate() == state
+    found = []
+    for seed in (1, 2):
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        torch.manual_seed(seed)
+        state = random.getstate()
+        found.append(own(Noisy).split("train").images)
+        assert random.getstate() == state
+    assert torch.equal(*found) and len(found[0].unique()) > 2
 
 
 def test_a_loader_without_rows_by_number_is_read_once():
