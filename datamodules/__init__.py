@@ -10,6 +10,7 @@ from poison_and_defend.datamodules.cifar10 import CIFAR10DataModule, CIFAR100Dat
 from poison_and_defend.datamodules.digits import DigitsDataModule
 from poison_and_defend.datamodules.image_folder import ImageFolderDataModule
 from poison_and_defend.datamodules.mnist import MNISTDataModule
+from poison_and_defend.datamodules.own import OwnDataModule
 from poison_and_defend.datamodules.tiny_imagenet import TinyImageNetDataModule
 from poison_and_defend.datamodules.wrappers.poisoned import PoisonedDataModule
 from poison_and_defend.datamodules.wrappers.sanitized import DiffusionSanitizeDataModule
@@ -23,6 +24,7 @@ __all__ = [
     "DigitsDataModule",
     "ImageFolderDataModule",
     "MNISTDataModule",
+    "OwnDataModule",
     "PoisonedDataModule",
     "Split",
     "TinyImageNetDataModule",

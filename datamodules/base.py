@@ -121,3 +121,20 @@ class ArrayDataModule(L.LightningDataModule, ABC):
     def predict_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         """The test split in order, each row exactly once over all ranks."""
         return self._test_loader()
+
+
+def per_channel(
+    mean: list[float] | None, std: list[float] | None, channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Statistics as given, 0.5 where none are.
+
+    Raises:
+        InputError: If there are more or fewer than channels, or a standard deviation is not above 0.
+    """
+    for name, values in (("mean", mean), ("std", std)):
+        if values is not None and len(values) != channels:
+            raise InputError(f"{name} is {values}: images of {channels} channels need as many numbers (--data.{name})")
+    if std is not None and not min(std) > 0:
+        raise InputError(f"std is {list(std)}: each channel's must be above 0 (--data.std)")
+    half = (0.5,) * channels
+    return half if mean is None else tuple(mean), half if std is None else tuple(std)

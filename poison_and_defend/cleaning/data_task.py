@@ -14,7 +14,7 @@ class SanitizeData(SanitizeInput):
     """The set to sanitize: name its place, or one of the data sets of this project.
 
     Args:
-        source: A data set of this project, whose training split is sanitized.
+        source: A data set of this project, or one of your own by the path of its class, whose training split is sanitized.
     """
 
     source: ArrayDataModule | None = None

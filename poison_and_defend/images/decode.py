@@ -16,7 +16,7 @@ from poison_and_defend.core.processes.ranks import is_first_rank
 from poison_and_defend.core.progress import StoreProgress
 from poison_and_defend.core.reading.arrays import read_array
 from poison_and_defend.core.reading.files import plain, read_regular
-from poison_and_defend.images.pictures import MAX_FILE_BYTES, UnreadableImageError, fit_square, open_image, to_array
+from poison_and_defend.images.pictures import MAX_FILE_BYTES, UnreadableImageError, fit_shape, open_image, to_array
 from poison_and_defend.images.set_files import MANIFEST, ROWS
 
 _CHUNK = 64
@@ -33,9 +33,26 @@ def check_size(size: int) -> None:
         raise InputError(f"size is {size}: an image needs at least 1 pixel a side (--data.size)")
 
 
+def check_shape(size: int | Sequence[int]) -> tuple[int, int]:
+    """Height and width, of which one number stands for both.
+
+    Raises:
+        InputError: If there are more, or one is below 1.
+    """
+    if isinstance(size, int):
+        check_size(size)
+        return size, size
+    if len(size) != 2 or min(size) < 1:
+        raise InputError(
+            f"size is {list(size)}: it is one number, or a height and a width of at least 1 pixel, for example --data.size "
+            "[32,24] (--data.size)"
+        )
+    return size[0], size[1]
+
+
 def decode_images(
     paths: Sequence[Path],
-    size: int,
+    size: int | tuple[int, int],
     channels: int,
     *,
     option: str,
@@ -43,30 +60,31 @@ def decode_images(
     out: NDArray[np.uint8] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> NDArray[np.uint8]:
-    """Decode image files: turned as EXIF says, the central square, scaled to ``size``, transparency over white.
+    """Decode image files: turned as EXIF says, the central part of the wanted shape, scaled, transparency over white.
 
     Threads suffice, since Pillow decodes without the interpreter's lock. The bytes do not depend on their number.
 
     Args:
         paths: Files of any of :data:`poison_and_defend.images.pictures.FORMATS`, size and mode.
-        size: Height and width of the result. An image whose shorter side is that long already keeps its pixels.
+        size: Height and width of the result, or the side of a square. An image that only needs cropping keeps its pixels.
         channels: 3 for RGB, 1 for grey.
         option: What the user should change if a file is unusable.
         bits: See :func:`poison_and_defend.images.pictures.open_image`.
-        out: Where to put them, ``(N, channels, size, size)``.
+        out: Where to put them, ``(N, channels, height, width)``.
         progress: Called with the number of images done and of all.
 
     Returns:
-        ``(N, channels, size, size)`` uint8, in the order of ``paths``.
+        ``(N, channels, height, width)`` uint8, in the order of ``paths``.
 
     Raises:
         InputError: For the first file that cannot be decoded.
     """
-    images = np.empty((len(paths), channels, size, size), np.uint8) if out is None else out
+    height, width = size if isinstance(size, tuple) else (size, size)
+    images = np.empty((len(paths), channels, height, width), np.uint8) if out is None else out
 
     def decode_chunk(start: int) -> None:
         for row in range(start, min(start + _CHUNK, len(paths))):
-            images[row] = _decode(paths[row], size, channels, option, bits)
+            images[row] = _decode(paths[row], height, width, channels, option, bits)
 
     starts = range(0, len(paths), _CHUNK)
     with ThreadPoolExecutor() as pool:
@@ -77,7 +95,14 @@ def decode_images(
 
 
 def decode_cached(
-    folder: Path, paths: Sequence[Path], size: int, channels: int, *, text: str, option: str, bits: int = 16
+    folder: Path,
+    paths: Sequence[Path],
+    size: int | tuple[int, int],
+    channels: int,
+    *,
+    text: str,
+    option: str,
+    bits: int = 16,
 ) -> NDArray[np.uint8]:
     """Like :func:`decode_images`, but read from ``folder/.decoded-DIGEST.npy`` where an earlier call left it.
 
@@ -90,9 +115,9 @@ def decode_cached(
         text: What is being done, for the progress bar.
 
     Returns:
-        ``(N, channels, size, size)`` uint8; if mapped, copied only where written to.
+        ``(N, channels, height, width)`` uint8; if mapped, copied only where written to.
     """
-    shape = (len(paths), channels, size, size)
+    shape = (len(paths), channels, *(size if isinstance(size, tuple) else (size, size)))
     name = f".decoded-{_fingerprint(folder, paths, (*shape, bits), option)}.npy"
     sealed = (folder / MANIFEST).exists() and (folder / ROWS).exists()
     cache = folder.absolute().with_name(f".{folder.absolute().name}{name}") if sealed else folder / name
@@ -150,11 +175,11 @@ def _create(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         return np.empty(shape, np.uint8)
 
 
-def _decode(path: Path, size: int, channels: int, option: str, bits: int) -> NDArray[np.uint8]:
+def _decode(path: Path, height: int, width: int, channels: int, option: str, bits: int) -> NDArray[np.uint8]:
     try:
         picture, _ = open_image(read_regular(path, MAX_FILE_BYTES), channels, bits=bits)
     except OSError as error:
         raise InputError(f"cannot read the image {path}: {error.strerror} ({option})") from error
     except UnreadableImageError as error:
         raise InputError(f"cannot read the image {path}: {error} ({option})") from error
-    return to_array(fit_square(picture, size))
+    return to_array(fit_shape(picture, height, width))

@@ -103,7 +103,7 @@ def _open(content: bytes, channels: int, bits: int) -> tuple[Image.Image, str]:
         if picture.mode.startswith("I"):
             picture, remark = _eight_bits(picture, bits)
             notes[:1] = [f"16 bits{remark}"]
-        return _plain(picture, mode), " ".join(notes)
+        return plain_picture(picture, mode), " ".join(notes)
 
 
 def _is_deep(opened: Image.Image) -> bool:
@@ -144,12 +144,18 @@ def _without_spare_chunks(content: bytes) -> bytes:
 
 def fit_square(picture: Image.Image, size: int) -> Image.Image:
     """The central square, scaled to ``size``; a picture whose shorter side is that long already keeps its pixels."""
-    side = min(picture.size)
+    return fit_shape(picture, size, size)
+
+
+def fit_shape(picture: Image.Image, height: int, width: int) -> Image.Image:
+    """The largest central part of this aspect ratio, scaled; one that has this shape already keeps its pixels."""
     # Whole pixels, so that an image which only needs cropping is not shifted by half of one. Cropping comes first: a
     # strip of 1 by a million pixels, scaled by its shorter side, would be huge.
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    wide = max(1, min(picture.width, (2 * picture.height * width + height) // (2 * height)))
+    high = max(1, min(picture.height, (2 * picture.width * height + width) // (2 * width)))
+    left, top = (picture.width - wide) // 2, (picture.height - high) // 2
     # Pillow's bilinear filter widens with the scale, so that nothing aliases.
-    return picture.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
+    return picture.resize((width, height), Image.Resampling.BILINEAR, box=(left, top, left + wide, top + high))
 
 
 def to_array(picture: Image.Image) -> NDArray[np.uint8]:
@@ -163,7 +169,8 @@ def to_picture(pixels: NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
 
 
-def _plain(image: Image.Image, mode: str) -> Image.Image:
+def plain_picture(image: Image.Image, mode: str) -> Image.Image:
+    """In mode ``RGB`` or ``L``, transparency over white."""
     # What lies under transparent pixels is arbitrary and nobody has seen it: a viewer shows them on white.
     if image.has_transparency_data:
         background = Image.new("RGBA", image.size, "white")

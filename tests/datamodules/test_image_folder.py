@@ -171,3 +171,63 @@ def test_a_folder_that_cannot_be_written_to_is_read_all_the_same(folders, monkey
     assert np.array_equal(split.images[0].permute(1, 2, 0).numpy(), pixels(8, 8, seed=105))
     assert not list((folders / "train").glob(".decoded*"))
     assert "cannot be written to" in capfd.readouterr().err
+
+
+def test_one_option_finds_the_folders_of_both_splits(folders):
+    found = ImageFolderDataModule(root=str(folders), size=8)
+    assert found.name == folders.name and found.folders == {"train": folders / "train", "test": folders / "test"}
+    assert torch.equal(found.split("train").images, module(folders).split("train").images)
+    for name in ("val", "valid", "validation"):
+        (folders / "test").rename(folders / name)
+        found = ImageFolderDataModule(root=str(folders), size=8)
+        assert found.folders["test"] == folders / name and len(found.split("test")) == 4
+        (folders / name).rename(folders / "test")
+
+
+def test_a_folder_that_is_named_wins(folders):
+    (folders / "test").rename(folders / "val")
+    assert ImageFolderDataModule(test="train", root=str(folders)).folders["test"] == folders / "train"
+    (folders / "val").rename(folders / "elsewhere")
+    (folders / "train").rename(folders / "test")
+    found = ImageFolderDataModule(train="elsewhere", root=str(folders), size=8)
+    assert (len(found.split("train")), len(found.split("test"))) == (4, 6)
+
+
+def test_what_was_looked_for_is_said(folders, monkeypatch):
+    (folders / "test").rename(folders / "tests")
+    wanted = r"has no folder test, val, valid or validation: name the test split's.*\(--data\.test, --data\.root\)"
+    with pytest.raises(InputError, match=f"^{folders} {wanted}"):
+        ImageFolderDataModule(root=str(folders))
+    monkeypatch.chdir(folders / "train")
+    with pytest.raises(InputError, match=r"^\., the working folder, has no folder train: .*\(--data\.train, --data\.root\)"):
+        ImageFolderDataModule()
+    monkeypatch.setenv("POISON_DATA_ROOT", str(folders / "train"))
+    with pytest.raises(InputError, match=r"train, which POISON_DATA_ROOT names, has no folder train"):
+        ImageFolderDataModule()
+
+
+def test_a_height_and_a_width_crop_to_their_ratio_first(folders):
+    whole = np.asarray(Image.open(folders / "train" / "ant" / "0.png"))
+    data = module(folders, size=[8, 6])
+    assert data.image_shape == (3, 8, 6) and data.split("train").images.shape == (6, 3, 8, 6)
+    # Of 8 x 8, the central six columns keep their pixels.
+    assert np.array_equal(data.split("train").images[0].numpy(), whole[:, 1:7].transpose(2, 0, 1))
+    assert np.array_equal(module(folders, size=[4, 8]).split("train").images[0].numpy(), whole[2:6].transpose(2, 0, 1))
+    # What was decoded to another shape is not read back.
+    assert np.array_equal(module(folders, size=[8, 6]).split("train").images[0].numpy(), whole[:, 1:7].transpose(2, 0, 1))
+
+
+def test_a_ratio_is_kept_where_an_image_is_scaled(folders):
+    inner = Image.fromarray(pixels(32, 24))
+    wide = Image.new("RGB", (60, 32), "white")
+    wide.paste(inner, (18, 0))
+    wide.save(folders / "train" / "ant" / "0.png")
+    image = module(folders, size=[8, 6]).split("train").images[0].permute(1, 2, 0).numpy()
+    # At the edge the filter also sees what lies beside what is cut out.
+    assert np.array_equal(image[:, 1:-1], np.asarray(inner.resize((6, 8), Image.Resampling.BILINEAR))[:, 1:-1])
+
+
+@pytest.mark.parametrize("size", [[8], [8, 8, 8], [8, 0], []])
+def test_a_size_of_other_than_two_sides_is_refused(folders, size):
+    with pytest.raises(InputError, match=r"size is \[.*: it is one number, or a height and a width.*\(--data\.size\)"):
+        module(folders, size=size)

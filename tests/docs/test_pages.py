@@ -25,7 +25,7 @@ REASONS = {
     "takes minutes",
 }
 # Pages that take no more than a few seconds; stubs among them.
-QUICK = {"start/install.md", "extend/command.md", "extend/defense.md", "extend/network.md", "extend/data-set.md"}
+QUICK = {"start/install.md", "extend/command.md", "extend/defense.md", "extend/network.md"}
 BLOCK = re.compile(r"(?:^<!-- ([^\n]+) -->\n)?^```([\w-]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

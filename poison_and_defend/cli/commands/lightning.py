@@ -18,6 +18,7 @@ from poison_and_defend import datamodules
 from poison_and_defend.callbacks import TargetMisclassification
 from poison_and_defend.callbacks.predictions import PredictionFile
 from poison_and_defend.callbacks.wandb_logging import SaveFullConfig
+from poison_and_defend.cli.options.own_data import typed_data
 from poison_and_defend.cli.options.parsing import OneSentence, check_environment, readable_configs
 from poison_and_defend.cli.options.presets import expand
 from poison_and_defend.cli.table import COMMANDS, LIGHTNING, PROGRAM, usage
@@ -123,7 +124,7 @@ def start(command: str, arguments: list[str]) -> None:
             made.append(super().instantiate_trainer(**kwargs))
             return made[-1]
 
-    given = [command, *expand(arguments)]
+    given = [command, *typed_data(expand(arguments))]
     with saying(lambda: _after_interrupt(command, made)), _run_refusals():
         _make(CLI, given if given != sys.argv[1:] else None)
 

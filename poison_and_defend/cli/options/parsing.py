@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader, set_
 from poison_and_defend.cli.options.arms import configured_arms
 from poison_and_defend.cli.options.former import current_classes, current_options
 from poison_and_defend.cli.options.own_code import find_own_code
+from poison_and_defend.cli.options.own_data import configured_data, takes_data, typed_data
 from poison_and_defend.cli.options.presets import config_path, expand
 from poison_and_defend.cli.options.sentences import sentence
 from poison_and_defend.cli.table import COMMANDS, usage
@@ -39,7 +40,8 @@ class OneSentence(argparse.ArgumentParser):
         if not parent_key:
             known = {action.dest for action in self._actions}
             values = dict(vars(cfg)) if isinstance(cfg, Namespace) else cfg
-            current = current_options(values, known)
+            takers = {action.dest for action in self._actions if takes_data(getattr(action, "_typehint", None))}
+            current = configured_data(current_options(values, known), takers)
             if current != values:
                 cfg = current
         return super()._apply_actions(cfg, parent_key, *args, **kwargs)  # type: ignore[misc]
@@ -99,7 +101,7 @@ def parse(parser: CommandParser, arguments: list[str]) -> Given:
         InputError: If an option is wrong, or this machine cannot do what is asked.
     """
     with readable_configs():
-        config = parser.parse_args(expand(arguments))
+        config = parser.parse_args(typed_data(expand(arguments)))
     check_environment(config)
     options = dict(vars(parser.instantiate_classes(config)))
     options.pop("config", None)
