@@ -49,8 +49,8 @@ class DiffusionSanitizer(v2.Transform):
     workers pass ``device="cpu"``. A grey image goes through a colour model as three equal channels with noise of their own,
     whose mean is returned: whoever attacks it sees the noise of sigma / sqrt(3).
 
-    A rewriter of one's own takes the place of noise and denoiser: ``DiffusionSanitizer(MyRewriter())``. Where it has no denoiser,
-    an image of any size and number of channels is given to it as it is.
+    A rewriter of one's own takes the place of noise and denoiser: ``DiffusionSanitizer(MyRewriter())``. Where it has no
+    denoiser, an image of any size and number of channels is given to it as it is.
 
     Args:
         denoiser: A name such as ``digits``, a diffusers folder, ``hf:OWNER/NAME`` of the Hub, or a model, which is put in
