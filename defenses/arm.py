@@ -76,6 +76,11 @@ class Arm:
     def _place(self, step: Defense) -> int:
         for place, (kind, _) in enumerate(KINDS):
             if isinstance(step, kind):
+                if not _NAME.fullmatch(str(getattr(step, "name", ""))):
+                    raise InputError(
+                        f"{type(step).__name__} in the arm {self.name} has no name for its records: give the class one, for "
+                        f'example name = "{type(step).__name__.lower()}" (--arms.{self.name})'
+                    )
                 return place
         raise InputError(
             f"{type(step).__name__} in the arm {self.name} is no rewriter, filter, training recipe or vote (--arms.{self.name})"

@@ -114,7 +114,7 @@ class Filter(Defense):
 
         Args:
             labels: ``(N,)`` int64 of the received set.
-            bound: As :attr:`Received.bound`.
+            bound: How many poisons the defender was told that there are at most, all of one class; None if nothing was told.
 
         Raises:
             InputError: If it needs to be told more, or would keep no row of a class.

@@ -37,7 +37,7 @@ class Rewriter(Defense):
 
     @property
     def needs_secret(self) -> bool:
-        """Whether its randomness has no seed yet: one that nobody else knows is then drawn and kept beside the output."""
+        """Whether its randomness has no seed yet, so that one that nobody else knows is drawn and kept beside the output."""
         return False
 
     def with_seed(self, seed: int) -> Self:

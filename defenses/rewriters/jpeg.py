@@ -29,7 +29,7 @@ class Jpeg(Rewriter):
         self.given = {"quality": quality}
         self.quality = 75 if quality is None else quality
         if not 1 <= self.quality <= 95:
-            raise InputError(f"jpeg_quality is {self.quality}: it is 1 to 95 (--jpeg_quality)")
+            raise InputError(f"jpeg_quality is {self.quality}: it is 1 to 95 (--jpeg_quality, --arms.jpeg.quality)")
 
     def settings(self) -> dict[str, object]:
         """The quality."""

@@ -1,5 +1,7 @@
 """Rewriters by their names, for options and arguments that take either a name or one that is ready."""
 
+import re
+from importlib import import_module
 from typing import Any
 
 from poison_and_defend.core.errors import InputError
@@ -22,9 +24,30 @@ def find_rewriter(wanted: Rewriter | str, **common: Any) -> Rewriter:
     """
     if isinstance(wanted, str):
         if wanted not in REWRITERS:
+            _refuse_path(wanted)
             raise InputError(
                 f"{wanted!r} is not a rewriter: choose from {', '.join(REWRITERS)}, or name a class by its path, for example "
                 "my_module.MyRewriter (--defense)"
             )
         wanted = REWRITERS[wanted]()
     return wanted.completed(**common)
+
+
+def _refuse_path(path: str) -> None:
+    """Say why what looks like a class path has not become a rewriter.
+
+    Raises:
+        InputError: If it looks like one.
+    """
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", path):
+        return
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(import_module(module), name)
+    # A module of the user's may raise anything while it is imported.
+    except Exception as error:
+        raise InputError(f"{path} cannot be imported: {type(error).__name__}: {error} (--defense)") from error
+    if not isinstance(found, type) or not issubclass(found, Rewriter):
+        raise InputError(f"{path} is no rewriter: a subclass of poison_and_defend.defenses.Rewriter is needed (--defense)")
+    lacks = ", ".join(sorted(getattr(found, "__abstractmethods__", ()))) or "arguments that are needed"
+    raise InputError(f"{path} cannot be built: it lacks {lacks} (--defense)")

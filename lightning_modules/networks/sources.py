@@ -154,8 +154,8 @@ def own_builder(network: Network, option: str) -> Callable[..., nn.Module]:
     # A module of the user's may raise anything while it is imported.
     except Exception as error:
         raise InputError(
-            f"{path} cannot be imported: {type(error).__name__}: {error}; PYTHONPATH=. adds this folder to where it is looked "
-            f"for ({option})"
+            f"{path} cannot be imported: {type(error).__name__}: {error}; it is looked for "
+            f"in the folder where the command is started, too ({option})"
         ) from error
     if inspect.isclass(found):
         if not issubclass(found, nn.Module) or inspect.isabstract(found):

@@ -69,7 +69,7 @@ class Network:
 
     @property
     def plain(self) -> bool:
-        """Whether it is one of ours without options: its name says it all."""
+        """Whether it is one of ours without options, whose name says it all."""
         return self.ours and self == Network(self.build)
 
     @property
@@ -79,7 +79,7 @@ class Network:
 
     @property
     def harmless(self) -> bool:
-        """Whether a file that anybody wrote may name it: building one of these runs nothing of the file's choice."""
+        """Whether a file that anybody wrote may name it, since building one of these runs nothing of the file's choice."""
         kind, joined, _ = self.build.partition(":")
         return self.ours or (bool(joined) and kind in ("timm", "torchvision"))
 

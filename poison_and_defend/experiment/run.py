@@ -177,7 +177,9 @@ class _Job:
                 train_victims(plan, victim, poison_sets, arms, sanitized, self.ranks, logger, keep)
         if logger is not None:
             lines = [result.to_json() for results in found.values() for result in results or []]
-            logger.log_table("victims", columns=list(lines[0]), data=[list(line.values()) for line in lines])
+            # A line leaves out what its arm has nothing to say of.
+            columns = list(dict.fromkeys(name for line in lines for name in line))
+            logger.log_table("victims", columns=columns, data=[[line.get(name) for name in columns] for line in lines])
             finish(logger)
         return found
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from poison_and_defend.core.bounds import at_least
+from poison_and_defend.core.errors import InputError
 from poison_and_defend.defenses.rewriters.base import Rewriter
 from poison_and_defend.defenses.rewriters.gaussian import GaussianRewriter, quantize
 from poison_and_defend.diffusion.batches import BatchedDenoiser, Precision
@@ -128,6 +129,12 @@ class TiledDefense:
     def _rewritten(self, group: Group) -> Sanitized:
         rows = torch.zeros(len(group.images), dtype=torch.int64) if group.rows is None else group.rows
         images = self.defense(group.images.to(self.device), rows.to(self.device)).cpu()
+        # A file of pixels would take other values as well, and cut them off in silence.
+        if images.shape != group.images.shape or images.dtype != torch.uint8:
+            raise InputError(
+                f"the rewriter {self.defense.name} gives {tuple(images.shape)} {images.dtype} for {tuple(group.images.shape)} "
+                "images of 8 bits: the same shape and torch.uint8 are needed (--defenses)"
+            )
         return Sanitized(images, torch.ones(len(images), dtype=torch.bool))
 
     def _noisy(self, layout: TileLayout, group: Group) -> Tensor:

@@ -82,7 +82,8 @@ class SanitizedDataset(Dataset[Any]):
         self._shapes: NDArray[np.int64] = np.array(shapes, np.int64)
         self._starts: NDArray[np.int64] = np.cumsum([0, *self._shapes.prod(1)])
 
-        name = digest({"images": content.hexdigest(), "size": list(sanitizer.size)} | sanitizer.settings())
+        size_of_tiles = None if sanitizer.size is None else list(sanitizer.size)
+        name = digest({"images": content.hexdigest(), "size": size_of_tiles} | sanitizer.settings())
 
         def fill(array: NDArray[np.uint8]) -> None:
             own = _agreed(sanitizer, None if folder is None else beside(Path(folder).absolute(), f"noise-{name}.json"))

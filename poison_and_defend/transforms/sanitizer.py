@@ -14,7 +14,8 @@ from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.noise_secret import NoiseSecret, draw_secret
 from poison_and_defend.defenses.base import SECRET
-from poison_and_defend.defenses.rewriters.gaussian import Diffusion, quantize
+from poison_and_defend.defenses.rewriters.base import Rewriter
+from poison_and_defend.defenses.rewriters.gaussian import Diffusion, GaussianRewriter, quantize
 from poison_and_defend.diffusion.denoiser import Denoiser, load_denoiser
 from poison_and_defend.sanitizing.tiled import Group, TiledDefense
 from poison_and_defend.transforms.image_forms import to_bytes
@@ -48,15 +49,19 @@ class DiffusionSanitizer(v2.Transform):
     workers pass ``device="cpu"``. A grey image goes through a colour model as three equal channels with noise of their own,
     whose mean is returned: whoever attacks it sees the noise of sigma / sqrt(3).
 
+    A rewriter of one's own takes the place of noise and denoiser: ``DiffusionSanitizer(MyRewriter())``. Where it has no
+    denoiser, an image of any size and number of channels is given to it as it is.
+
     Args:
         denoiser: A name such as ``digits``, a diffusers folder, ``hf:OWNER/NAME`` of the Hub, or a model, which is put in
-            evaluation mode.
-        sigma: Standard deviation of the noise in [0, 1] units, or a fraction such as ``25/255``.
+            evaluation mode; or a :class:`~poison_and_defend.defenses.rewriters.base.Rewriter`, which has sigma, steps, overlap, seed and draw
+            itself.
+        sigma: Standard deviation of the noise in [0, 1] units, or a fraction such as ``25/255``; None for 0.25.
         steps: Model evaluations per tile; None for one, or what a ready model was built with.
         overlap: Pixels that neighbouring tiles share, below the model's size; None for 8, or for a quarter of a smaller model.
         seed: Seed of the noise of `rows`, for reproduction: whoever knows it can craft poisons that survive. None for a secret
             one, drawn from the operating system now: this sanitizer alone then repeats its bytes.
-        draw: Which independent realisation of the noise of `rows`.
+        draw: Which independent realisation of the noise of `rows`; None for the first, 0.
         batch_size: Tiles per model evaluation.
         device: Where to compute. None for a GPU if there is one, or where a ready model lies. Results come back to
             where the images were.
@@ -69,33 +74,38 @@ class DiffusionSanitizer(v2.Transform):
 
     def __init__(
         self,
-        denoiser: str | Denoiser,
-        sigma: float | str = 0.25,
+        denoiser: str | Denoiser | Rewriter,
+        sigma: float | str | None = None,
         *,
         steps: int | None = None,
         overlap: int | None = None,
         seed: int | None = None,
-        draw: int = 0,
+        draw: int | None = None,
         batch_size: int = 64,
         device: str | torch.device | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(denoiser, Denoiser):
-            if steps not in (None, denoiser.steps):
-                raise InputError(f"steps is {steps}, but the denoiser was built with {denoiser.steps} (steps)")
-            model = denoiser if device is None else denoiser.to(device)
-        else:
-            if device is None:
-                device = "cuda" if torch.cuda.is_available() else "cpu"
-            model = load_denoiser(denoiser, steps=1 if steps is None else steps).to(device)
         at_least("batch_size", batch_size, 1, "batch_size")
-        self.secret = draw_secret() if seed is None else None
-        defense = Diffusion(sigma, model.eval(), seed=seed, draw=draw)
-        defense.note()
+        if isinstance(denoiser, Rewriter):
+            own = {"sigma": sigma, "steps": steps, "overlap": overlap, "seed": seed, "draw": draw}
+            for name, value in own.items():
+                if value is not None:
+                    raise InputError(f"{name} is {value}, but it is for the rewriter {denoiser.name} to say ({name})")
+            defense, place = denoiser, _place(denoiser.denoiser, device)
+        else:
+            model = _model(denoiser, steps, device)
+            defense, place = Diffusion(sigma, model, seed=seed, draw=draw), model.device
+        if isinstance(defense, GaussianRewriter):
+            defense.note()
+        self.secret = draw_secret() if defense.needs_secret else None
         defense = defense if self.secret is None else defense.with_seed(self.secret.seed)
         # It is no module: a training module that holds this transform neither trains nor saves the denoiser.
-        self.tiled = TiledDefense(defense, batch_size=batch_size, overlap=overlap, device=model.device)
-        self.size, self.channels = self.tiled.size, model.channels
+        self.tiled = TiledDefense(defense, batch_size=batch_size, overlap=overlap, device=place)
+        tiles = self.tiled.batches is not None and defense.denoiser is not None
+        self.size: tuple[int, int] | None = self.tiled.size if tiles else None
+        """Height and width of the denoiser's images; None where there is none, and an image is rewritten as it is."""
+        self.channels: int | None = defense.denoiser.channels if tiles and defense.denoiser is not None else None
+        """Those of the denoiser's images; None where there is none."""
         self.sigma, self.overlap, self.batch_size = defense.sigma, self.tiled.overlap, batch_size
 
     @property
@@ -129,8 +139,9 @@ class DiffusionSanitizer(v2.Transform):
             inputs: A batch ``(N, C, H, W)``, an image ``(C, H, W)``, a PIL image, or any sample that v2 transforms take.
                 Tensors are uint8 or float in [0, 1] and are handled as 8 bits.
             rows: Number of each image in the whole training set, in [0, 2**32), which keys its noise: the same rows give the
-                same bytes, and images of the model's size those of :class:`poison_and_defend.defenses.Diffusion`. Then
-                the input is the images alone. None for fresh noise from torch's global generator.
+                same bytes, and images of the model's size those of :class:`~poison_and_defend.defenses.rewriters.gaussian.Diffusion`. Then
+                the input is the images alone. None for fresh noise from torch's global generator, or fresh keys from it for
+                a rewriter without a denoiser.
 
         Returns:
             The same type, dtype, shape and mode.
@@ -152,9 +163,21 @@ class DiffusionSanitizer(v2.Transform):
         found = self._sanitize(batch, None if rows is None else _checked(rows, len(batch)))
         return form.restore(found.reshape(pixels.shape))
 
+    def _rewrite(self, images: Tensor, rows: Tensor | None) -> Tensor:
+        """By a rewriter without a denoiser: images as they are, a batch at a time."""
+        # Equal keys would give all images the same noise.
+        keys = torch.randint(2**32, (len(images),)) if rows is None else rows
+        found = torch.empty_like(images)
+        for start in range(0, len(images), self.batch_size):
+            own = slice(start, start + self.batch_size)
+            found[own] = self.tiled([Group(images[own], keys[own])])[0].images
+        return found
+
     @torch.no_grad()
     def _sanitize(self, images: Tensor, rows: Tensor | None) -> Tensor:
         """Uint8 ``(N, C, H, W)`` to the same."""
+        if self.channels is None:
+            return self._rewrite(images, rows)
         grey = images.shape[1] == 1 and self.channels == 3
         if images.shape[1] != self.channels and not grey:
             raise InputError(
@@ -172,6 +195,23 @@ class DiffusionSanitizer(v2.Transform):
             # Three channels of a grey image are three estimates of the same value.
             found[start : start + chunk] = quantize(clean.float().mean(1, keepdim=True) / 255) if grey else clean
         return found
+
+
+def _model(denoiser: str | Denoiser, steps: int | None, device: str | torch.device | None) -> Denoiser:
+    """A denoiser by its name or as it is, in evaluation mode and where it is to compute."""
+    if isinstance(denoiser, str):
+        model = load_denoiser(denoiser, steps=1 if steps is None else steps)
+        return model.to(_place(None, device)).eval()
+    if steps not in (None, denoiser.steps):
+        raise InputError(f"steps is {steps}, but the denoiser was built with {denoiser.steps} (steps)")
+    return denoiser.to(_place(denoiser, device)).eval()
+
+
+def _place(model: Denoiser | None, device: str | torch.device | None) -> torch.device:
+    """Where to compute: as asked for, else where the model lies, else on a GPU if there is one."""
+    if device is not None:
+        return torch.device(device)
+    return model.device if model is not None else torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _checked(rows: Tensor | Sequence[int] | int, count: int) -> Tensor:

@@ -76,6 +76,11 @@ def configured_arms(config: dict[str, Any]) -> dict[str, Any]:
     return {**rest, "arms": {**arms_of(names), **(config.get("arms") or {})}}
 
 
+def steps_of(name: str) -> list[str]:
+    """Names of the steps of an arm that ``--defenses`` names."""
+    return [part for part in name.split("+") if part not in ("none", "no_attack")]
+
+
 def _short(part: str) -> str:
     """The name of one step in its arm's name."""
     if CLASS_PATH.fullmatch(part):
@@ -154,7 +159,7 @@ def _absorbed(change: Sequence[str], arms: dict[str, Any]) -> bool:
         if "+" not in name or not option.startswith(prefix):
             continue
         step, _, argument = option.removeprefix(prefix).partition(".")
-        places = [part for part in name.split("+") if part not in ("none", "no_attack")]
+        places = steps_of(name)
         if not argument or step not in places:
             raise InputError(
                 f"{option} names no step of the arm {name}: choose from {', '.join(places)}, for example "

@@ -51,6 +51,15 @@ def argument_type(owner: type, name: str) -> Any:
     return None
 
 
+def parameters(owner: type) -> list[str]:
+    """Names of a class's arguments, those of its bases included."""
+    names: list[str] = []
+    for kind in owner.__mro__:
+        if "__init__" in vars(kind):
+            names += [name for name in inspect.signature(kind.__init__).parameters if name not in ("self", "args", "kwargs")]  # type: ignore[misc]
+    return list(dict.fromkeys(names))
+
+
 def describe(hint: Any, given: str | None = None) -> str:
     """What an option of this type takes, such as ``a whole number or null``."""
     if get_origin(hint) in (Union, types.UnionType):

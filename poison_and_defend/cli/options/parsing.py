@@ -1,7 +1,7 @@
 """Options of a command from the arguments of classes; whatever is wrong with one is said in one sentence."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn, Self, TypeVar
@@ -33,7 +33,7 @@ class OneSentence(argparse.ArgumentParser):
         if not getattr(self, "exit_on_error", True):
             super().error(message, ex)  # type: ignore[call-arg]
         parser = getattr(ex, "subcommand_parser", None) or self
-        raise InputError(sentence(parser, message)) from ex
+        raise InputError(sentence(parser, message, getattr(self, "words", ()))) from ex
 
     def _apply_actions(self, cfg: Any, parent_key: str = "", *args: Any, **kwargs: Any) -> Any:
         # Here alone it is known whose options a configuration has, those of the arguments of one class among them.
@@ -49,6 +49,9 @@ class OneSentence(argparse.ArgumentParser):
 
 class CommandParser(OneSentence, ArgumentParser):
     """Of a command of this project. Options are written out: a shortened one may be another that was mistyped."""
+
+    words: Sequence[str] = ()
+    """The command line, after presets became files, once there is one."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
@@ -101,7 +104,8 @@ def parse(parser: CommandParser, arguments: list[str]) -> Given:
         InputError: If an option is wrong, or this machine cannot do what is asked.
     """
     with readable_configs():
-        config = parser.parse_args(typed_data(expand(arguments)))
+        parser.words = typed_data(expand(arguments))
+        config = parser.parse_args(parser.words)
     check_environment(config)
     options = dict(vars(parser.instantiate_classes(config)))
     options.pop("config", None)

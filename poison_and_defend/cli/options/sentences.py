@@ -2,11 +2,12 @@
 
 import argparse
 import importlib
-import inspect
 import re
+from collections.abc import Sequence
 from typing import Any
 
-from poison_and_defend.cli.options.option_types import describe, example_of, hint_of
+from poison_and_defend.cli.options.arm_sentences import arm_sentence
+from poison_and_defend.cli.options.option_types import describe, example_of, hint_of, parameters
 from poison_and_defend.cli.options.wording import missing_options, no_value, stray_word, unknown_option, wrong_value
 
 _CONFIG = "(--config FILE.yaml; COMMAND --print_config writes one)"
@@ -14,14 +15,18 @@ _CONFIG = "(--config FILE.yaml; COMMAND --print_config writes one)"
 _INTERNAL = re.compile(r"<class|class_path|Namespace|NestedArg|Parser key|typing\.|Subtypes|dot import")
 
 
-def sentence(parser: argparse.ArgumentParser, message: str) -> str:
+def sentence(parser: argparse.ArgumentParser, message: str, words: Sequence[str] = ()) -> str:
     """One line for whoever typed the option.
 
     Args:
         parser: Whose options they are.
         message: What jsonargparse or argparse would print.
+        words: The command line, after presets became files.
     """
     text = " ".join(message.split())
+    of_an_arm = arm_sentence(parser, message, words)
+    if of_an_arm is not None:
+        return " ".join(of_an_arm.split())
     for kind in (_config, _missing, _unknown, _no_value, _value):
         found = kind(parser, message)
         if found is not None:
@@ -138,15 +143,6 @@ def _class(message: str) -> type | None:
         return getattr(importlib.import_module(module), name, None)
     except (ImportError, ValueError):
         return None
-
-
-def parameters(owner: type) -> list[str]:
-    """Names of a class's arguments, those of its bases included."""
-    names: list[str] = []
-    for kind in owner.__mro__:
-        if "__init__" in vars(kind):
-            names += [name for name in inspect.signature(kind.__init__).parameters if name not in ("self", "args", "kwargs")]  # type: ignore[misc]
-    return list(dict.fromkeys(names))
 
 
 def options_of(parser: argparse.ArgumentParser) -> list[str]:
