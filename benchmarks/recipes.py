@@ -1,7 +1,7 @@
 """What a training recipe costs over plain training, for many victims in one ensemble, all in one run.
 
-On digits; every recipe trains the same members of a small network for as many epochs. Turns alternate, so that other work on the
-machine slows all of them.
+On digits; every recipe trains the same members of a small network for as many epochs. Turns alternate, so that other work on
+the machine slows all of them.
 
     python benchmarks/recipes.py --out docs/records/recipes.json
 """
