@@ -25,7 +25,8 @@ def print_summary(rows: Sequence[Summary], title: str) -> None:
         table.caption = f"counted in images ({nouns}) of {setups} setups; a rate is the mean over setups"
     by_attack, by_victim = several(row.attack for row in rows), several(row.victim for row in rows)
     for name in (*(["attack"] if by_attack else []), *(["victim"] if by_victim else []), "defence"):
-        table.add_column(name, no_wrap=True)
+        # A chain's name is a sentence: it takes lines of its own rather than the room of the numbers.
+        table.add_column(name, no_wrap=name != "defence", max_width=24 if name == "defence" else None)
     # A narrow terminal breaks these at a blank rather than cut a number.
     for name in ("sigma", "attack success", "95 % interval", "test\naccuracy"):
         table.add_column(name, justify="right", no_wrap=name == "sigma")
