@@ -83,9 +83,8 @@ def of_arm(run: Path, arm: str) -> list[dict]:
 
 def poisons(run: Path, setup: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows and images of a setup's poisons."""
-    record = json.loads((run / "poisons" / f"setup_{setup:03d}.json").read_text())
     tensors = load_file(run / "poisons" / f"setup_{setup:03d}.safetensors")
-    return np.array(record.get("base_indices", tensors.get("base_indices"))), tensors["images"]
+    return tensors["base_indices"], tensors["poisons"]
 
 
 def stamps(run: Path) -> dict[str, tuple[bytes, int]]:
