@@ -19,7 +19,7 @@ from tests.docs.test_pages import blocks_of
 pytestmark = pytest.mark.slow
 
 # A vote that writes down which rows it is given: what came before it is what it says.
-SPY = '''
+SPY = """
 import os
 import numpy as np
 from poison_and_defend.defenses import Voting
@@ -31,7 +31,7 @@ class Spy(Voting):
     def parts(self, keys, labels, num_classes):
         np.save(f"spied-{len(os.listdir('.')):03d}.npy", keys.numpy())
         return [(keys % 2 == part).nonzero()[:, 0] for part in range(2)]
-'''
+"""
 TINY = (
     "--num_setups=2", "--num_poisons=6", "--attack.steps=10", "--feature_recipe.epochs=3", "--victim_recipe.epochs=3",
     "--trainer.accelerator=cpu", "--members_per_block=2",
@@ -141,9 +141,9 @@ def test_a_recipe_changes_the_victims(run) -> None:
 def test_a_vote_is_certified_and_behind_a_filter_it_is_not(run) -> None:
     for line in of_arm(run, "Dealt"):
         assert line["models"] == 5 and 0 <= line["withstands"] <= 2 and "unproved" not in line
-        assert line["certified"]["0"] == pytest.approx(line["clean_accuracy"], abs=1e-6)
         shares = [share for _, share in sorted(line["certified"].items(), key=lambda one: int(one[0]))]
-        assert shares == sorted(shares, reverse=True)
+        assert shares and sorted([line["clean_accuracy"], *shares], reverse=True) == [line["clean_accuracy"], *shares]
+        assert shares[0] > 0
     for line in of_arm(run, "Sphere+Dealt"):
         assert line["models"] == 5 and "sphere looked at the whole set" in line["unproved"]
         assert "withstands" not in line and "certified" not in line
@@ -167,7 +167,12 @@ def test_an_arm_of_the_same_name_with_other_settings_is_refused(run, command) ->
     arguments = (*TINY, "--defenses=[none,my_rewriter.Squeeze]", "--arms.Squeeze.bits=4", "--name=one")
     told = command("poison-and-defend", *arguments, status=2)
     (line,) = [line for line in told.splitlines() if line.startswith("error: ")]
-    assert "Traceback" not in told and line.startswith("error: the arm Squeeze of ") and "bits: 2, now 4" in line and "--arms.Squeeze_2" in line
+    assert (
+        "Traceback" not in told
+        and line.startswith("error: the arm Squeeze of ")
+        and "bits: 2, now 4" in line
+        and "--arms.Squeeze_2" in line
+    )
     assert stamps(run) == before
 
 
