@@ -54,8 +54,8 @@ class DiffusionSanitizer(v2.Transform):
 
     Args:
         denoiser: A name such as ``digits``, a diffusers folder, ``hf:OWNER/NAME`` of the Hub, or a model, which is put in
-            evaluation mode; or a :class:`~poison_and_defend.defenses.rewriters.base.Rewriter`, which has sigma, steps, overlap, seed and draw
-            itself.
+            evaluation mode; or a :class:`~poison_and_defend.defenses.rewriters.base.Rewriter`, which has sigma, steps,
+            overlap, seed and draw itself.
         sigma: Standard deviation of the noise in [0, 1] units, or a fraction such as ``25/255``; None for 0.25.
         steps: Model evaluations per tile; None for one, or what a ready model was built with.
         overlap: Pixels that neighbouring tiles share, below the model's size; None for 8, or for a quarter of a smaller model.
@@ -139,9 +139,9 @@ class DiffusionSanitizer(v2.Transform):
             inputs: A batch ``(N, C, H, W)``, an image ``(C, H, W)``, a PIL image, or any sample that v2 transforms take.
                 Tensors are uint8 or float in [0, 1] and are handled as 8 bits.
             rows: Number of each image in the whole training set, in [0, 2**32), which keys its noise: the same rows give the
-                same bytes, and images of the model's size those of :class:`~poison_and_defend.defenses.rewriters.gaussian.Diffusion`. Then
-                the input is the images alone. None for fresh noise from torch's global generator, or fresh keys from it for
-                a rewriter without a denoiser.
+                same bytes, and images of the model's size those of
+                :class:`~poison_and_defend.defenses.rewriters.gaussian.Diffusion`. Then the input is the images alone. None
+                for fresh noise from torch's global generator, or fresh keys from it for a rewriter without a denoiser.
 
         Returns:
             The same type, dtype, shape and mode.

@@ -1,4 +1,4 @@
-"""A countermeasure of each kind in files outside the package, named by class path: those of the page, and what became of them."""
+"""A countermeasure of each kind in files outside the package, named by class path: those of the page."""
 
 import json
 import os
