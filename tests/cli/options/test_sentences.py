@@ -51,7 +51,7 @@ CASES = {
     f"{RUN} --data=Foo": "--data is 'Foo'.*DataModule",
     f"{RUN} --data=foo.bar.Baz": "--data is 'foo.bar.Baz'.*DataModule",
     f"{RUN} --data=ArrayDataModule": "--data is ArrayDataModule, which is abstract",
-    f"{RUN} --data=ArraysDataModule": "--data.train and --data.test must be given",
+    f"{RUN} --data=ArraysDataModule": "--data.test and --data.train must be given",
     f"{RUN} --data.rooot=1": "there is no option --data.rooot of DigitsDataModule",
     f"{RUN} --data.init_args.batch_size=x": "--data.batch_size is 'x': it takes a whole number",
     f"{RUN} --attack=Foo": "--attack is 'Foo'.*BullseyePolytope",
@@ -64,8 +64,8 @@ CASES = {
     f"{RUN} --arms.nothing.quality=3": r"there is no arm nothing.*--defenses.*\(--arms.nothing.quality\)",
     f"{RUN} --arms.jpeg.quality=x": r"--arms.jpeg.quality is 'x': it takes a whole number",
     f"{RUN} --arms.jpeg.quality=300": r"quality is 300: it is 1 to 95 .*--arms.jpeg.quality",
-    f"{RUN} --defenses=[jpeg+mixup] --arms.jpeg+mixup.mixup.alpha=x": r"--arms.jpeg\+mixup.mixup.alpha is 'x': it takes a number",
-    f"{RUN} --defenses=[jpeg+mixup] --arms.jpeg+mixup.mixup.alfa=1": r"no option --arms.jpeg\+mixup.mixup.alfa of Mixup: did you "
+    f"{RUN} --defenses=[jpeg+mixup] --arms.jpeg+mixup.mixup.alpha=x": r"jpeg\+mixup.mixup.alpha is 'x': it takes a number",
+    f"{RUN} --defenses=[jpeg+mixup] --arms.jpeg+mixup.mixup.alfa=1": r"--arms.jpeg\+mixup.mixup.alfa of Mixup: did you "
     r"mean --arms.jpeg\+mixup.mixup.alpha",
     f"{RUN} --defenses=[mixup+jpeg]": r"mixup\+jpeg has rewriters after training recipes: the order .*--defenses",
     f"{RUN} --defenses=[partition+partition]": r"partition\+partition has 2 votes: .*at most one vote.*--defenses",
