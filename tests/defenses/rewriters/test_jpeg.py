@@ -67,5 +67,5 @@ def test_other_numbers_of_channels_are_refused(channels: int) -> None:
 
 @pytest.mark.parametrize("quality", [0, 96])
 def test_a_quality_out_of_range_is_refused(quality: int) -> None:
-    with pytest.raises(InputError, match=rf"jpeg_quality is {quality}: it is 1 to 95 \(--jpeg_quality\)"):
+    with pytest.raises(InputError, match=rf"jpeg_quality is {quality}: it is 1 to 95 \(--jpeg_quality, --arms.jpeg.quality\)"):
         Jpeg(quality)

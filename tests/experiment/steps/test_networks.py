@@ -8,7 +8,7 @@ from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.experiment.steps.craft import craft_poisons
 from poison_and_defend.experiment.steps.protect import sanitize_all
 from poison_and_defend.experiment.steps.surrogates import attacker_models
-from poison_and_defend.experiment.steps.victims import train_victims
+from poison_and_defend.experiment.steps.victims import ArmScores, train_victims
 from poison_and_defend.experiment.task.results import make_results
 from poison_and_defend.lightning_modules.networks.spec import Network
 from poison_and_defend.lightning_modules.recipe import Recipe
@@ -36,8 +36,12 @@ def test_every_network_goes_through_every_scenario(plan, tmp_path, name, scenari
     own.folder.mkdir(parents=True)
     poisons = craft_poisons(own, attacker_models(own, Ranks()), Ranks())
     assert (poisons[0].images != poisons[0].bases).any()
-    scores, seconds = train_victims(own, "mine", poisons, sanitize_all(own, poisons, Ranks()), Ranks())
-    (control, attacked) = make_results(own, "mine", poisons, scores, seconds)
+    found: list[ArmScores] = []
+    arms, images = list(own.arms.values()), sanitize_all(own, poisons, Ranks())
+    train_victims(own, "mine", poisons, arms, images, Ranks(), keep=found.append)
+    (control, attacked) = [
+        result for one in found for result in make_results(own, "mine", one.arm, poisons, one.scores, [], one.seconds)
+    ]
     assert (control.defense, attacked.defense, control.victim) == ("no_attack", "none", "mine")
     assert attacked.knowledge == ("grey box" if scratch else "white box")
     assert {path.stem for path in (own.folder / "figures").iterdir()} == {"features_no_attack", "features_none"}
