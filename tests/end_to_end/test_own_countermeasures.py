@@ -1,4 +1,4 @@
-"""A countermeasure of each kind in files outside the package, named by class path: those of the page, and what they did."""
+"""A countermeasure of each kind in files outside the package, named by class path: those of the page."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def command(tmp_path_factory):
         options = {"cwd": folder, "env": environment, "capture_output": True, "text": True, "stdin": subprocess.DEVNULL}
         ran = subprocess.run([script, *arguments], timeout=300, **options)
         assert ran.returncode == status, ran.stderr
-        return ran.stderr
+        return ran.stdout + ran.stderr
 
     run.folder = folder
     return run
@@ -141,9 +141,9 @@ def test_a_recipe_changes_the_victims(run) -> None:
 def test_a_vote_is_certified_and_behind_a_filter_it_is_not(run) -> None:
     for line in of_arm(run, "Dealt"):
         assert line["models"] == 5 and 0 <= line["withstands"] <= 2 and "unproved" not in line
-        assert line["certified"]["0"] == pytest.approx(line["clean_accuracy"], abs=1e-6)
         shares = [share for _, share in sorted(line["certified"].items(), key=lambda one: int(one[0]))]
-        assert shares == sorted(shares, reverse=True)
+        assert shares and sorted([line["clean_accuracy"], *shares], reverse=True) == [line["clean_accuracy"], *shares]
+        assert shares[0] > 0
     for line in of_arm(run, "Sphere+Dealt"):
         assert line["models"] == 5 and "sphere looked at the whole set" in line["unproved"]
         assert "withstands" not in line and "certified" not in line
@@ -165,8 +165,14 @@ def test_one_more_arm_computes_that_one_alone(run, command) -> None:
 def test_an_arm_of_the_same_name_with_other_settings_is_refused(run, command) -> None:
     before = stamps(run)
     arguments = (*TINY, "--defenses=[none,my_rewriter.Squeeze]", "--arms.Squeeze.bits=4", "--name=one")
-    (line,) = command("poison-and-defend", *arguments, status=2).splitlines()
-    assert line.startswith("error: the arm Squeeze of ") and "bits: 2, now 4" in line and "--arms.Squeeze_2" in line
+    told = command("poison-and-defend", *arguments, status=2)
+    (line,) = [line for line in told.splitlines() if line.startswith("error: ")]
+    assert (
+        "Traceback" not in told
+        and line.startswith("error: the arm Squeeze of ")
+        and "bits: 2, now 4" in line
+        and "--arms.Squeeze_2" in line
+    )
     assert stamps(run) == before
 
 
@@ -211,7 +217,7 @@ def test_a_benchmark_sanitize_and_a_fit_of_two_ranks_find_the_files(command) -> 
     np.savez(command.folder / "set.npz", images=images, labels=np.arange(9) % 3)
     command("sanitize", "--data.root=set.npz", "--out=out.npz", "--defense=my_rewriter.Squeeze", "--defense.bits=2")
     with np.load(command.folder / "out.npz") as out:
-        assert np.array_equal(out["images"], squeezed(images, 2))
+        assert np.array_equal(out["images"], squeezed(images, 2).transpose(0, 3, 1, 2))
     data = ("--data=DiffusionSanitizeDataModule", "--data.source=DigitsDataModule", "--data.store=own")
     trainer = ("--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.logger=false")
     command("fit", "--model=ClassifierModule", *data, "--data.defense=my_rewriter.Squeeze", "--data.defense.bits=2", *trainer)

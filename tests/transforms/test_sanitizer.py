@@ -11,6 +11,7 @@ from torchvision.transforms import v2
 
 from poison_and_defend import DiffusionSanitizer
 from poison_and_defend.core.errors import InputError
+from poison_and_defend.defenses import Diffusion, NoiseOnly, Rewriter
 from poison_and_defend.diffusion.denoiser import Denoiser, load_denoiser
 from poison_and_defend.diffusion.tiles import TileLayout
 from poison_and_defend.sanitizing.tiled import Group
@@ -235,3 +236,64 @@ def test_importing_the_package_imports_neither_torchvision_nor_diffusers() -> No
     assert set(poison_and_defend.__all__) <= set(dir(poison_and_defend))
     with pytest.raises(AttributeError, match="magic"):
         poison_and_defend.magic
+
+
+class Turned(Rewriter):
+    """Images upside down, dimmed by their rows' numbers: each row by itself, whatever its size."""
+
+    name = "turned"
+
+    def __init__(self, dim: int = 1) -> None:
+        self.dim = dim
+
+    def __call__(self, images, keys, draws=None):
+        return (images.flip(2).int() - self.dim * keys.view(-1, 1, 1, 1).int()).clamp(0, 255).to(torch.uint8)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_rewriter_without_a_denoiser_gets_images_as_they_are(channels: int) -> None:
+    own, images = DiffusionSanitizer(Turned(), batch_size=2), large(channels, 5)
+    expected = Turned()(images, torch.arange(5))
+    assert torch.equal(own(images, rows=range(5)), expected) and own.size is None and own.channels is None
+    for row in range(5):
+        assert torch.equal(own(images[row], rows=row), expected[row])
+    assert own.settings()["dim"] == 1 and own.settings() != DiffusionSanitizer(Turned(2)).settings()
+
+
+def test_a_rewriters_randomness_is_keyed_fresh_and_secret() -> None:
+    grey = torch.full((2, 1, 9, 5), 128, dtype=torch.uint8)
+    noisy = DiffusionSanitizer(NoiseOnly(0.1))
+    first, second = noisy(grey), noisy(grey)
+    # No two images, and no two calls, get the same noise.
+    assert not torch.equal(first[0], first[1]) and not torch.equal(first, second)
+    assert torch.equal(noisy(grey, rows=[3, 4]), noisy(grey, rows=[3, 4]))
+    assert not torch.equal(noisy(grey, rows=[3, 4]), DiffusionSanitizer(NoiseOnly(0.1))(grey, rows=[3, 4]))
+    assert noisy.settings()["seed"] == "secret"
+    known = DiffusionSanitizer(NoiseOnly(0.1, seed=7))
+    assert torch.equal(known(grey, rows=[3, 4]), NoiseOnly(0.1, seed=7)(grey, torch.tensor([3, 4])))
+
+
+def test_a_rewriter_with_a_denoiser_is_the_same_as_its_denoiser(sanitizer, denoiser) -> None:
+    same = DiffusionSanitizer(Diffusion(0.25, denoiser, seed=3, draw=1, overlap=2), batch_size=4)
+    assert torch.equal(same(large(), rows=[4, 1, 7]), sanitizer(large(), rows=[4, 1, 7]))
+    assert same.settings() == sanitizer.settings() and same.size == sanitizer.size
+
+
+def test_what_a_rewriter_says_itself_is_not_said_twice() -> None:
+    for name in ("sigma", "steps", "overlap", "seed", "draw"):
+        with pytest.raises(InputError, match=rf"{name} is 1, but it is for the rewriter turned to say \({name}\)"):
+            DiffusionSanitizer(Turned(), **{name: 1})
+
+
+def test_a_rewriter_that_gives_anything_but_bytes_of_the_same_shape_is_refused() -> None:
+    class Floats(Turned):
+        def __call__(self, images, keys, draws=None):
+            return images.float()
+
+    class Cut(Turned):
+        def __call__(self, images, keys, draws=None):
+            return images[:, :, 1:]
+
+    for kind in (Floats, Cut):
+        with pytest.raises(InputError, match=r"the rewriter turned gives .* for \(3, 1, 19, 13\)"):
+            DiffusionSanitizer(kind())(large())

@@ -70,6 +70,8 @@ def _missing(parser: argparse.ArgumentParser, message: str) -> str | None:
         return None
     prefix = f"{_key(message)}." if _key(message) else ""
     names = [f"{prefix}{re.sub(r'^(fit|validate|test|predict)[.]', '', n.strip())}" for n in found[1].split(",")]
+    # The parser keeps them in a set.
+    names.sort()
     hints = {name: hint_of(parser, name, _class(message)) for name in names}
     return missing_options(names, [example_of(parser, name, hints[name]) for name in names])
 

@@ -1,6 +1,7 @@
 """Whatever is wrong with an option is said in one line, in words of whoever typed it."""
 
 import re
+import sys
 
 import pytest
 
@@ -15,6 +16,22 @@ FILES = {
     "binary.yaml": bytes(range(256)),
     "deep.yaml": b"[" * 5000,
     "unknown.yaml": b"sigmma: 1\n",
+    "arm.yaml": b"arms:\n  mine:\n    class_path: Jpeg\n    init_args:\n      qualty: 3\n",
+    "no_python.py": b"x = (\n",
+    "own_code.py": b"""from poison_and_defend.defenses import Rewriter
+
+
+class Nameless(Rewriter):
+    def __call__(self, images, keys, draws=None):
+        return images
+
+
+class Wants(Nameless):
+    name = "wants"
+
+    def __init__(self, bits: int) -> None:
+        self.bits = bits
+""",
     "nested.yaml": b"attack:\n  class_path: BullseyePolytope\n  init_args:\n    epss: 1\n",
     "kind.yaml": b"num_setups: many\n",
     "fit_unknown.yaml": b"modell: ClassifierModule\n",
@@ -34,7 +51,7 @@ CASES = {
     f"{RUN} --data=Foo": "--data is 'Foo'.*DataModule",
     f"{RUN} --data=foo.bar.Baz": r"foo.bar.Baz cannot be imported: ModuleNotFoundError: No module named 'foo' \(--data\)",
     f"{RUN} --data=ArrayDataModule": "--data is ArrayDataModule, which is abstract",
-    f"{RUN} --data=ArraysDataModule": "--data.train and --data.test must be given",
+    f"{RUN} --data=ArraysDataModule": "--data.test and --data.train must be given",
     f"{RUN} --data.rooot=1": "there is no option --data.rooot of DigitsDataModule",
     f"{RUN} --data.init_args.batch_size=x": "--data.batch_size is 'x': it takes a whole number",
     f"{RUN} --attack=Foo": "--attack is 'Foo'.*BullseyePolytope",
@@ -44,7 +61,22 @@ CASES = {
     f"{RUN} --attack.trigger.size=4": "there is no option --attack.trigger.size of BullseyePolytope",
     f"{RUN} --defenses=difusion": r"'difusion' is not a countermeasure: did you mean diffusion\? \(--defenses\)",
     f"{RUN} --arms.jpeg.qualty=3": r"there is no option --arms.jpeg.qualty.*quality",
-    f"{RUN} --arms.nothing.quality=3": r"--arms",
+    f"{RUN} --arms.nothing.quality=3": r"there is no arm nothing.*--defenses.*\(--arms.nothing.quality\)",
+    f"{RUN} --arms.jpeg.quality=x": r"--arms.jpeg.quality is 'x': it takes a whole number",
+    f"{RUN} --arms.jpeg.quality=300": r"quality is 300: it is 1 to 95 .*--arms.jpeg.quality",
+    f"{RUN} --defenses=[jpeg+mixup] --arms.jpeg+mixup.mixup.alpha=x": r"jpeg\+mixup.mixup.alpha is 'x': it takes a number",
+    f"{RUN} --defenses=[jpeg+mixup] --arms.jpeg+mixup.mixup.alfa=1": r"--arms.jpeg\+mixup.mixup.alfa of Mixup: did you "
+    r"mean --arms.jpeg\+mixup.mixup.alpha",
+    f"{RUN} --defenses=[mixup+jpeg]": r"mixup\+jpeg has rewriters after training recipes: the order .*--defenses",
+    f"{RUN} --defenses=[partition+partition]": r"partition\+partition has 2 votes: .*at most one vote.*--defenses",
+    f"{RUN} --defenses=[spectral_signatures] --poisons_told=400": r"drop 600 rows of each class and class 0 .*--poisons_told",
+    f"{RUN} --defenses=[no_such_module.Foo]": r"no_such_module.Foo cannot be imported: .*--arms.Foo, --def",
+    f"{RUN} --defenses=[collections.OrderedDict]": r"OrderedDict is no countermeasure: a subclass.*--defenses",
+    f"{RUN} --defenses=[poison_and_defend.defenses.Rewriter]": r"is abstract: it does not define __call__ .*--defenses",
+    f"{RUN} --config=arm.yaml": r"there is no option --arms.mine.qualty of Jpeg: did you mean --arms.mine.quality",
+    f"{RUN} --defenses=[own_code.Nameless]": r"Nameless in the arm Nameless has no name for its records.*\(--arms.Nameless\)",
+    f"{RUN} --defenses=[own_code.Wants]": r"--arms.Wants.bits must be given, for example --arms.Wants.bits 8",
+    f"{RUN} --defenses=[no_python.Foo]": r"no_python.Foo cannot be imported: SyntaxError.*\(--arms.Foo, --defenses\)",
     f"{RUN} --victim_recipe.epoch=3": "there is no option --victim_recipe.epoch: did you mean --victim_recipe.epochs",
     f"{RUN} --victim_recipe.epochs=0": r"epochs of a recipe is 0.*--\*recipe.epochs",
     f"{RUN} --victim_recipe=3": "--victim_recipe is '3'",
@@ -91,7 +123,7 @@ CASES = {
     "fit --config=http://127.0.0.1:9/c.yaml": "is an address.*--config",
     "fit --config=fit_unknown.yaml": "--modell: did you mean --model",
     "fit --config=fit_address.yaml": "ckpt_path is 'http://127.0.0.1:9/evil.ckpt', an address.*--ckpt_path",
-    "fit --model=ClassifierModule --data=PoisonedDataModule": "--data.source and --data.poisons must be given",
+    "fit --model=ClassifierModule --data=PoisonedDataModule": "--data.poisons and --data.source must be given",
     f"{RUN} --backbone=vgg11": "there is no option --backbone any more: it is --network convnet",
     FIT + " --model.netwrk=convnet": "--model.netwrk of ClassifierModule: did you mean --model.network",
     FIT + " --model.recipe.epochs=x": "--model.recipe.epochs is 'x': it takes a whole number",
@@ -113,6 +145,10 @@ def test_a_wrong_option_is_one_line_with_the_option(typed, tmp_path, monkeypatch
     for name, content in FILES.items():
         (tmp_path / name).write_bytes(content)
     monkeypatch.chdir(tmp_path)
+    # Found in the folder of an earlier case, or not looked for again since.
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for name in ("own_code", "no_python"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     status = cli.main(typed.split())
     printed = capsys.readouterr()
     (line,) = printed.err.splitlines()
@@ -122,7 +158,7 @@ def test_a_wrong_option_is_one_line_with_the_option(typed, tmp_path, monkeypatch
         r"Namespace\(|class_path|init_args|<class|Parser key|typing\.|Traceback|NestedArg|usage:|(jsonargparse|lightning)\."
     )
     assert not re.search(internal, line.replace(typed.split()[-1].partition("=")[0], "")), line
-    assert {path.name for path in tmp_path.iterdir()} == set(FILES)
+    assert {path.name for path in tmp_path.iterdir()} - {"__pycache__"} == set(FILES)
 
 
 @pytest.mark.parametrize("command", [RUN, "fit", "train-denoiser"])
