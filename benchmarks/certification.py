@@ -28,7 +28,7 @@ from poison_and_defend.core.streams import epoch_order
 from poison_and_defend.datamodules import DigitsDataModule
 from poison_and_defend.defenses import NoiseOnly
 from poison_and_defend.lightning_modules.classifier import fresh_head
-from poison_and_defend.lightning_modules.ensemble import EnsembleData
+from poison_and_defend.lightning_modules.member_data import EnsembleData
 from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.reports.provenance import provenance

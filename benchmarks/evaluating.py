@@ -20,7 +20,7 @@ from poison_and_defend.core.files import write_json
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.streams import epoch_order, step_generator
 from poison_and_defend.lightning_modules.classifier import fresh_head
-from poison_and_defend.lightning_modules.ensemble import EnsembleData
+from poison_and_defend.lightning_modules.member_data import EnsembleData
 from poison_and_defend.lightning_modules.networks.base import Classifier
 from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.recipe import Recipe

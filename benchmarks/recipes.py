@@ -18,7 +18,7 @@ from poison_and_defend.core.files import write_json
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.datamodules import DigitsDataModule
 from poison_and_defend.defenses import Adversarial, Mixup, Plain, Training
-from poison_and_defend.lightning_modules.ensemble import EnsembleData
+from poison_and_defend.lightning_modules.member_data import EnsembleData
 from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.reports.provenance import provenance

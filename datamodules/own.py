@@ -6,7 +6,6 @@ import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Context
-from importlib import import_module
 from typing import Any
 
 import lightning as L
@@ -15,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from poison_and_defend.core.errors import InputError
+from poison_and_defend.core.foreign import import_named, in_one_sentence
 from poison_and_defend.core.processes.ranks import is_first_rank
 from poison_and_defend.core.progress import StoreProgress
 from poison_and_defend.datamodules.base import ArrayDataModule, SplitName, per_channel
@@ -106,7 +106,7 @@ class OwnDataModule(ArrayDataModule):
         about = f"{self.source}, {name}"
         with _fixed_seeds():
             built = self._build(name)
-            with _refusing(f"{about} cannot be read", "--data"):
+            with in_one_sentence(f"{about} cannot be read", "--data"):
                 rows, says = (built, None)
                 if isinstance(built, L.LightningDataModule):
                     rows, says = _behind(built, name, about), _classes_of(built)
@@ -126,12 +126,12 @@ class OwnDataModule(ArrayDataModule):
             return self._built[key]
         arguments = self._arguments[key]
         given = f" with {arguments}" if arguments else ""
-        with _refusing(f"{self.source} cannot be built{given}", "--data, --data.arguments"):
+        with in_one_sentence(f"{self.source} cannot be built{given}", "--data, --data.arguments"):
             # Of nobody's context: Lightning's command line says in it what the outer class was given, and
             # `save_hyperparameters` of the inner one would take that for its own.
             built = Context().run(lambda: self._kind(**arguments))
         if isinstance(built, L.LightningDataModule):
-            with _refusing(f"{self.source} cannot be prepared", "--data"):
+            with in_one_sentence(f"{self.source} cannot be prepared", "--data"):
                 if os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0":
                     built.prepare_data()
                 built.setup("fit")
@@ -145,13 +145,7 @@ def find_source(path: str, option: str) -> type:
     Raises:
         InputError: If it cannot be imported, or is neither a data module nor a data set with rows by number.
     """
-    module, _, name = path.rpartition(".")
-    try:
-        found = getattr(import_module(module), name) if module else None
-    # A module of the user's may raise anything while it is imported.
-    except Exception as error:
-        said = " ".join(str(error).split())[:300]
-        raise InputError(f"{path} cannot be imported: {type(error).__name__}: {said} ({option})") from error
+    found = import_named(path, option) if "." in path else None
     if not inspect.isclass(found) or not issubclass(found, L.LightningDataModule | Dataset) or inspect.isabstract(found):
         raise InputError(f"{path} is neither a LightningDataModule nor a torch.utils.data.Dataset with rows ({option})")
     if issubclass(found, IterableDataset) or (issubclass(found, Dataset) and not hasattr(found, "__len__")):
@@ -218,18 +212,6 @@ def _classes_of(rows: Any) -> int | None:
             return len(classes)
         rows = getattr(rows, "dataset", None)
     return None
-
-
-@contextmanager
-def _refusing(text: str, option: str) -> Iterator[None]:
-    """Whatever somebody's class raises, in one sentence."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        said = " ".join(str(error).split())[:300]
-        raise InputError(f"{text}: {type(error).__name__}: {said} ({option})") from error
 
 
 @contextmanager

@@ -160,7 +160,7 @@ def make_arms(given: Mapping[str, Defense | None], **common: Any) -> dict[str, A
 
     Args:
         given: A countermeasure, a :class:`Chain`, or None for undefended, by the arm's name.
-        common: See :meth:`Defense.completed`.
+        common: Values for arguments that a countermeasure leaves out, by name.
 
     Raises:
         InputError: If there is none, one is no arm, or two are the same.

@@ -1,7 +1,7 @@
 """Many models in one fit: parameters stacked along a leading dimension, trained together and independent of each other."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -9,64 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
 from poison_and_defend.attacks.threat.surrogate import Surrogate
-from poison_and_defend.core.streams import epoch_order, step_generator
+from poison_and_defend.core.streams import step_generator
 from poison_and_defend.defenses.training.base import Plain, State, Step, Training, is_plain, own_losses
 from poison_and_defend.lightning_modules.classifier import augmented, evaluating
+from poison_and_defend.lightning_modules.member_data import EnsembleData, Indices, MemberOrder
 from poison_and_defend.lightning_modules.member_threads import Workers
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.lightning_modules.stacking import can_be_stacked
-
-
-@dataclass(frozen=True, eq=False)
-class EnsembleData:
-    """The training sets of M members that share most of their rows.
-
-    Attributes:
-        pool: ``(V * P, ...)`` uint8 images or float features: every row that any member trains on, once per view.
-        labels: ``(P,)`` int64.
-        rows: ``(M, N)`` int64 below P: the rows that make up each member's training set, in order.
-        views: V, how many augmented versions of every row there are, one after another; each step takes one at random.
-    """
-
-    pool: Tensor
-    labels: Tensor
-    rows: Tensor
-    views: int = 1
-
-    def members(self, chosen: Sequence[int]) -> "EnsembleData":
-        """The same pool seen by some of the members."""
-        return replace(self, rows=self.rows[list(chosen)])
-
-
-class _MemberOrder(Sampler[Tensor]):
-    """Index batches ``(M, B)``: every member goes through its own permutation, the one a single model of its seed draws."""
-
-    def __init__(self, count: int, batch_size: int, seeds: Sequence[int]) -> None:
-        self.count, self.batch_size, self.seeds, self.epoch = count, batch_size, seeds, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return -(-self.count // self.batch_size)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        if self.batch_size >= self.count:
-            # The gradient of a whole set knows no order.
-            yield torch.arange(self.count).expand(len(self.seeds), -1)
-            return
-        orders = torch.stack([epoch_order(self.count, seed, self.epoch) for seed in self.seeds])
-        yield from orders.split(self.batch_size, dim=1)
-
-
-class _Indices(Dataset[Tensor]):
-    """Hands the sampler's indices on; the module gathers rows where the pool lies."""
-
-    def __getitem__(self, index: Tensor) -> Tensor:
-        return index
 
 
 class EnsembleModule(L.LightningModule):
@@ -211,8 +163,8 @@ class EnsembleModule(L.LightningModule):
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Index batches for all members at once."""
-        order = _MemberOrder(self._data[0].rows.shape[1], self.recipe.batch_size, self.seeds)
-        return DataLoader(_Indices(), batch_size=None, sampler=order)
+        order = MemberOrder(self._data[0].rows.shape[1], self.recipe.batch_size, self.seeds)
+        return DataLoader(Indices(), batch_size=None, sampler=order)
 
     def on_fit_start(self) -> None:
         """Move the pool to where it is gathered from."""

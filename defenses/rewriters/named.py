@@ -17,7 +17,7 @@ def find_rewriter(wanted: Rewriter | str, **common: Any) -> Rewriter:
 
     Args:
         wanted: A name of :data:`REWRITERS`, or a rewriter.
-        common: See :meth:`Defense.completed`.
+        common: Values for arguments that the rewriter leaves out, by name.
 
     Raises:
         InputError: If there is no such name, or a value is out of range.

@@ -1,5 +1,6 @@
 """A classifier as attacks, ensembles and stores see it: images in [0, 1] to features, and a linear head over them."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,9 +67,9 @@ class Classifier(Surrogate):
         """See :meth:`Surrogate.blocks`."""
         return [self.features(images)]
 
+    @abstractmethod
     def features(self, images: Tensor) -> Tensor:
         """Penultimate features ``(N, F)`` of float images ``(N, C, H, W)`` in [0, 1]."""
-        raise NotImplementedError
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(N, num_classes)`` of float images in [0, 1]."""

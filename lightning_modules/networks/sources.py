@@ -3,10 +3,9 @@
 import difflib
 import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -14,6 +13,7 @@ import torchvision
 from torch import nn
 
 from poison_and_defend.core.errors import InputError
+from poison_and_defend.core.foreign import import_named, in_one_sentence
 from poison_and_defend.lightning_modules.networks.spec import OURS, Network
 
 # Files of timm's own choice may be pickles, and what the data decides is not asked twice.
@@ -144,19 +144,11 @@ def own_builder(network: Network, option: str) -> Callable[..., nn.Module]:
         InputError: If it cannot be imported, or is neither an ``nn.Module`` class nor a function that says it returns one.
     """
     path = network.build
-    module, _, name = path.rpartition(".")
-    if not module:
+    if "." not in path:
         near = difflib.get_close_matches(path, OURS, 1)
         known = f"choose from {', '.join(OURS)}, timm:NAME, torchvision:NAME, hf:ID or the path of a class"
         raise InputError(f"{path!r} is no network: {f'did you mean {near[0]}?' if near else known} ({option})")
-    try:
-        found = getattr(import_module(module), name)
-    # A module of the user's may raise anything while it is imported.
-    except Exception as error:
-        raise InputError(
-            f"{path} cannot be imported: {type(error).__name__}: {error}; it is looked for "
-            f"in the folder where the command is started, too ({option})"
-        ) from error
+    found = import_named(path, option)
     if inspect.isclass(found):
         if not issubclass(found, nn.Module) or inspect.isabstract(found):
             raise InputError(f"{path} is no class of networks: it is no subclass of nn.Module ({option})")
@@ -186,19 +178,10 @@ def first_channels(module: nn.Module, default: int) -> int:
     return default if first is None else first.in_channels
 
 
-@contextmanager
-def _building(network: Network, option: str) -> Iterator[None]:
+def _building(network: Network, option: str) -> AbstractContextManager[None]:
     """Whatever a foreign builder raises, in one sentence."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        given = f" with {network.arguments}" if network.arguments else ""
-        said = " ".join(str(error).split())[:300]
-        raise InputError(
-            f"{network.build} cannot be built{given}: {type(error).__name__}: {said} ({option}, {option}.arguments)"
-        ) from error
+    given = f" with {network.arguments}" if network.arguments else ""
+    return in_one_sentence(f"{network.build} cannot be built{given}", f"{option}, {option}.arguments")
 
 
 def _missing(network: Network, extra: str, option: str) -> InputError:

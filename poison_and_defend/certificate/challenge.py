@@ -21,7 +21,7 @@ from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.progress import StoreProgress
 from poison_and_defend.datamodules import Split
 from poison_and_defend.lightning_modules.classifier import fresh_head
-from poison_and_defend.lightning_modules.ensemble import EnsembleData
+from poison_and_defend.lightning_modules.member_data import EnsembleData
 from poison_and_defend.reports.certificate.records import Challenge
 from poison_and_defend.training.features import extract_features
 from poison_and_defend.training.members import Fit, fit_members, overlay

@@ -17,7 +17,7 @@ from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.progress import StoreProgress
 from poison_and_defend.datamodules import Split
 from poison_and_defend.lightning_modules.classifier import fresh_head, load_weights
-from poison_and_defend.lightning_modules.ensemble import EnsembleData
+from poison_and_defend.lightning_modules.member_data import EnsembleData
 from poison_and_defend.lightning_modules.networks.base import Classifier
 from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.networks.identity import network_identity

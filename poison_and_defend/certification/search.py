@@ -49,7 +49,7 @@ def largest_eps(p: ArrayLike, k: int, sigma: float, sampling: Sampling) -> Float
     Args:
         p: Lower bounds of the class's probability, any shape.
         k: Number of poisons, at least 0.
-        sigma: See :func:`poison_and_defend.certification.joint.joint_lower`.
+        sigma: Standard deviation of the noise, as :func:`poison_and_defend.certification.joint.joint_lower` takes it.
         sampling: See there.
 
     Returns:
@@ -83,7 +83,7 @@ def largest_k(p: ArrayLike, eps: float, sigma: float, sampling: Sampling, limit:
     Args:
         p: Lower bounds of the class's probability, any shape.
         eps: In [0, 1] pixel units, at least 0, may be infinite.
-        sigma: See :func:`poison_and_defend.certification.joint.joint_lower`.
+        sigma: Standard deviation of the noise, as :func:`poison_and_defend.certification.joint.joint_lower` takes it.
         sampling: See there.
         limit: Where to stop looking; the size of the set if None.
 

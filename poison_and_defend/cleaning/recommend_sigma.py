@@ -22,7 +22,7 @@ from poison_and_defend.diffusion.noise_level import parse_sigma, refuse_ruinous
 from poison_and_defend.images.arrays import Split, make_split, read_arrays
 from poison_and_defend.images.listing import Rules, iterate_images
 from poison_and_defend.images.pictures import fit_square, to_array, to_picture
-from poison_and_defend.lightning_modules.ensemble import EnsembleData
+from poison_and_defend.lightning_modules.member_data import EnsembleData
 from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.networks.check import check_network
 from poison_and_defend.lightning_modules.networks.spec import Network

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from sklearn.metrics import roc_auc_score
 
 from poison_and_defend.datamodules import DigitsDataModule
-from tests.docs.test_pages import blocks_of
+from tests.docs.reader import blocks_of
 
 pytestmark = pytest.mark.slow
 

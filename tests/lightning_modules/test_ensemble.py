@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from poison_and_defend.lightning_modules.classifier import ClassifierModule, augmented, fresh_head
-from poison_and_defend.lightning_modules.ensemble import EnsembleData, EnsembleModule
+from poison_and_defend.lightning_modules.ensemble import EnsembleModule
+from poison_and_defend.lightning_modules.member_data import EnsembleData
 from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.networks.spec import OURS, Network
 from poison_and_defend.lightning_modules.recipe import Recipe

@@ -5,7 +5,8 @@ import torch
 from torch.nn import functional
 
 from poison_and_defend.lightning_modules.classifier import fresh_head
-from poison_and_defend.lightning_modules.ensemble import EnsembleData, EnsembleModule
+from poison_and_defend.lightning_modules.ensemble import EnsembleModule
+from poison_and_defend.lightning_modules.member_data import EnsembleData
 from poison_and_defend.lightning_modules.member_threads import pool_first
 from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.recipe import Recipe

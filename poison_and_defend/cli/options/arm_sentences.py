@@ -1,7 +1,6 @@
 """What a parser says about an arm, with the arm's name, which the parser leaves out."""
 
 import argparse
-import importlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from poison_and_defend.cli.options.option_types import argument_type, describe, 
 from poison_and_defend.cli.options.presets import config_path
 from poison_and_defend.cli.options.wording import missing_options, suggestion, unknown_option, wrong_value
 from poison_and_defend.core.errors import InputError
+from poison_and_defend.core.foreign import import_named
 
 _KINDS = "a subclass of Rewriter, Filter, Training or Voting is needed"
 _NOT_OF_THE_USER = {"Defense", "Chain", "NoneType"}
@@ -85,7 +85,7 @@ def arm_sentence(parser: argparse.ArgumentParser, message: str, words: Sequence[
         return f"{foreign[1]} is no countermeasure: {_KINDS} ({given.option(foreign[1]) or '--arms'}, --defenses)"
     abstract = re.search(r"Expected an instantiatable class, but ([\w.]+) is abstract", message)
     if abstract:
-        kind = _imported(abstract[1])
+        kind = import_named(abstract[1], "--arms")
         lacks = ", ".join(sorted(getattr(kind, "__abstractmethods__", ()))) or "methods of its kind"
         return f"{abstract[1]} is abstract: it does not define {lacks} ({given.option(abstract[1]) or '--arms'}, --defenses)"
     paths = re.findall(r"Problem with given class_path '([\w.]+)'", message)
@@ -97,9 +97,12 @@ def arm_sentence(parser: argparse.ArgumentParser, message: str, words: Sequence[
     unwanted = re.search(r"Option '([\w.]+)' is not accepted", about)
     if unwanted and _last(path) in _NOT_OF_THE_USER:
         return _no_arm(given, unwanted[1])
-    owner = _imported(path)
+    try:
+        owner = import_named(path, f"{given.option(path) or '--arms'}, --defenses")
+    except InputError as error:
+        return str(error)
     if not isinstance(owner, type):
-        return f"{path} cannot be imported: {owner} ({given.option(path) or '--arms'}, --defenses)"
+        return f"{path} is no countermeasure: {_KINDS} ({given.option(path) or '--arms'}, --defenses)"
     if unwanted:
         prefix = (given.option(path, unwanted[1]) or "--arms").removeprefix("--")
         known = parameters(owner)
@@ -144,17 +147,6 @@ def _mapping(text: str) -> dict[str, Any]:
     except json.JSONDecodeError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _imported(path: str) -> type | str:
-    """A class, or why there is none."""
-    module, _, name = path.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    # A module of the user's may raise anything while it is imported.
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return found if isinstance(found, type) else f"it is a {type(found).__name__} and no class"
 
 
 def _last(path: str) -> str:

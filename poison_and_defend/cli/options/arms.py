@@ -15,6 +15,7 @@ from poison_and_defend.cli.options.configs import CONFIGS, preset_names
 from poison_and_defend.cli.options.former import CLASS_PATH
 from poison_and_defend.cli.options.wording import suggestion
 from poison_and_defend.core.errors import InputError
+from poison_and_defend.core.reading.files import read_text
 
 CHAIN = "poison_and_defend.defenses.Chain"
 _OPTION = "--defenses"
@@ -103,8 +104,8 @@ def _value(part: str) -> Any:
 
 def _read(path: Path) -> Any:
     try:
-        value = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        value = yaml.safe_load(read_text(path, "no countermeasure", _OPTION))
+    except yaml.YAMLError as error:
         raise InputError(f"cannot read {path}: {' '.join(str(error).split())[:200]} ({_OPTION})") from error
     if value is None or (isinstance(value, dict) and isinstance(value.get("class_path"), str)):
         return value

@@ -22,7 +22,7 @@ from poison_and_defend.experiment.steps.training_sets import pool_of, received_k
 from poison_and_defend.experiment.steps.verdict_files import load_verdict, save_verdict, verdict_path
 from poison_and_defend.experiment.steps.victim_networks import VictimNetworks
 from poison_and_defend.experiment.task.plan import ExperimentPlan
-from poison_and_defend.lightning_modules.ensemble import EnsembleData
+from poison_and_defend.lightning_modules.member_data import EnsembleData
 from poison_and_defend.training.features import extract_features
 from poison_and_defend.training.members import Fit, fit_members
 

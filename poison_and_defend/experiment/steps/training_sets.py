@@ -9,7 +9,7 @@ from torch import Tensor
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.experiment.steps.protect import Sanitized
 from poison_and_defend.experiment.task.plan import ExperimentPlan
-from poison_and_defend.lightning_modules.ensemble import EnsembleData
+from poison_and_defend.lightning_modules.member_data import EnsembleData
 from poison_and_defend.training.members import overlay
 
 

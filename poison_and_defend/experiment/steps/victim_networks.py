@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 from torch import nn
 
+from poison_and_defend.defenses.training.base import State
 from poison_and_defend.experiment.task.plan import ExperimentPlan
 from poison_and_defend.lightning_modules.classifier import fresh_head
-from poison_and_defend.lightning_modules.ensemble import State
 from poison_and_defend.lightning_modules.networks.base import Classifier
 from poison_and_defend.lightning_modules.networks.build import build_network
 

@@ -15,7 +15,7 @@ from poison_and_defend.core.files import digest
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.streams import step_generator
 from poison_and_defend.defenses.arm import Arm
-from poison_and_defend.defenses.training.base import is_plain
+from poison_and_defend.defenses.training.base import State, is_plain
 from poison_and_defend.experiment.steps.feature_space import save_feature_space
 from poison_and_defend.experiment.steps.judge import Judgement, judge_all
 from poison_and_defend.experiment.steps.protect import Sanitized
@@ -23,7 +23,7 @@ from poison_and_defend.experiment.steps.surrogates import extractor
 from poison_and_defend.experiment.steps.training_sets import Member, received_keys, training_sets
 from poison_and_defend.experiment.steps.victim_networks import VictimNetworks
 from poison_and_defend.experiment.task.plan import ExperimentPlan
-from poison_and_defend.lightning_modules.ensemble import EnsembleData, State
+from poison_and_defend.lightning_modules.member_data import EnsembleData
 from poison_and_defend.lightning_modules.networks.base import Classifier
 from poison_and_defend.training.features import extract_features
 from poison_and_defend.training.members import Fit, fit_members

@@ -5,7 +5,8 @@ import torch
 from torch.func import functional_call, stack_module_state, vmap
 
 from poison_and_defend.lightning_modules.classifier import ClassifierModule
-from poison_and_defend.lightning_modules.ensemble import EnsembleData, EnsembleModule
+from poison_and_defend.lightning_modules.ensemble import EnsembleModule
+from poison_and_defend.lightning_modules.member_data import EnsembleData
 from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.networks.spec import Network
 from poison_and_defend.lightning_modules.recipe import Recipe
