@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 
 from poison_and_defend.core.errors import InputError
@@ -87,6 +87,11 @@ class Network:
     def trained(self) -> bool:
         """Whether its weights come from a file or from its makers, and not from a seed alone."""
         return self.weights is not None or bool(self.arguments.get("pretrained") or self.arguments.get("weights"))
+
+    def untrained(self) -> "Network":
+        """The same with nothing to begin its weights with, for those that a checkpoint brings."""
+        arguments = {name: value for name, value in self.arguments.items() if name not in ("pretrained", "weights")}
+        return replace(self, weights=None, arguments=arguments)
 
     @property
     def stem(self) -> str:

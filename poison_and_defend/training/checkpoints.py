@@ -1,7 +1,6 @@
 """Classifiers that a fit left."""
 
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +67,7 @@ def _network(given: dict[str, Any]) -> Network:
     given.pop("backbone", None)
     if not network.harmless:
         raise ValueError(f"its network is {network.build!r}, which is not a network of ours, timm or torchvision")
-    # Its weights are the checkpoint's.
-    arguments = {name: value for name, value in network.arguments.items() if name not in ("pretrained", "weights")}
-    return replace(network, weights=None, arguments=arguments)
+    return network.untrained()
 
 
 def _read(path: Path, option: str) -> dict[str, Any]:

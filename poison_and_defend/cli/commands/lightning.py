@@ -63,9 +63,7 @@ def _forget_names(hyperparameters: dict[str, Any]) -> None:
     if "network" in hyperparameters:
         network = Network.of(hyperparameters.pop("network"))
         if network.harmless:
-            # What the weights were begun with is of no use where they are read from a checkpoint.
-            arguments = {name: value for name, value in network.arguments.items() if name not in ("pretrained", "weights")}
-            hyperparameters["network"] = network.options() | {"weights": None, "arguments": arguments}
+            hyperparameters["network"] = network.untrained().options()
 
 
 class _CLI(LightningCLI):
