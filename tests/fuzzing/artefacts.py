@@ -54,6 +54,7 @@ from poison_and_defend.experiment.task.claim import claim
 from poison_and_defend.images.row_digests import read_training_rows, write_training_rows
 from poison_and_defend.lightning_modules.classifier import ClassifierModule, load_weights
 from poison_and_defend.lightning_modules.networks.build import build_network
+from poison_and_defend.lightning_modules.networks.spec import Network
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.poisons.benchmark_files import read_benchmark, read_npz, write_benchmark, write_npz
 from poison_and_defend.poisons.exchange import to_benchmark
@@ -329,7 +330,7 @@ def _read_weights(folder: Path) -> None:
 
 
 def _spec() -> ModelSpec:
-    return ModelSpec("convnet", 0, Recipe(epochs=1), digits().split("public"), 10, digits())
+    return ModelSpec(Network("convnet"), 0, Recipe(epochs=1), digits().split("public"), 10, digits())
 
 
 def _make_models(folder: Path) -> None:

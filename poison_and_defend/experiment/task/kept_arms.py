@@ -52,8 +52,8 @@ class KeptArms:
         if kept["settings"] != wanted:
             raise InputError(
                 f"the arm {arm.name} of {self.plan.folder} was computed with other settings "
-                f"({_difference(kept['settings'], wanted)}): call this one otherwise, for example --arms.{arm.name}_2, or "
-                f"remove {path.parent} (--arms)"
+                f"({_difference(kept['settings'], wanted)}): call this one otherwise, or put it into another folder "
+                f"(--arms.{arm.name}_2, --name)"
             )
         return parse_results(kept["results"], path, "--name")
 
