@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from poison_and_defend.reports.arm_names import arm_label
+from poison_and_defend.reports.experiment.workings import HEAD, workings
+from poison_and_defend.reports.records import read_results
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "docs" / "records"
@@ -62,13 +64,23 @@ def markdown(rows: Rows) -> str:
     return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]]) + "\n"
 
 
-def defences() -> Rows:
-    """The default run: every defence against one attack."""
-    rows = [["defence", "sigma", "attack success (95 % interval)", "accuracy on clean test images"]]
-    for row in read("digits_bullseye_polytope/summary.json"):
-        sigma = f"{row['sigma']:g}" if row["sigma"] else ""
-        rows.append([name_of(row["defense"]), sigma, success(row), percent(row["clean_accuracy"])])
-    return rows
+def defences(record: str) -> Callable[[], Rows]:
+    """Every arm of one attack's record."""
+
+    def table() -> Rows:
+        rows = [["defence", "sigma", "attack success (95 % interval)", "accuracy on clean test images"]]
+        for row in read(f"{record}/summary.json"):
+            sigma = f"{row['sigma']:g}" if row["sigma"] else ""
+            name = row.get("label") or name_of(row["defense"])
+            rows.append([name, sigma, success(row), percent(row["clean_accuracy"])])
+        return rows
+
+    return table
+
+
+def filters_recipes_votes(record: str) -> Callable[[], Rows]:
+    """What filters dropped, what recipes and votes cost, and what a vote withstands."""
+    return lambda: [list(HEAD), *workings(read_results(RECORDS / record / "results.jsonl"))]
 
 
 def attacks(
@@ -185,6 +197,12 @@ def sanitized_photographs() -> Rows:
     return rows
 
 
+def recipes() -> Rows:
+    """What training by a recipe costs."""
+    page = read("recipes.json")
+    return [["recipe", "times plain training"], *([name, f"{cost:.1f}"] for name, cost in page["times_plain"].items())]
+
+
 def crafting() -> Rows:
     """A step's time over that of the passes that it cannot do without."""
     rows = [["attack", "poisons", "setups together", "precision", "times the floor (range)"]]
@@ -198,7 +216,9 @@ def crafting() -> Rows:
 SHOWN = ("no_attack", "none", "diffusion")
 WITH_JPEG = ("no_attack", "none", "jpeg", "diffusion")
 TABLES: dict[str, Callable[[], Rows]] = {
-    "digits-defences": defences,
+    "digits-defences": defences("digits_bullseye_polytope"),
+    "digits-countermeasures": defences("digits_countermeasures"),
+    "digits-workings": filters_recipes_votes("digits_countermeasures"),
     "digits-attacks": attacks("digits_attacks", SHOWN, accuracy=True),
     "sleeper-agent-seed-1": attacks("digits_sleeper_agent_seed_1", SHOWN, accuracy=True),
     "digits-certificate": digits_certificate,
@@ -216,6 +236,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "mnist-certificate": mnist_certificate,
     "mnist-radii": radii("mnist_certificate", 50),
     "crafting": crafting,
+    "recipes": recipes,
 }
 
 
