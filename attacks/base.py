@@ -2,13 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from poison_and_defend.attacks.crafting.augmentation import Augmentation
 from poison_and_defend.attacks.threat.budget import Budget, Norm, parse_eps
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.attacks.threat.setups import Setup
@@ -57,6 +58,9 @@ class Attack(ABC):
 
     sources: int = 0
     """How many triggered source-class training images crafting sees per setup; -1 for as many as there are bases."""
+
+    augmentation: Augmentation | None = None
+    """What it knows of the victims' augmentation; without effect where it draws nothing."""
 
     trigger: TriggerConfig | None = None
     visible_trigger: bool = False
@@ -113,7 +117,8 @@ class Attack(ABC):
         """The attack's settings as JSON can hold them, for records and for telling runs apart."""
         plain = {key: value for key, value in vars(self).items() if isinstance(value, (int, float, str, bool, list, tuple))}
         stamped = {} if self.trigger is None else {"trigger": self.trigger.settings()}
-        return {"name": self.name, "norm": self.budget.norm, "eps": self.budget.eps, **plain, **stamped}
+        known = {} if self.augmentation is None else asdict(self.augmentation)
+        return {"name": self.name, "norm": self.budget.norm, "eps": self.budget.eps, **plain, **known, **stamped}
 
     def craft(
         self,

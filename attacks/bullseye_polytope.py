@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from poison_and_defend.attacks.base import Attack, check_positive
+from poison_and_defend.attacks.crafting.augmentation import Augmentation
 from poison_and_defend.attacks.crafting.dropout import dropout_kept_on, has_dropout, setup_features
 from poison_and_defend.attacks.threat.budget import Norm
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
@@ -28,15 +29,19 @@ class BullseyePolytope(Attack):
     their features takes the place of ``phi_i(t)``, as for the paper's several views of one object.
 
     Surrogates that have dropout keep it on while crafting, the target's features included, which are drawn once; the
-    objective that is returned in the end is measured without.
+    objective that is returned in the end is measured without, and on the poisons as they are, not on random views.
 
     Args:
         eps: Budget radius; the paper uses 0.1 (linf) and 5 poisons.
         norm: ``linf`` as in the paper, or ``l2``.
         steps: Adam steps; the authors run 800 to 4000.
-        learning_rate: Adam's step in [0, 1] pixel units; 0.04 in the authors' code.
+        learning_rate: Adam's step in [0, 1] pixel units. The authors hold poisons in normalised pixels, where 0.04 is 0.04
+            standard deviations: 0.008 here for a standard deviation of 0.2.
         end_to_end: Whether to average the objective over the outputs of all blocks, against victims that train all layers.
         draws: Dropout masks over which features are averaged in every step; 1, 3 and 5 in the paper.
+        max_shift: Largest random translation of what is looked at in every step, as a share of the side, against victims
+            that augment, which the paper's do not; 0 turns it off.
+        flip: Whether what is looked at is mirrored at random, likewise.
     """
 
     scenarios = frozenset({"transfer", "fine_tune"})
@@ -48,9 +53,11 @@ class BullseyePolytope(Attack):
         eps: float | str = 0.1,
         norm: Norm = "linf",
         steps: int = 800,
-        learning_rate: float = 0.04,
+        learning_rate: float = 0.008,
         end_to_end: bool = False,
         draws: int = 1,
+        max_shift: float = 0.0,
+        flip: bool = False,
     ) -> None:
         super().__init__(eps, norm, steps)
         check_positive("learning_rate", learning_rate)
@@ -58,6 +65,7 @@ class BullseyePolytope(Attack):
         self.learning_rate = learning_rate
         self.end_to_end = end_to_end
         self.draws = draws
+        self.augmentation = Augmentation(max_shift, flip) or None
 
     def perturb(
         self, batch: CraftBatch, surrogates: Sequence[Surrogate], progress: Callable[[Tensor], None]
@@ -74,10 +82,11 @@ class BullseyePolytope(Attack):
         poisons = batch.bases.clone().requires_grad_()
         # Adam is elementwise, so that one optimiser over all setups equals one per setup.
         optimizer = torch.optim.Adam([poisons], lr=self.learning_rate)
+        known, generators = self.augmentation or Augmentation(), batch.generators()
         with dropout_kept_on(surrogates, batch):
             centres = self._centres(batch, surrogates)
             for _ in range(self.steps):
-                objective = self._objective(poisons, centres, surrogates)
+                objective = self._objective(known.random_views(poisons, generators), centres, surrogates)
                 # The gradient of the images alone: the parameters' would double the work and is not needed.
                 (poisons.grad,) = torch.autograd.grad(objective.sum(), [poisons])
                 optimizer.step()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from poison_and_defend.attacks.base import Attack, check_positive
+from poison_and_defend.attacks.crafting.augmentation import Augmentation
 from poison_and_defend.attacks.crafting.dropout import dropout_kept_on, setup_features
 from poison_and_defend.attacks.crafting.simplex import nearest_combination
 from poison_and_defend.attacks.threat.budget import Norm
@@ -28,16 +29,20 @@ class ConvexPolytope(Attack):
     Deviations: the mean over surrogates, not their sum, a constant that Adam does not see; the coefficients are found among
     inner products of features instead of features, to the authors' tolerance, and both halves of an iteration use the same
     features, so that one costs one pass forward and one back. Surrogates that have dropout keep it on while crafting, as
-    in the paper; the objective that is returned in the end is measured without.
+    in the paper; the objective that is returned in the end is measured without, and on the poisons as they are.
 
     Args:
         eps: Budget radius; the paper uses 0.1 (linf) and 5 poisons.
         norm: ``linf`` as in the paper, or ``l2``.
         steps: Iterations, 4000 in the paper.
-        learning_rate: Adam's step in [0, 1] pixel units; 0.04 in the authors' code.
+        learning_rate: Adam's step in [0, 1] pixel units. The authors hold poisons in normalised pixels, where 0.04 is 0.04
+            standard deviations: 0.008 here for a standard deviation of 0.2.
         end_to_end: Whether to look at the outputs of all blocks, against victims that train all layers.
         tolerance: Relative change of the coefficients at which they count as found, 1e-6 in the authors' code.
         max_iterations: Most iterations that one search for coefficients takes.
+        max_shift: Largest random translation of what is looked at in every step, as a share of the side, against victims
+            that augment, which the paper's do not; 0 turns it off.
+        flip: Whether what is looked at is mirrored at random, likewise.
     """
 
     scenarios = frozenset({"transfer", "fine_tune"})
@@ -48,10 +53,12 @@ class ConvexPolytope(Attack):
         eps: float | str = 0.1,
         norm: Norm = "linf",
         steps: int = 4000,
-        learning_rate: float = 0.04,
+        learning_rate: float = 0.008,
         end_to_end: bool = False,
         tolerance: float = 1e-6,
         max_iterations: int = 10_000,
+        max_shift: float = 0.0,
+        flip: bool = False,
     ) -> None:
         super().__init__(eps, norm, steps)
         check_positive("learning_rate", learning_rate)
@@ -61,6 +68,7 @@ class ConvexPolytope(Attack):
         self.end_to_end = end_to_end
         self.tolerance = tolerance
         self.max_iterations = max_iterations
+        self.augmentation = Augmentation(max_shift, flip) or None
 
     def perturb(
         self, batch: CraftBatch, surrogates: Sequence[Surrogate], progress: Callable[[Tensor], None]
@@ -68,11 +76,13 @@ class ConvexPolytope(Attack):
         """See :meth:`Attack.perturb`."""
         poisons = batch.bases.clone().requires_grad_()
         optimizer = torch.optim.Adam([poisons], lr=self.learning_rate)
+        known, generators = self.augmentation or Augmentation(), batch.generators()
         coefficients = batch.bases.new_full(batch.bases.shape[:2], 1 / batch.bases.shape[1])
         with dropout_kept_on(surrogates, batch):
             targets = self._targets(batch, surrogates)
             for _ in range(self.steps):
-                objective, coefficients = self._objective(poisons, targets, surrogates, coefficients)
+                seen = known.random_views(poisons, generators)
+                objective, coefficients = self._objective(seen, targets, surrogates, coefficients)
                 (poisons.grad,) = torch.autograd.grad(objective.sum(), [poisons])
                 optimizer.step()
                 with torch.no_grad():

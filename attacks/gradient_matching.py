@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from poison_and_defend.attacks.base import Attack, check_positive
-from poison_and_defend.attacks.crafting.augmentation import draw_augmentation
+from poison_and_defend.attacks.crafting.augmentation import Augmentation
 from poison_and_defend.attacks.crafting.parameter_gradients import (
     Parameters,
     goal_gradient,
@@ -22,7 +22,7 @@ from poison_and_defend.attacks.crafting.parameter_gradients import (
 from poison_and_defend.attacks.crafting.precision import full_precision
 from poison_and_defend.attacks.threat.budget import Norm
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
-from poison_and_defend.core.bounds import at_least, share
+from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
 
 # Steps 93, 156 and 218 of 250 in the authors' code.
@@ -39,19 +39,20 @@ class GradientMatching(Attack):
 
     Setups and restarts take their steps together, each with randomness of its own. Surrogates are in evaluation mode, as
     in the authors' code. Where those step by 0.1 in units of normalised pixels (a standard deviation of about 0.2), we
-    step in [0, 1] pixels: 0.02.
+    step in [0, 1] pixels: 0.02. Of K surrogates their objectives are averaged and the step is divided by K, as there.
 
     Args:
         eps: Budget radius.
         norm: ``linf`` or ``l2``.
         steps: Number of optimiser steps.
-        learning_rate: Adam's step in [0, 1] pixel units.
+        learning_rate: Adam's step in [0, 1] pixel units, of one surrogate; of K it is divided by K.
         restarts: Independent starts, of which the lowest final B is kept, setup by setup.
         max_shift: Largest random translation as a share of the side; 0 turns it off.
         flip: Whether views are mirrored at random.
         poison_batch: How many images are differentiated together, which bounds memory.
     """
 
+    augmentation: Augmentation
     uses_logits = True
     differentiates_twice = True
 
@@ -69,12 +70,10 @@ class GradientMatching(Attack):
         super().__init__(eps, norm, steps)
         check_positive("learning_rate", learning_rate)
         at_least("restarts", restarts, 1, "--attack.restarts")
-        share("max_shift", max_shift, "--attack.max_shift", of="a share of the image's side")
         at_least("poison_batch", poison_batch, 1, "--attack.poison_batch")
         self.learning_rate = learning_rate
         self.restarts = restarts
-        self.max_shift = max_shift
-        self.flip = flip
+        self.augmentation = Augmentation(max_shift, flip)
         self.poison_batch = poison_batch
 
     @abstractmethod
@@ -96,7 +95,7 @@ class GradientMatching(Attack):
         models: list[list[Surrogate]] = [list(surrogates) for _ in batch.seeds]
         goals = self._goals(batch, models)
         poisons = self._start(bases, generators).requires_grad_()
-        optimizer = torch.optim.Adam([poisons], lr=self.learning_rate)
+        optimizer = torch.optim.Adam([poisons], lr=self.learning_rate / len(surrogates))
         looped = self._looped(batch, models, goals)
         milestones = [max(1, int(share * self.steps)) for share in _DECAY_AT]
         scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, 0.1)
@@ -155,15 +154,15 @@ class GradientMatching(Attack):
     ) -> tuple[Tensor, Tensor]:
         """dB/d(poison) of every lane, averaged over surrogates, and B ``(lanes,)``; one random view per poison."""
         count, setups = poisons.shape[1], len(batch.seeds)
-        views = torch.stack([draw_augmentation((count,), g, flip=self.flip) for g in generators]).to(poisons.device)
+        views = self.augmentation.draw(count, generators)
         lanes = [lane % setups for lane in range(len(poisons))]
         gradient, objective = (loop_gradients if looped else stacked_gradients)(
             [models[setup] for setup in lanes],
             [goals[setup] for setup in lanes],
             poisons,
             batch.base_labels.repeat(self.restarts, 1),
-            views if self.max_shift > 0 or self.flip else None,
-            self.max_shift,
+            views if views is None else views.to(poisons.device),
+            self.augmentation.max_shift,
             self.poison_batch,
         )
         broken = ~(objective.isfinite() & gradient.flatten(1).isfinite().all(1))

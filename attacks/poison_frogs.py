@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from poison_and_defend.attacks.base import Attack, check_positive
+from poison_and_defend.attacks.crafting.augmentation import Augmentation
 from poison_and_defend.attacks.threat.budget import Norm
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
 from poison_and_defend.core.bounds import at_least, share
@@ -30,7 +31,9 @@ class PoisonFrogs(Attack):
 
     Deviations: the authors' code differentiates the norm, we its square as in equation (1); several surrogates are averaged;
     a step after which the objective is above the mean of its last ``memory`` values (nan included) is not taken but tried
-    again with a smaller lambda, so that a lambda that is too large at first costs a few passes and nothing else.
+    again with a smaller lambda, so that a lambda that is too large at first costs a few passes and nothing else. Through
+    random views the objective of a poison differs from step to step, and a step is compared with the poison that it leaves,
+    under the same view, which takes twice as long; ``memory`` then says nothing.
 
     Args:
         eps: Budget radius; 1 bounds nothing.
@@ -43,6 +46,9 @@ class PoisonFrogs(Attack):
         decay: What lambda is multiplied by.
         memory: Over how many values the objective is compared, 40 in the authors' code.
         tolerance: A poison is finished once a step would change it by no more than this share of its norm.
+        max_shift: Largest random translation of what is looked at in every step, as a share of the side, against victims
+            that augment, which the paper's do not; 0 turns it off.
+        flip: Whether what is looked at is mirrored at random, likewise.
     """
 
     scenarios = frozenset({"transfer", "fine_tune"})
@@ -59,6 +65,8 @@ class PoisonFrogs(Attack):
         decay: float = 0.5,
         memory: int = 40,
         tolerance: float = 1e-10,
+        max_shift: float = 0.0,
+        flip: bool = False,
     ) -> None:
         super().__init__(eps, norm, steps)
         check_positive("learning_rate", learning_rate)
@@ -74,6 +82,7 @@ class PoisonFrogs(Attack):
         self.decay = decay
         self.memory = memory
         self.tolerance = tolerance
+        self.augmentation = Augmentation(max_shift, flip) or None
 
     def perturb(
         self, batch: CraftBatch, surrogates: Sequence[Surrogate], progress: Callable[[Tensor], None]
@@ -85,8 +94,10 @@ class PoisonFrogs(Attack):
             anchors = self.budget.project(blend, batch.bases)
         beta = self._beta(goals, anchors)
 
-        def evaluate(images: Tensor) -> tuple[Tensor, Tensor]:
-            distance, gradient = collision(images, goals, surrogates)
+        known, generators = self.augmentation or Augmentation(), batch.generators()
+
+        def evaluate(images: Tensor, views: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            distance, gradient = collision(images, goals, surrogates, lambda own: known.see(own, views))
             return distance + beta * (images - anchors).flatten(2).square().sum(-1), gradient
 
         poisons = anchors
@@ -95,10 +106,14 @@ class PoisonFrogs(Attack):
         recent = deque([objective], maxlen=self.memory)
         active = torch.ones_like(objective, dtype=torch.bool)
         for _ in range(self.steps):
+            views = known.draw(poisons.shape[1], generators)
+            if views is not None:
+                objective, gradient = evaluate(poisons, views)
+                recent = deque([objective], maxlen=1)
             step = _over_pixels(rate)
             forward = poisons - step * gradient
             trial = self.budget.project((forward + step * beta * anchors) / (1 + step * beta), batch.bases)
-            value, slope = evaluate(trial)
+            value, slope = evaluate(trial, views)
             change = (trial - poisons).flatten(2).norm(dim=-1)
             taken = active & (value <= torch.stack(list(recent)).mean(0))
             rate = torch.where(active & ~taken, rate * self.decay, rate)
@@ -110,7 +125,7 @@ class PoisonFrogs(Attack):
             progress(objective.mean(1))
             if not active.any():
                 break
-        return poisons, objective.mean(1)
+        return poisons, (evaluate(poisons)[0] if known else objective).mean(1)
 
     def _beta(self, goals: Sequence[Tensor], images: Tensor) -> float:
         """The weight of ``||x - b||^2`` for images in [0, 1], averaged over surrogates."""
@@ -118,19 +133,26 @@ class PoisonFrogs(Attack):
         return self.beta * 255**2 * sum((goal.shape[-1] / pixels) ** 2 for goal in goals) / len(goals)
 
 
-def collision(images: Tensor, goals: Sequence[Tensor], surrogates: Sequence[Surrogate]) -> tuple[Tensor, Tensor]:
+def collision(
+    images: Tensor,
+    goals: Sequence[Tensor],
+    surrogates: Sequence[Surrogate],
+    seen: Callable[[Tensor], Tensor] = lambda images: images,
+) -> tuple[Tensor, Tensor]:
     """Squared distance of every image's features to the target's, averaged over surrogates, and its gradient.
 
     Args:
         images: ``(S, k, C, H, W)`` float in [0, 1].
         goals: Per surrogate, target features ``(S, 1, F)``.
+        seen: What is looked at of the images, of the same shape.
 
     Returns:
         ``(S, k)`` and the shape of ``images``.
     """
     images = images.detach().requires_grad_()
+    views = seen(images).flatten(0, 1)
     distances = [
-        (surrogate.features(images.flatten(0, 1)).unflatten(0, images.shape[:2]) - goal).square().sum(-1)
+        (surrogate.features(views).unflatten(0, images.shape[:2]) - goal).square().sum(-1)
         for surrogate, goal in zip(surrogates, goals, strict=True)
     ]
     distance = torch.stack(distances).mean(0)

@@ -21,7 +21,7 @@ class WitchesBrew(GradientMatching):
         eps: Budget radius, 16/255 (linf) in the paper.
         norm: ``linf`` as in the paper, or ``l2``.
         steps: Steps per restart, 250 in the paper.
-        learning_rate: Adam's step in [0, 1] pixel units.
+        learning_rate: Adam's step in [0, 1] pixel units, of one surrogate; of K it is divided by K.
         restarts: Independent starts, 8 in the paper; the lowest final objective is kept.
         max_shift: Largest random translation as a share of the side, 4/32 on CIFAR-10; 0 turns it off.
         flip: Whether views are mirrored at random.

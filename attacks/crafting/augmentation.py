@@ -1,8 +1,53 @@
 """Random translation and mirroring, differentiable in the images; what victims train with and poisons must survive."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from poison_and_defend.core.bounds import share
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What an attacker knows of his victims' augmentation: poisons are optimised through one random view each, every step.
+
+    Attributes:
+        max_shift: Largest translation as a share of the side; 0 for none.
+        flip: Whether half of the views are mirrored.
+
+    Raises:
+        InputError: If the shift is no share.
+    """
+
+    max_shift: float = 0.0
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        share("max_shift", self.max_shift, "--attack.max_shift", of="a share of the image's side")
+
+    def __bool__(self) -> bool:
+        return self.max_shift > 0 or self.flip
+
+    def draw(self, count: int, generators: Sequence[torch.Generator]) -> Tensor | None:
+        """One random view of each of ``count`` images a setup, ``(S, count, 3)`` float on the CPU; None if nothing is drawn.
+
+        Args:
+            generators: One a setup, on the CPU.
+        """
+        return torch.stack([draw_augmentation((count,), own, flip=self.flip) for own in generators]) if self else None
+
+    def see(self, images: Tensor, views: Tensor | None) -> Tensor:
+        """Images ``(S, k, C, H, W)`` float through views that :meth:`draw` gave; as they are through None."""
+        if views is None:
+            return images
+        return augment(images.flatten(0, 1), views.flatten(0, 1).to(images.device), self.max_shift).view_as(images)
+
+    def random_views(self, images: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """Images ``(S, k, C, H, W)`` float through one random view each."""
+        return self.see(images, self.draw(images.shape[1], generators))
 
 
 def draw_augmentation(shape: tuple[int, ...], generator: torch.Generator, *, flip: bool) -> Tensor:

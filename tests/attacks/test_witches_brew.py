@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from poison_and_defend.attacks import WitchesBrew
@@ -54,7 +54,8 @@ def test_first_step_is_signed_descent_on_the_mean_over_surrogates(batch, surroga
         value = sum(matching(model, start, batch, setup) for model in surrogates) / len(surrogates)
         (gradient,) = torch.autograd.grad(value, [start])
         assert seen[0, setup] == pytest.approx(value.item(), abs=1e-5)
-        expected = (start - 0.01 * gradient.sign()).detach()
+        # The authors divide the step by the number of surrogates.
+        expected = (start - 0.01 / len(surrogates) * gradient.sign()).detach()
         expected = torch.minimum(torch.maximum(expected, bases - 16 / 255), bases + 16 / 255).clamp(0, 1)
         # Only where the gradient is nearly zero may rounding turn a sign.
         assert ((found[setup] - expected).abs() < 1e-5).float().mean() > 0.99
@@ -71,7 +72,7 @@ def test_rate_falls_tenfold_at_three_five_and_seven_eighths(monkeypatch: pytest.
 
     monkeypatch.setattr(attack, "_start", lambda bases, generators: bases.clone())
     monkeypatch.setattr(attack, "_gradient", uphill)
-    attack.perturb(dark, [], lambda objective: None)
+    attack.perturb(dark, [nn.Identity()], lambda objective: None)
     assert np.diff(path) == pytest.approx([1e-2] * 6 + [1e-3] * 4 + [1e-4] * 4 + [1e-5] * 2, rel=1e-2)
 
 
