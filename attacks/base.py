@@ -72,6 +72,11 @@ class Attack(ABC):
         self.steps = steps
 
     @property
+    def variant(self) -> str:
+        """What it does otherwise than its name says, for whoever reads a table; "" for nothing."""
+        return ""
+
+    @property
     def total_steps(self) -> int:
         """How often `perturb` calls ``progress`` at most."""
         return self.steps

@@ -70,6 +70,11 @@ class ConvexPolytope(Attack):
         self.max_iterations = max_iterations
         self.augmentation = Augmentation(max_shift, flip) or None
 
+    @property
+    def variant(self) -> str:
+        """See :attr:`Attack.variant`: which layers it looks at, and whether through the victims' augmentation."""
+        return ", ".join([*(["all blocks"] if self.end_to_end else []), *(["augmented"] if self.augmentation else [])])
+
     def perturb(
         self, batch: CraftBatch, surrogates: Sequence[Surrogate], progress: Callable[[Tensor], None]
     ) -> tuple[Tensor, Tensor]:

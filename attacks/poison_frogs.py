@@ -84,6 +84,11 @@ class PoisonFrogs(Attack):
         self.tolerance = tolerance
         self.augmentation = Augmentation(max_shift, flip) or None
 
+    @property
+    def variant(self) -> str:
+        """See :attr:`Attack.variant`."""
+        return "augmented" if self.augmentation else ""
+
     def perturb(
         self, batch: CraftBatch, surrogates: Sequence[Surrogate], progress: Callable[[Tensor], None]
     ) -> tuple[Tensor, Tensor]:

@@ -195,7 +195,7 @@ def augmented(images: Tensor, recipe: Recipe, seeds: Sequence[int], step: int) -
         seeds: M member seeds.
         step: Training step, from 0.
     """
-    if recipe.max_shift == 0 and not recipe.flip:
+    if not recipe.augments:
         return images
     count = len(images) // len(seeds)
     views = [draw_augmentation((count,), step_generator(seed, step), flip=recipe.flip) for seed in seeds]

@@ -47,6 +47,11 @@ class Recipe:
             at_least(name, value, 1, f"--*recipe.{name} 1", of="of a recipe")
         above("learning_rate", self.learning_rate, 0, "--*recipe.learning_rate 0.05", of="of a recipe")
 
+    @property
+    def augments(self) -> bool:
+        """Whether training images are seen through random views."""
+        return self.max_shift > 0 or self.flip
+
     def build_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimiser; elementwise, so that stacked parameters are optimised as if apart."""
         if self.optimizer == "adam":

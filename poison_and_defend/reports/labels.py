@@ -7,9 +7,9 @@ from poison_and_defend.reports.summary import Summary
 _TESTED = {"targets": "target", "source": "triggered source class", "others": "triggered other classes"}
 
 
-def attack_label(name: str) -> str:
-    """An attack's name in words."""
-    return name.replace("_", " ")
+def attack_label(name: str, variant: str = "") -> str:
+    """An attack's name in words, and what it does otherwise than the name says."""
+    return f"{name.replace('_', ' ')} ({variant})" if variant else name.replace("_", " ")
 
 
 def tested_label(goal: str) -> str:
@@ -32,6 +32,11 @@ def counts_text(row: Summary) -> str:
     counts, rate = f"{row.successes} of {row.trials}", f"{row.success_rate:.0%}"
     # Several trials are no equation: the rate is the mean of the setups' own, which may differ in their number of trials.
     return f"{counts} = {rate}" if row.trials == row.n else f"{rate}: {counts}"
+
+
+def noise_text(row: Summary) -> tuple[str, str]:
+    """The noise that a summary row's defence adds, and the attack's budget relative to it; empty without noise."""
+    return ("", "") if row.eps_over_sigma is None else (f"{row.sigma:g}", f"{row.eps_over_sigma:.2g}")
 
 
 def success_text(row: Summary) -> str:

@@ -18,6 +18,7 @@ _WHAT = "no list of results"
 _SILENT: dict[str, Any] = {
     **dict.fromkeys(("label", "color", "auroc", "poisons_dropped", "clean_dropped", "withstands", "unproved")),
     "models": 1,
+    "variant": "",
     "recipe": "",
     "told": "",
     "certified": {},
@@ -33,7 +34,7 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "label": (str, type(None)),
     "color": (str, type(None)),
     "models": int,
-    **dict.fromkeys(("told", "recipe"), str),
+    **dict.fromkeys(("variant", "told", "recipe"), str),
     **dict.fromkeys(("auroc", "poisons_dropped", "clean_dropped"), (float, type(None))),
     "withstands": (int, type(None)),
     "certified": dict,
@@ -49,6 +50,7 @@ class Result:
 
     Attributes:
         scenario: Whether the victim trains a head on a fixed extractor, or all of its network.
+        variant: What the attack does otherwise than its name says, in words; "" for nothing.
         setup: Number of the setup.
         target_index: Row of the setup's first target in the test split.
         target_label: Its true class.
@@ -116,6 +118,7 @@ class Result:
     label: str | None = None
     color: str | None = None
     models: int = 1
+    variant: str = ""
     recipe: str = ""
     told: str = ""
     auroc: float | None = None

@@ -17,7 +17,9 @@ class Summary:
     """What all setups of one attack, victim and defence say together.
 
     Attributes:
+        variant: What the attack does otherwise than its name says, in words; "" for nothing.
         sigma: Standard deviation of the noise that the defence adds, over pixels in [0, 1]; 0 if none.
+        eps_over_sigma: The attack's budget over the noise, both over pixels in [0, 1]; None without noise.
         label: The arm as readers see it.
         color: Of its bars in figures; None for the next one.
         n: Setups.
@@ -37,11 +39,13 @@ class Summary:
     """
 
     attack: str
+    variant: str
     victim: str
     knowledge: str
     goal: str
     defense: str
     sigma: float
+    eps_over_sigma: float | None
     n: int
     successes: int
     trials: int
@@ -76,11 +80,13 @@ class Summary:
         first = own[0]
         return cls(
             attack=first.attack,
+            variant=first.variant,
             victim=first.victim,
             knowledge=first.knowledge,
             goal=first.goal,
             defense=first.defense,
             sigma=first.sigma,
+            eps_over_sigma=first.eps / first.sigma if first.sigma else None,
             n=len(own),
             successes=sum(r.successes for r in own),
             trials=sum(r.trials for r in own),
@@ -100,9 +106,9 @@ class Summary:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """What a row of ``summary.json`` holds; how an arm is shown only where its name does not say it."""
+        """What a row of ``summary.json`` holds; how attack and arm are shown only where their names do not say it."""
         row = {one.name: getattr(self, one.name) for one in fields(self)}
-        usual = {"label": arm_label(self.defense), "color": arm_color(self.defense)}
+        usual = {"label": arm_label(self.defense), "color": arm_color(self.defense), "variant": ""}
         return {name: value for name, value in row.items() if name not in usual or value != usual[name]}
 
 
@@ -114,7 +120,7 @@ def summarize(results: Sequence[Result]) -> list[Summary]:
     """
     groups: defaultdict[tuple[str, str, str], list[Result]] = defaultdict(list)
     for result in results:
-        groups[result.attack, result.victim, result.defense].append(result)
+        groups[result.attack + result.variant, result.victim, result.defense].append(result)
     attacks, victims, defenses = (
         {name: place for place, name in enumerate(dict.fromkeys(group[part] for group in groups))} for part in range(3)
     )

@@ -72,6 +72,7 @@ def test_rate_falls_tenfold_at_three_five_and_seven_eighths(monkeypatch: pytest.
 
     monkeypatch.setattr(attack, "_start", lambda bases, generators: bases.clone())
     monkeypatch.setattr(attack, "_gradient", uphill)
+    monkeypatch.setattr(attack, "_goals", lambda batch, models: [])
     attack.perturb(dark, [nn.Identity()], lambda objective: None)
     assert np.diff(path) == pytest.approx([1e-2] * 6 + [1e-3] * 4 + [1e-4] * 4 + [1e-5] * 2, rel=1e-2)
 

@@ -21,7 +21,9 @@ def test_summary_counts_per_defence_in_order_of_appearance(results) -> None:
         assert row.success_rate == row.successes / 4
         assert (row.ci_low, row.ci_high) == clopper_pearson(row.successes, 4)
         assert row.clean_accuracy == pytest.approx(0.885)
-        assert row.sigma == (0.25 if row.defense in ("noise_only", "diffusion") else 0)
+        noised = row.defense in ("noise_only", "diffusion")
+        assert row.sigma == (0.25 if noised else 0)
+        assert row.eps_over_sigma == (pytest.approx(8 / 255 / 0.25) if noised else None)
 
 
 def test_attacks_are_summarized_apart(make_result) -> None:
@@ -82,9 +84,10 @@ def test_a_committed_record_adds_up_to_its_summary(path: Path) -> None:
     assert [{key: row.to_json()[key] for key in kept} for row, kept in zip(rows, summary, strict=True)] == [
         {key: pytest.approx(value) if isinstance(value, float) else value for key, value in kept.items()} for kept in summary
     ]
-    # In the same order; and nothing is new since arms are compared with no attack.
+    # In the same order; since arms are compared with no attack, the budget over the noise is what is new.
     assert all([key for key in row.to_json() if key in kept] == [*kept] for row, kept in zip(rows, summary, strict=True))
-    assert all({*row.to_json()} == {*kept} for row, kept in zip(rows, summary, strict=True) if "p_value" in kept)
+    new = {"eps_over_sigma"}
+    assert all({*row.to_json()} - new == {*kept} - new for row, kept in zip(rows, summary, strict=True) if "p_value" in kept)
 
 
 @pytest.mark.parametrize("path", sorted(RECORDS.glob("*/*/results.jsonl")), ids=_name)

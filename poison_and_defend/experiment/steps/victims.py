@@ -215,7 +215,7 @@ class Cohort:
 def head_inputs(plan: ExperimentPlan, base: Classifier, data: EnsembleData, ranks: Ranks) -> EnsembleData:
     """Features of every pool row, of several augmented views if heads are trained with augmentation."""
     recipe, device = plan.victim_recipe, ranks.device
-    if recipe.max_shift == 0 and not recipe.flip:
+    if not recipe.augments:
         return EnsembleData(extract_features(base, data.pool, device), data.labels, data.rows)
     parts = [
         extract_features(base, data.pool, device, transform=_view(plan, view, len(data.pool)))

@@ -6,6 +6,7 @@ from poison_and_defend.core.errors import InputError
 from poison_and_defend.experiment.task.network_checks import check_networks
 from poison_and_defend.experiment.task.networks import Networks
 from poison_and_defend.experiment.task.options import Experiment
+from poison_and_defend.lightning_modules.recipe import Recipe
 
 
 def check_options(experiment: Experiment) -> None:
@@ -16,6 +17,7 @@ def check_options(experiment: Experiment) -> None:
     """
     attack, data, options = experiment.threat.attack, experiment.setups.data, experiment.surrogates
     _check_scenario(attack, experiment.threat.scenario, outside=experiment.threat.outside_threat_model)
+    _check_augmentation(attack, experiment.victims.victim_recipe, outside=experiment.threat.outside_threat_model)
     setups, speed = experiment.setups, experiment.speed
     at_least("num_setups", setups.num_setups, 1)
     at_least("num_targets", setups.num_targets, 1)
@@ -43,6 +45,17 @@ def _check_scenario(attack: Attack, scenario: Scenario, *, outside: bool) -> Non
     allowed = " or ".join(sorted(attack.scenarios))
     raise InputError(
         f"{attack.name} is an attack on {allowed}, not on {scenario} (--scenario; try it with --outside_threat_model true)"
+    )
+
+
+def _check_augmentation(attack: Attack, victims: Recipe, *, outside: bool) -> None:
+    """Refuse an attacker who knows an augmentation that his victims do not have."""
+    if not attack.augmentation or victims.augments or outside:
+        return
+    raise InputError(
+        f"{attack.name} is told of an augmentation (max_shift {attack.augmentation.max_shift:g}, flip "
+        f"{str(attack.augmentation.flip).lower()}) that its victims train without: take it from the attack or give it to them "
+        "(--attack.max_shift 0 --attack.flip false, or --victim_recipe.max_shift; try it with --outside_threat_model true)"
     )
 
 

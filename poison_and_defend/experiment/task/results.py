@@ -35,6 +35,7 @@ def make_results(
             dataset=plan.data.name,
             scenario=plan.scenario,
             attack=plan.attack.name,
+            variant=plan.attack.variant,
             setup=score.setup,
             target_index=sets[score.setup].setup.target_index,
             target_label=sets[score.setup].setup.target_label,

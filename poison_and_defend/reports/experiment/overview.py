@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from poison_and_defend.reports.experiment.page import NOTES, NUMBERS, defense_cells, number_cells
+from poison_and_defend.reports.experiment.page import DEFENSE, NOTES, NUMBERS, defense_cells, number_cells
 from poison_and_defend.reports.figures import draw_success
 from poison_and_defend.reports.labels import attack_label, several
 from poison_and_defend.reports.markup import Cell, document, escape, picture, table
@@ -46,7 +46,7 @@ class RunSummary:
     @property
     def group(self) -> _Group:
         """The group of bars that it belongs to."""
-        return _Group(self.run, self.dataset, self.summary.attack, self.summary.victim)
+        return _Group(self.run, self.dataset, attack_label(self.summary.attack, self.summary.variant), self.summary.victim)
 
     def to_json(self) -> dict[str, Any]:
         """What a row of the overview's ``summary.json`` holds."""
@@ -97,7 +97,7 @@ def overview(rows: Sequence[RunSummary]) -> Figure:
 
 def _group_lines(groups: Sequence[_Group], group: _Group) -> list[str]:
     """What tells a group from the others, a line each; the run's name only where nothing else does."""
-    lines = [attack_label(group.attack)]
+    lines = [group.attack]
     lines += [group.victim] if several(other.victim for other in groups) else []
     lines += [group.dataset] if several(other.dataset for other in groups) else []
     twins = (other.run for other in groups if other[1:] == group[1:])
@@ -112,12 +112,12 @@ def render_overview(title: str, rows: Sequence[RunSummary], figure: bytes) -> st
         figure: PNG bytes.
     """
     by_data = several(row.dataset for row in rows)
-    head = [*(["data"] if by_data else []), "attack", "victim", "attacker's knowledge", "success on", "defence", "sigma"]
+    head = [*(["data"] if by_data else []), "attack", "victim", "attacker's knowledge", "success on", *DEFENSE]
     lines = []
     for row in rows:
         own = row.summary
         named = [Cell(row.dataset)] if by_data else []
-        named += [Cell(attack_label(own.attack), href=row.report)]
+        named += [Cell(attack_label(own.attack, own.variant), href=row.report)]
         named += [Cell(text) for text in (own.victim, own.knowledge, own.goal)]
         lines.append([*named, *defense_cells(own), *number_cells(own)])
     methods = "; ".join(dict.fromkeys(row.summary.interval for row in rows))

@@ -11,6 +11,7 @@ from poison_and_defend.reports.labels import (
     benchmark_text,
     change_text,
     counts_text,
+    noise_text,
     several,
     tested_noun,
 )
@@ -29,7 +30,11 @@ NUMBERS = (
 )
 """Columns of :func:`number_cells`."""
 
+DEFENSE = ("defence", "sigma", "eps / sigma")
+"""Columns of :func:`defense_cells`."""
+
 NOTES = (
+    "Eps / sigma: the bound of an image's change, in the attack's norm, over the standard deviation of the defence's noise. "
     "Against no attack: in how many setups success is above, and below, that of the same training set unperturbed; p is the "
     "chance of so many above if neither were likelier (exact sign test). "
     "The benchmark's rule (Schwarzschild et al., 2021) looks at the first target of every setup alone, with the trigger if "
@@ -52,18 +57,18 @@ def number_cells(row: Summary) -> list[Cell]:
 
 
 def defense_cells(row: Summary) -> list[Cell]:
-    """Defence and the noise that it adds, if any."""
-    return [Cell(row.label), Cell(f"{row.sigma:g}" if row.sigma else "", "number")]
+    """Of the columns of :data:`DEFENSE`."""
+    return [Cell(row.label), *(Cell(text, "number") for text in noise_text(row))]
 
 
 def _summary_table(rows: Sequence[Summary]) -> str:
-    by_attack = several(row.attack for row in rows)
+    by_attack = several(attack_label(row.attack, row.variant) for row in rows)
     lines = []
     for row in rows:
-        named = [Cell(attack_label(row.attack))] if by_attack else []
+        named = [Cell(attack_label(row.attack, row.variant))] if by_attack else []
         named += [Cell(row.victim), Cell(row.knowledge)]
         lines.append([*named, *defense_cells(row), *number_cells(row)])
-    head = [*(["attack"] if by_attack else []), "victim", "attacker's knowledge", "defence", "sigma", *NUMBERS]
+    head = [*(["attack"] if by_attack else []), "victim", "attacker's knowledge", *DEFENSE, *NUMBERS]
     return table(head, lines)
 
 

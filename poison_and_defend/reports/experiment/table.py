@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from poison_and_defend.reports.experiment.workings import HEAD, NOTE, REFUSED
-from poison_and_defend.reports.labels import attack_label, counts_text, several, tested_label
+from poison_and_defend.reports.labels import attack_label, counts_text, noise_text, several, tested_label
 from poison_and_defend.reports.summary import Summary
 
 
@@ -23,20 +23,21 @@ def print_summary(rows: Sequence[Summary], title: str) -> None:
         nouns = " or ".join(dict.fromkeys(tested_label(row.goal) for row in many))
         setups = " or ".join(dict.fromkeys(str(row.n) for row in many))
         table.caption = f"counted in images ({nouns}) of {setups} setups; a rate is the mean over setups"
-    by_attack, by_victim = several(row.attack for row in rows), several(row.victim for row in rows)
+    named = [attack_label(row.attack, row.variant) for row in rows]
+    by_attack, by_victim, noised = several(named), several(row.victim for row in rows), any(row.sigma for row in rows)
     for name in (*(["attack"] if by_attack else []), *(["victim"] if by_victim else []), "defence"):
         # A chain's name is a sentence: it takes lines of its own rather than the room of the numbers.
         table.add_column(name, no_wrap=name != "defence", max_width=24 if name == "defence" else None)
     # A narrow terminal breaks these at a blank rather than cut a number.
-    for name in ("sigma", "attack success", "95 % interval", "test\naccuracy"):
-        table.add_column(name, justify="right", no_wrap=name == "sigma")
-    for row in rows:
+    for name in (*(["sigma", "eps /\nsigma"] if noised else []), "attack success", "95 % interval", "test\naccuracy"):
+        table.add_column(name, justify="right", no_wrap=name.endswith("sigma"))
+    for attack, row in zip(named, rows, strict=True):
         colour = "red" if row.success_rate >= 0.5 else "green" if row.success_rate <= 0.15 else "yellow"
         table.add_row(
-            *([escape(attack_label(row.attack))] if by_attack else []),
+            *([escape(attack)] if by_attack else []),
             *([escape(row.victim)] if by_victim else []),
             escape(row.label),
-            f"{row.sigma:g}" if row.sigma else "",
+            *(noise_text(row) if noised else []),
             f"[{colour}]{counts_text(row)}[/]",
             f"{row.ci_low:.1%} to {row.ci_high:.1%}",
             f"{row.clean_accuracy:.2%}",

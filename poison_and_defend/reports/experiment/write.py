@@ -48,7 +48,7 @@ def write_report(folder: Path) -> Path:
     # What was read may still be what no picture can show.
     with guarded(folder, _WHAT, _OPTION):
         summary = summarize(results)
-        title = f"{results[0].dataset}: {attack_label(results[0].attack)}"
+        title = f"{results[0].dataset}: {attack_label(results[0].attack, results[0].variant)}"
         chart = _kept(figures / "comparison.png", to_png(comparison(summary, f"{title}, {summary[0].n} setups")))
         shown = [("Attack success and test accuracy under each defence.", chart)]
         panels = figures / "base_poison_noised_denoised.png"

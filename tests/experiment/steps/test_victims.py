@@ -129,7 +129,7 @@ def test_cached_views_are_the_augmented_images_features(plan) -> None:
 def test_retraining_sees_the_poisons_and_starts_anew(plan) -> None:
     recipe = Recipe(epochs=12, learning_rate=0.02, milestones=[])
     own = plan(
-        attack=SleeperAgent("64/255"),
+        attack=SleeperAgent("64/255", max_shift=0.0, flip=False),
         scenario="from_scratch",
         network=Network("patchnet"),
         feature_recipe=recipe,

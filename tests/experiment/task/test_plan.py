@@ -11,6 +11,7 @@ from poison_and_defend.datamodules import DigitsDataModule
 from poison_and_defend.datamodules.base import Split
 from poison_and_defend.experiment.task.claim import claim
 from poison_and_defend.lightning_modules.networks.build import build_network
+from poison_and_defend.lightning_modules.recipe import Recipe
 
 
 class ManyClasses(DigitsDataModule):
@@ -37,6 +38,14 @@ def test_gradient_matching_on_frozen_features_is_refused(plan, attack) -> None:
     refused(plan, r"from_scratch.*not on transfer \(--scenario", attack=attack())
 
 
+def test_an_augmentation_that_victims_do_not_have_is_refused_unless_asked_for(plan) -> None:
+    attack = BullseyePolytope("64/255", max_shift=0.125)
+    told = r"told of an augmentation \(max_shift 0.125, flip false\) that its victims train without.*--victim_recipe.max_shift"
+    refused(plan, told, attack=attack)
+    plan(attack=attack, victim_recipe=Recipe(flip=True))
+    plan(attack=attack, outside_threat_model=True)
+
+
 def test_one_target_attacks_refuse_several(plan) -> None:
     refused(plan, r"num_targets is 3.*aims at one target \(--num_targets\)", attack=PoisonFrogs(), num_targets=3)
     plan(num_targets=3)
@@ -58,14 +67,14 @@ def test_more_poisons_than_the_class_has_are_refused(plan) -> None:
 def test_surrogates_of_other_classes_are_refused_where_logits_count(plan, tmp_path: Path) -> None:
     weights = tmp_path / "other.safetensors"
     save_file(build_network("convnet", in_channels=1, num_classes=20).state_dict(), weights)
-    changes = {"attack": WitchesBrew(), "scenario": "from_scratch"}
+    changes = {"attack": WitchesBrew(max_shift=0.0, flip=False), "scenario": "from_scratch"}
     refused(
         plan,
         r"other.safetensors is damaged or no weights of this network: .*--surrogate_weights",
         surrogate_weights=[str(weights)],
         **changes,
     )
-    other = {"attack": WitchesBrew(), "scenario": "fine_tune", "pretraining": ManyClasses()}
+    other = {"attack": WitchesBrew(max_shift=0.0, flip=False), "scenario": "fine_tune", "pretraining": ManyClasses()}
     refused(plan, r"data's 10 classes, those pretrained on digits have 20 \(--pretraining\)", **other)
     # A feature attack never looks at them.
     plan(pretraining=ManyClasses())
