@@ -38,11 +38,24 @@ def read(name: str) -> Any:
 
 
 def arms(name: str) -> dict[str, dict[str, Row]]:
-    """Summary rows of a record by attack and defence."""
+    """Summary rows of a record by attack, with what is special about it, and defence."""
     found: dict[str, dict[str, Row]] = {}
     for row in read(f"{name}/summary.json"):
-        found.setdefault(row["attack"], {})[row["defense"]] = row
+        variant = f" ({row['variant']})" if row.get("variant") else ""
+        found.setdefault(name_of(row["attack"]) + variant, {})[row["defense"]] = row
     return found
+
+
+def relative_budget(record: str, row: Row) -> str:
+    """The attack's budget over the defence's noise, which older summaries do not say; "" without noise."""
+    if not row["sigma"]:
+        return ""
+    if "eps_over_sigma" in row:
+        return f"{row['eps_over_sigma']:.2g}"
+    # A comparison keeps each attack's results in a folder of its own.
+    own = next(path for name in (row["attack"], "") if (path := RECORDS / record / name / "results.jsonl").exists())
+    line = next(line for line in map(json.loads, own.read_text().splitlines()) if line["defense"] == row["defense"])
+    return f"{line['eps'] / line['sigma']:.2g}"
 
 
 def percent(value: float, digits: int = 1) -> str:
@@ -68,11 +81,12 @@ def defences(record: str) -> Callable[[], Rows]:
     """Every arm of one attack's record."""
 
     def table() -> Rows:
-        rows = [["defence", "sigma", "attack success (95 % interval)", "accuracy on clean test images"]]
+        rows = [["defence", "sigma", "eps / sigma", "attack success (95 % interval)", "accuracy on clean test images"]]
         for row in read(f"{record}/summary.json"):
             sigma = f"{row['sigma']:g}" if row["sigma"] else ""
             name = row.get("label") or name_of(row["defense"])
-            rows.append([name, sigma, success(row), percent(row["clean_accuracy"])])
+            noise = sigma, relative_budget(record, row)
+            rows.append([name, *noise, success(row), percent(row["clean_accuracy"])])
         return rows
 
     return table
@@ -90,13 +104,15 @@ def attacks(
 
     def table() -> Rows:
         last = f"accuracy, undefended → {name_of(defenses[-1])}" if accuracy else "setups above, below" if sign else None
-        rows = [[head, "n", *map(name_of, defenses), *([last] if last else [])]]
+        noised = ["eps / sigma"] if "diffusion" in defenses else []
+        rows = [[head, "n", *map(name_of, defenses), *noised, *([last] if last else [])]]
         if isinstance(records, str):
-            lines = {name_of(attack): found for attack, found in arms(records).items()}
+            lines = [(name, records, found) for name, found in arms(records).items()]
         else:
-            lines = {name: next(iter(arms(record).values())) for name, record in records.items()}
-        for name, found in lines.items():
+            lines = [(name, record, next(iter(arms(record).values()))) for name, record in records.items()]
+        for name, record, found in lines:
             cells = [name, str(found["none"]["n"]), *(success(found[arm]) for arm in defenses)]
+            cells += [relative_budget(record, found["diffusion"])] if noised else []
             if accuracy:
                 before, after = (100 * found[arm]["clean_accuracy"] for arm in ("none", defenses[-1]))
                 cells.append(f"{before:.1f} → {after:.1f} %")

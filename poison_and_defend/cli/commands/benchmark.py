@@ -35,10 +35,26 @@ def start(command: str, arguments: list[str]) -> None:
     if not names:
         raise InputError("no attack is named (--attacks)")
     given = []
-    for name in names:
+    for name, folder in zip(names, _folders(names), strict=True):
         parser = CommandParser.of(command, DEFAULTS)
         experiment.add_options(parser, rest)
         # What all attacks are tried on overrides what a preset was made for.
-        given.append(parse(parser, ["--attack", name, *rest, "--name", f"{asked.name}/{Path(name).stem}"]))
+        given.append(parse(parser, ["--attack", name, *rest, "--name", f"{asked.name}/{folder}"]))
     entries = [Entry(experiment.experiment_of(one), one.text) for one in given]
     run_all(entries, given[0].launch, Path(entries[0].experiment.place.output_dir) / asked.name)
+
+
+def _folders(names: list[str]) -> list[str]:
+    """Folders of the attacks' experiments: their presets' names, and the folders of those where two have the same.
+
+    Raises:
+        InputError: If one preset is named twice.
+    """
+    stems = [Path(name).stem for name in names]
+    folders = [
+        stem if stems.count(stem) == 1 else f"{Path(name).parent.name}_{stem}" for name, stem in zip(names, stems, strict=True)
+    ]
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise InputError(f"two attacks would be kept as {folder}: name each once (--attacks)")
+    return folders

@@ -77,6 +77,12 @@ def _attack(name: str) -> Path:
     former = current_preset(name).removeprefix("attack/")
     if former in known:
         return CONFIGS / "attack" / f"{former}.yaml"
+    stem = Path(former).name
+    if former == f"paper/{stem}" and f"arguments/{stem}" in known:
+        raise InputError(
+            f"{name!r} is not here, since networks, data or victims of that paper are missing: take its attack's own arguments "
+            f"with networks and victims of yours (--attack arguments/{stem})"
+        )
     raise InputError(
         f"{name!r} is not an attack: choose from {', '.join(known)}, a YAML file by its path, or a class and its options, for "
         "example --attack BullseyePolytope --attack.eps 8/255 (--attack)"
