@@ -35,7 +35,7 @@ def test_every_table_is_shown_and_every_mark_has_its_end() -> None:
 
 def test_a_figure_that_was_changed_by_hand_is_seen() -> None:
     text = tables.filled("<!-- table: digits-defences -->\n<!-- /table -->\n")
-    assert "| no attack |  | 0 of 20 = 0 % (0 to 17) | 99.4 % |" in text
+    assert "| no attack |  |  | 0 of 20 = 0 % (0 to 17) | 99.4 % |" in text
     assert tables.filled(text.replace("99.4", "99.5")) == text
 
 

@@ -97,7 +97,9 @@ def test_features_in_transfer_are_the_frozen_extractors(judged) -> None:
 
 
 def test_features_from_scratch_are_of_a_network_trained_on_the_received_set(judged) -> None:
-    own, _, sets, _ = judged(Watching(), scenario="from_scratch", attack=WitchesBrew("64/255", steps=2, max_shift=0.0, flip=False))
+    own, _, sets, _ = judged(
+        Watching(), scenario="from_scratch", attack=WitchesBrew("64/255", steps=2, max_shift=0.0, flip=False)
+    )
     networks = [network for _, _, network in SEEN]
     assert not torch.equal(networks[0].head.weight, networks[1].head.weight)
     for (received, features, network), poisons in zip(SEEN, sets, strict=True):

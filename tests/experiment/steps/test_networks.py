@@ -21,7 +21,9 @@ from tests.lightning_modules.networks.zoo import HERE, NAMES, network
 def test_every_network_goes_through_every_scenario(plan, tmp_path, name, scenario) -> None:
     scratch = scenario == "from_scratch"
     attack = (
-        WitchesBrew("64/255", steps=2, max_shift=0.0, flip=False) if scratch else BullseyePolytope("64/255", steps=2, end_to_end=scenario == "fine_tune")
+        WitchesBrew("64/255", steps=2, max_shift=0.0, flip=False)
+        if scratch
+        else BullseyePolytope("64/255", steps=2, end_to_end=scenario == "fine_tune")
     )
     own = plan(
         networks={"mine": network(name, tmp_path)},
