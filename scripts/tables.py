@@ -111,11 +111,12 @@ def attacks(
         else:
             lines = [(name, record, next(iter(arms(record).values()))) for name, record in records.items()]
         for name, record, found in lines:
-            cells = [name, str(found["none"]["n"]), *(success(found[arm]) for arm in defenses)]
-            cells += [relative_budget(record, found["diffusion"])] if noised else []
+            cells = [name, str(found["none"]["n"])]
+            cells += [success(found[arm]) if arm in found else "not measured" for arm in defenses]
+            cells += [relative_budget(record, found["diffusion"]) if "diffusion" in found else ""] if noised else []
             if accuracy:
-                before, after = (100 * found[arm]["clean_accuracy"] for arm in ("none", defenses[-1]))
-                cells.append(f"{before:.1f} → {after:.1f} %")
+                known = [f"{100 * found[arm]['clean_accuracy']:.1f}" for arm in ("none", defenses[-1]) if arm in found]
+                cells.append(f"{' → '.join(known)} %")
             elif sign:
                 p = found["none"]["p_value"]
                 shown = "p < 0.001" if p < 0.001 else f"p {p:.3f}"
@@ -242,7 +243,9 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "warm-starts": warm_starts,
     "cifar10-augmented": attacks("cifar10_transfer", WITH_JPEG, accuracy=True),
     "cifar10-plain": attacks("cifar10_transfer_plain", WITH_JPEG, accuracy=True),
-    "cifar10-from-scratch": attacks("cifar10_from_scratch", SHOWN[:2], sign=True),
+    "cifar10-backdoors": attacks("cifar10_transfer_backdoors", WITH_JPEG, accuracy=True),
+    "cifar10-label-consistent": attacks("cifar10_label_consistent", SHOWN, accuracy=True),
+    "cifar10-from-scratch": attacks("cifar10_from_scratch", SHOWN, accuracy=True),
     "cifar10-few-poisons": attacks({"50": "cifar10_from_scratch_50", "150": "cifar10_from_scratch_150"}, SHOWN[:2], "poisons"),
     "tiny-imagenet": attacks(
         {"50 (1 %)": "tiny_imagenet_transfer", "25 (0.5 %)": "tiny_imagenet_transfer_25"}, WITH_JPEG[:3], "poisons"
