@@ -45,6 +45,13 @@ KINDS = {
 }
 
 
+def told(counts: dict[tuple[str, str, str], int], attacker: str, sentence: str) -> str:
+    """A sentence of undefended Bullseye against victims that augment and that do not."""
+    return sentence.format(
+        *(counts[v, f"{attacker}_bullseye_polytope", "none"] for v in ("cifar10_transfer", "cifar10_transfer_plain"))
+    )
+
+
 def sentences() -> list[tuple[str, str]]:
     """Figures outside tables: a page, and what it must say by the records."""
     found = []
@@ -91,6 +98,20 @@ def sentences() -> list[tuple[str, str]]:
     near = f"lies at {collisions['none']['distance']:.2f} of the target's feature norm"
     far = f"poisons lie at {collisions['whole_pixel_shift_and_flip_4_views']['distance']:.2f}"
     found += [("docs/results/cifar10.md", near), ("docs/results/cifar10.md", far)]
+    counts = {}
+    for victims in ("cifar10_transfer", "cifar10_transfer_plain"):
+        for row in record(f"{victims}/summary.json"):
+            counts[victims, row["run"], row["defense"]] = row["successes"]
+    found.append(
+        ("docs/results/cifar10.md", told(counts, "benchmark", "fools {} of 100 victims that augment and {} of those that"))
+    )
+    found.append(("docs/results/cifar10.md", told(counts, "augmented", "with it, {} and {}.")))
+    left = sorted(
+        counts["cifar10_transfer", run, "diffusion"] for _, run, defense in counts if defense == "jpeg" and "_b" in run
+    )
+    found.append(("docs/results/cifar10.md", f"{left[0]} to {left[-1]} of 100 where unperturbed bases give"))
+    brew = {row["defense"]: row["successes"] for row in record("cifar10_from_scratch/witches_brew/summary.json")}
+    found.append(("docs/results/cifar10.md", f"keeps {brew['diffusion']} of its {brew['none']} targets"))
     evaluating, voting = record("evaluating.json"), record("certification.json")
     voters = voting["heads"]
     sanitizing, gpu = record("sanitizing.json"), record("sanitize_on_gpu.json")
