@@ -106,9 +106,7 @@ def sentences() -> list[tuple[str, str]]:
         ("docs/results/cifar10.md", told(counts, "benchmark", "fools {} of 100 victims that augment and {} of those that"))
     )
     found.append(("docs/results/cifar10.md", told(counts, "augmented", "with it, {} and {}.")))
-    left = sorted(
-        counts["cifar10_transfer", run, "diffusion"] for _, run, defense in counts if defense == "jpeg" and "_b" in run
-    )
+    left = sorted(n for (victims, _, arm), n in counts.items() if (victims, arm) == ("cifar10_transfer", "diffusion"))
     found.append(("docs/results/cifar10.md", f"{left[0]} to {left[-1]} of 100 where unperturbed bases give"))
     brew = {row["defense"]: row["successes"] for row in record("cifar10_from_scratch/witches_brew/summary.json")}
     found.append(("docs/results/cifar10.md", f"keeps {brew['diffusion']} of its {brew['none']} targets"))
