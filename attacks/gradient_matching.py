@@ -55,7 +55,7 @@ class GradientMatching(Attack):
     uses_logits = True
     differentiates_twice = True
     sharpness: float = 0.0
-    """Radius of the move uphill before the gradient to match is taken; see :func:`sharp_goal_gradient`."""
+    """Radius of the surrogates' move uphill on the goal's loss, at whose end the gradient to match is taken; 0 for none."""
 
     def __init__(
         self,

@@ -58,6 +58,7 @@ def files(suffix: str) -> list[str]:
     return {
         ".json": [
             "poison set/setup_000.json",
+            "added trigger/setup_000.json",
             "sanitized set/out/manifest.json",
             "set in the making/out/.unfinished/plan.json",
             "array in the making/.out.npz.unfinished/plan.json",
