@@ -10,6 +10,7 @@ from poison_and_defend.attacks import Narcissus
 from poison_and_defend.attacks.crafting.augmentation import augment, draw_augmentation
 from poison_and_defend.attacks.threat.additive_trigger import AdditiveTrigger
 from poison_and_defend.attacks.threat.setups import Setup, draw_setups
+from poison_and_defend.attacks.threat.surrogate import AdversarialClass, CraftBatch
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.lightning_modules.networks.base import Classifier
 from poison_and_defend.lightning_modules.networks.build import build_network
@@ -75,6 +76,29 @@ def test_the_first_step_is_descent_on_the_mean_loss_of_the_class(digits, narciss
         assert (pattern - wanted).abs().max() < 0.51
         after = mean_loss(models[setup.adversarial_label], images, (-20 * gradient).clamp(-EPS, EPS))
         assert found.objective == pytest.approx(after.item(), abs=1e-4)
+
+
+def test_batches_count_by_their_images(digits, narcissus, models, class_setups) -> None:
+    """A rate of nearly nothing leaves the loss of every batch of a pass that of the start; the last batch is smaller."""
+    setup = class_setups[1]
+    images = class_images(digits, 1)
+    assert len(images) % 25
+    whole = mean_loss(models[1], images, torch.zeros(())).item()
+    seen: list[Tensor] = []
+    attack = Narcissus(steps=1, max_shift=0.0, flip=False, image_batch=25, learning_rate=1e-12)
+    batch = CraftBatch(
+        torch.zeros(1, 1, *images.shape[1:]),
+        torch.ones(1, 1, dtype=torch.int64),
+        torch.zeros(1, 1, *images.shape[1:]),
+        (3,),
+        classes=(AdversarialClass((images * 255).to(torch.uint8), models[1]),),
+    )
+    with pytest.raises(InputError, match="no perturbation"):
+        attack.perturb(batch, [], lambda value: seen.append(value.clone()))
+    assert seen[0].item() == pytest.approx(whole, abs=1e-5)
+    (made,), _ = narcissus(chosen=[setup], image_batch=25, learning_rate=200.0)
+    after = mean_loss(models[1], images, made.trigger.pattern.double() / 255).item()
+    assert made.objective == pytest.approx(after, rel=0.02)  # but for rounding to whole levels
 
 
 def test_augmentation_comes_before_the_perturbation(digits, narcissus, models, class_setups) -> None:
