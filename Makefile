@@ -57,7 +57,7 @@ poison-and-defend: install ## the whole story on digits; ARGS="--sigma 0.5" over
 
 ATTACKS := poison_frogs,convex_polytope,bullseye_polytope,hidden_trigger,label_consistent,witches_brew,sleeper_agent
 
-attacks: install ## all seven attacks on digits, in one table; about half an hour on two cores
+attacks: install ## the seven attacks on digits, in one table; about half an hour on two cores
 	$(BIN)/poison-and-defend benchmark --name digits_attacks --attacks $(ATTACKS) --defenses '[no_attack,none,diffusion]' $(ARGS)
 
 certify: install ## what the digits' vote provably withstands, at three noise levels; under ten minutes on two cores

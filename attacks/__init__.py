@@ -9,6 +9,7 @@ from poison_and_defend.attacks.bullseye_polytope import BullseyePolytope
 from poison_and_defend.attacks.convex_polytope import ConvexPolytope
 from poison_and_defend.attacks.hidden_trigger import HiddenTrigger
 from poison_and_defend.attacks.label_consistent import LabelConsistent
+from poison_and_defend.attacks.narcissus import Narcissus
 from poison_and_defend.attacks.poison_frogs import PoisonFrogs
 from poison_and_defend.attacks.sleeper_agent import SleeperAgent
 from poison_and_defend.attacks.witches_brew import WitchesBrew
@@ -19,6 +20,7 @@ __all__ = [
     "ConvexPolytope",
     "HiddenTrigger",
     "LabelConsistent",
+    "Narcissus",
     "PoisonFrogs",
     "SleeperAgent",
     "WitchesBrew",

@@ -1,7 +1,7 @@
 """The interface of every attack: many setups in, one PoisonSet each out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from poison_and_defend.attacks.crafting.augmentation import Augmentation
+from poison_and_defend.attacks.threat.additive_trigger import AdditiveTrigger
+from poison_and_defend.attacks.threat.backdoor_trigger import BackdoorTrigger
 from poison_and_defend.attacks.threat.budget import Budget, Norm, parse_eps
+from poison_and_defend.attacks.threat.known_classes import OneClass, known_classes
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.attacks.threat.setups import Setup
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Retrain, Surrogate
-from poison_and_defend.attacks.threat.trigger import Trigger, TriggerConfig
+from poison_and_defend.attacks.threat.trigger import TriggerConfig
 from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
 
@@ -56,6 +59,14 @@ class Attack(ABC):
     robust_surrogates: ClassVar[bool] = False
     """Whether the attacker's models are adversarially trained, independently of any victim."""
 
+    one_class: OneClass | None = None
+    """How surrogates are trained where the attacker knows the adversarial class alone; None for those who know all."""
+
+    universal: ClassVar[bool] = False
+    """Whether all poisons of a setup, and tested images ``test_scale``-fold, get one perturbation: `perturb` returns that."""
+
+    test_scale: float = 1.0
+
     sources: int = 0
     """How many triggered source-class training images crafting sees per setup; -1 for as many as there are bases."""
 
@@ -91,7 +102,8 @@ class Attack(ABC):
             progress: Called after every step with the objective of each setup, ``(S,)``.
 
         Returns:
-            Poisons ``(S, k, C, H, W)`` float in the budget, and the final objective ``(S,)``, lower is better.
+            Poisons ``(S, k, C, H, W)`` float in the budget, and the final objective ``(S,)``, lower is better. Of a
+            ``universal`` attack instead of poisons what is added to all of them, ``(S, 1, C, H, W)``.
         """
 
     def select(
@@ -110,8 +122,8 @@ class Attack(ABC):
         del train_images, train_labels, batch, surrogates
         return list(setups)
 
-    def build_trigger(self, image_shape: tuple[int, int, int]) -> Trigger | None:
-        """What is stamped on images of shape (C, H, W), if the attack has a trigger.
+    def build_trigger(self, image_shape: tuple[int, int, int]) -> BackdoorTrigger | None:
+        """What is stamped on images of shape (C, H, W), if the attack has a trigger before it crafts.
 
         Raises:
             InputError: If it does not fit.
@@ -136,6 +148,7 @@ class Attack(ABC):
         device: torch.device | str = "cpu",
         progress: Callable[[Tensor], None] = lambda objective: None,
         retrain: Retrain | None = None,
+        class_surrogates: Mapping[int, Sequence[Surrogate]] | None = None,
     ) -> list[PoisonSet]:
         """Craft, round to 8 bits and validate the poisons of every setup, all in one batch.
 
@@ -146,6 +159,7 @@ class Attack(ABC):
             test_images: ``(T, C, H, W)`` uint8.
             surrogates: The attacker's models, in evaluation mode on ``device``; their parameters are not changed.
             retrain: For attacks that retrain their surrogates while crafting.
+            class_surrogates: Of attacks that know one class: by adversarial label; ``surrogates`` are then none.
 
         Raises:
             InputError: If the budget or the trigger does not fit, or a poison is not finite.
@@ -157,6 +171,8 @@ class Attack(ABC):
         chosen = self.select(setups, train_images, train_labels, batch, surrogates)
         if any(new is not old for new, old in zip(chosen, setups, strict=True)):
             batch = self._batch(chosen, train_images, train_labels, test_images, trigger, device)
+        if self.one_class is not None:
+            batch = replace(batch, classes=known_classes(self.name, chosen, train_images, train_labels, class_surrogates or {}))
         if retrain is not None:
             batch = replace(batch, retrain=partial(retrain, chosen))
 
@@ -168,13 +184,18 @@ class Attack(ABC):
         self._check_finite(crafted.flatten(1).sum(1), chosen)
         rows = torch.stack([torch.from_numpy(s.base_indices) for s in chosen])
         bases = train_images[rows]
-        images = self.budget.quantize(crafted.detach().cpu(), bases)
+        triggers: list[BackdoorTrigger | None] = [trigger] * len(chosen)
+        if self.universal:
+            added = [AdditiveTrigger(own, self.test_scale) for own in self.budget.levels(crafted.detach().cpu())[:, 0]]
+            images, triggers = torch.stack([one.poison(own) for one, own in zip(added, bases, strict=True)]), [*added]
+        else:
+            images = self.budget.quantize(crafted.detach().cpu(), bases)
         if trigger is not None and self.visible_trigger:
             images = trigger.stamp(images.flatten(0, 1), rows.flatten()).view_as(images)
         return [
             PoisonSet(
                 setup, images[i], bases[i], test_images[setup.target_index], self.budget, self.arguments(), float(value),
-                trigger, self.goal, self.visible_trigger,
+                triggers[i], self.goal, self.visible_trigger,
             )
             for i, (setup, value) in enumerate(zip(chosen, objective.tolist(), strict=True))
         ]  # fmt: skip
@@ -194,7 +215,7 @@ class Attack(ABC):
         train_images: Tensor,
         train_labels: Tensor,
         test_images: Tensor,
-        trigger: Trigger | None,
+        trigger: BackdoorTrigger | None,
         device: torch.device | str,
     ) -> CraftBatch:
         rows = torch.stack([torch.from_numpy(s.base_indices) for s in setups])

@@ -14,12 +14,12 @@ from poison_and_defend.attacks.base import Attack, check_positive
 from poison_and_defend.attacks.crafting.augmentation import Augmentation
 from poison_and_defend.attacks.crafting.parameter_gradients import (
     Parameters,
-    goal_gradient,
     loop_gradients,
     stackable,
     stacked_gradients,
 )
 from poison_and_defend.attacks.crafting.precision import full_precision
+from poison_and_defend.attacks.crafting.sharpness import sharp_goal_gradient
 from poison_and_defend.attacks.threat.budget import Norm
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
 from poison_and_defend.core.bounds import at_least
@@ -55,6 +55,8 @@ class GradientMatching(Attack):
     augmentation: Augmentation
     uses_logits = True
     differentiates_twice = True
+    sharpness: float = 0.0
+    """Radius of the surrogates' move uphill on the goal's loss, at whose end the gradient to match is taken; 0 for none."""
 
     def __init__(
         self,
@@ -125,7 +127,8 @@ class GradientMatching(Attack):
         images, labels = self.goal_images(batch), batch.base_labels[:, 0]
         goals: list[list[Parameters]] = []
         for setup, own in enumerate(models):
-            goals.append([goal_gradient(model, images[setup], labels[setup], self.poison_batch) for model in own])
+            options = (images[setup], labels[setup], self.poison_batch, self.sharpness)
+            goals.append([sharp_goal_gradient(model, *options) for model in own])
             for number, goal in enumerate(goals[-1]):
                 if not all(bool(value.isfinite().all()) for value in goal.values()):
                     raise InputError(

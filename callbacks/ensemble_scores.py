@@ -1,6 +1,6 @@
 """Watching an ensemble of victims: which targets are misread, and how accurate each victim is on clean test images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import lightning as L
@@ -15,6 +15,9 @@ from poison_and_defend.defenses.voting.base import Voting
 
 _CERTIFIED = (1, 2, 5, 10, 25)
 """Numbers of changed rows of which the share of test images is kept that are provably still read right."""
+
+Triggered = Callable[[int, Tensor, Tensor], Tensor]
+"""Number of a member, test inputs ``(n, ...)`` and their rows ``(n,)`` to the same with the trigger of that member's setup."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ class Watch:
         names: Setup and arm of every member.
         poison_sets: Each member's own: what counts as success on which test rows.
         test_inputs: ``(T, ...)`` clean test split, as the members take their inputs.
-        triggered_inputs: ``(T, ...)`` test split with a backdoor's trigger; None for attacks on targets.
+        triggered_inputs: ``(T, ...)`` test split with a backdoor's trigger, or what puts it on, where triggers are each setup's
+            own; None for attacks on targets.
         test_labels: ``(T,)`` int64.
         parts: Number of every member among the models of its victim's vote; empty where members are victims.
         voting: How the members of one name vote; None where each is a victim.
@@ -67,7 +71,7 @@ class Watch:
     names: Sequence[tuple[int, str]]
     poison_sets: Sequence[PoisonSet]
     test_inputs: Tensor
-    triggered_inputs: Tensor | None
+    triggered_inputs: Tensor | Triggered | None
     test_labels: Tensor
     parts: Sequence[int] = ()
     voting: Voting | None = None
@@ -132,12 +136,15 @@ def evaluate(module: L.LightningModule, watch: Watch) -> list[Score]:
 
 @torch.no_grad()
 def _answers(module: L.LightningModule, watch: Watch) -> list[_Answers]:
-    def predict(inputs: Tensor) -> Tensor:
-        predictions: Tensor = module.member_predictions(inputs.to(module.device)).cpu()  # type: ignore[operator]
+    def predict(inputs: Tensor, *change: Triggered) -> Tensor:
+        predictions: Tensor = module.member_predictions(inputs.to(module.device), *change).cpu()  # type: ignore[operator]
         return predictions
 
-    clean = predict(watch.test_inputs)
-    tested = clean if watch.triggered_inputs is None else predict(watch.triggered_inputs)
+    clean, triggered = predict(watch.test_inputs), watch.triggered_inputs
+    if isinstance(triggered, Tensor):
+        tested = predict(triggered)
+    else:
+        tested = clean if triggered is None else predict(watch.test_inputs, triggered)
     parts = watch.parts or [0] * len(watch.names)
     members = zip(watch.names, parts, watch.poison_sets, clean, tested, strict=True)
     # Clones, since a view would take all its neighbours along when it is sent.

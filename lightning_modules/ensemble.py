@@ -20,6 +20,9 @@ from poison_and_defend.lightning_modules.member_threads import Workers
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.lightning_modules.stacking import can_be_stacked
 
+Change = Callable[[int, Tensor, Tensor], Tensor]
+"""Number of a member, inputs ``(n, ...)`` and their places ``(n,)`` to what that member sees instead, of the same shape."""
+
 
 class EnsembleModule(L.LightningModule):
     """M classifiers that a single `ClassifierModule` each would equal, given the same data, recipe and seed.
@@ -143,23 +146,31 @@ class EnsembleModule(L.LightningModule):
         return self._stacks
 
     @torch.no_grad()
-    def member_logits(self, inputs: Tensor, batch_size: int = 512) -> Tensor:
-        """Logits ``(M, N, classes)`` of shared inputs ``(N, ...)``, uint8 images or float features, in evaluation mode."""
+    def member_logits(self, inputs: Tensor, batch_size: int = 512, change: Change | None = None) -> Tensor:
+        """Logits ``(M, N, classes)`` of shared inputs ``(N, ...)``, uint8 images or float features, in evaluation mode.
+
+        Args:
+            change: What a member sees in place of a part of the inputs, where members do not see the same.
+        """
         was_training = self.training
         self.eval()
         blocks = []
         for number, block in enumerate(self.blocks):
-            parts = [
-                self.block_logits(number, _as_float(part.to(self.device))[None].expand(len(block), *part.shape))
-                for part in inputs.split(batch_size)
-            ]
+            parts = []
+            for rows in torch.arange(len(inputs)).split(batch_size):
+                part = inputs[rows[0] : rows[-1] + 1]
+                if change is None:
+                    seen = _as_float(part.to(self.device))[None].expand(len(block), *part.shape)
+                else:
+                    seen = torch.stack([_as_float(change(member, part, rows).to(self.device)) for member in block])
+                parts.append(self.block_logits(number, seen))
             blocks.append(torch.cat(parts, dim=1))
         self.train(was_training)
         return torch.cat(blocks)
 
-    def member_predictions(self, images: Tensor) -> Tensor:
-        """Predicted classes ``(M, N)``."""
-        return self.member_logits(images).argmax(-1)
+    def member_predictions(self, images: Tensor, change: Change | None = None) -> Tensor:
+        """Predicted classes ``(M, N)``; see :meth:`member_logits`."""
+        return self.member_logits(images, change=change).argmax(-1)
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Index batches for all members at once."""

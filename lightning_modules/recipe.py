@@ -19,7 +19,7 @@ class Recipe:
     Args:
         epochs: Passes over the training set.
         batch_size: Rows per step, of one model.
-        optimizer: Name of the optimiser, ``sgd`` or ``adam``.
+        optimizer: Name of the optimiser, ``sgd``, ``adam`` or ``radam``.
         learning_rate: Learning rate at the start.
         momentum: Momentum of ``sgd``.
         nesterov: Whether the momentum of ``sgd`` is Nesterov's.
@@ -32,7 +32,7 @@ class Recipe:
 
     epochs: int = 40
     batch_size: int = 64
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    optimizer: Literal["sgd", "adam", "radam"] = "sgd"
     learning_rate: float = 0.05
     momentum: float = 0.9
     nesterov: bool = True
@@ -56,6 +56,8 @@ class Recipe:
         """The optimiser; elementwise, so that stacked parameters are optimised as if apart."""
         if self.optimizer == "adam":
             return torch.optim.Adam(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
+        if self.optimizer == "radam":
+            return torch.optim.RAdam(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
         return torch.optim.SGD(
             parameters,
             lr=self.learning_rate,

@@ -27,9 +27,15 @@ def _leaves(model: Surrogate) -> Parameters:
     return {name: parameter.detach().requires_grad_() for name, parameter in model.named_parameters()}
 
 
-def goal_gradient(model: Surrogate, images: Tensor, label: Tensor, batch_size: int) -> Parameters:
-    """Gradient of the mean loss of images ``(n, C, H, W)`` under one label ``()`` with respect to all parameters."""
-    leaves = _leaves(model)
+def goal_gradient(
+    model: Surrogate, images: Tensor, label: Tensor, batch_size: int, weights: Parameters | None = None
+) -> Parameters:
+    """Gradient of the mean loss of images ``(n, C, H, W)`` under one label ``()`` with respect to all parameters.
+
+    Args:
+        weights: Where it is taken, a value for each parameter; None for the model's own.
+    """
+    leaves = _leaves(model) if weights is None else {name: value.requires_grad_() for name, value in weights.items()}
     total = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
     for part in images.split(batch_size):
         loss = _loss(leaves, {}, model, part, label.expand(len(part))) * (len(part) / len(images))

@@ -95,13 +95,29 @@ class Budget:
         """
         # In double precision: single rounds a level up where eps is a hair below it.
         levels = self.project(images.double(), bases.double() / 255) * 255 - bases
+        return (bases + self._whole(levels)).clamp(0, 255).to(torch.uint8)
+
+    def levels(self, perturbations: Tensor) -> Tensor:
+        """Perturbations by themselves in whole grey levels: added to any 8-bit image and clipped, they stay in the ball.
+
+        Args:
+            perturbations: ``(..., C, H, W)`` float in [0, 1] pixel units; what is outside the ball is projected to it.
+
+        Returns:
+            int16 of the same shape, in units of 1/255.
+        """
+        own = perturbations.double()
+        if self.norm == "l2":
+            own = own * (self.eps / own.flatten(-3).norm(dim=-1)[..., None, None, None].clamp_min(self.eps))
+        return self._whole(own * 255).clamp(-255, 255).to(torch.int16)
+
+    def _whole(self, levels: Tensor) -> Tensor:
+        """Differences in grey levels, of images in the ball, rounded without leaving it."""
         if self.norm == "linf":
             bound = math.floor(self.eps * 255 + _LEVEL_SLACK)
-            levels = levels.round().clamp(-bound, bound)
-        else:
-            # A millionth of a level: a difference of whole levels must survive the round trip through [0, 1].
-            levels = (levels + levels.sign() * _LEVEL_SLACK).trunc()
-        return (bases + levels).clamp(0, 255).to(torch.uint8)
+            return levels.round().clamp(-bound, bound)
+        # A millionth of a level: a difference of whole levels must survive the round trip through [0, 1].
+        return (levels + levels.sign() * _LEVEL_SLACK).trunc()
 
     def distance(self, images: Tensor, bases: Tensor) -> Tensor:
         """Norm of each image's difference, ``(...)`` float64 in [0, 1] pixel units, from two uint8 tensors."""

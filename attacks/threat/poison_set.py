@@ -7,9 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from poison_and_defend.attacks.threat.additive_trigger import AdditiveTrigger
+from poison_and_defend.attacks.threat.backdoor_trigger import BackdoorTrigger
 from poison_and_defend.attacks.threat.budget import Budget
+from poison_and_defend.attacks.threat.patch import Trigger
 from poison_and_defend.attacks.threat.setups import Indices, Setup
-from poison_and_defend.attacks.threat.trigger import Trigger
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.reading.files import brief
 
@@ -28,7 +30,7 @@ class PoisonSet:
         budget: The bound that every poison keeps after rounding to 8 bits.
         attack: Class name and arguments of the attack, for the record.
         objective: The attack's own final loss on this setup, before rounding to 8 bits.
-        trigger: What a backdoor stamps on images that are to be misread; None for an attack on chosen targets.
+        trigger: What a backdoor puts on images that are to be misread; None for an attack on chosen targets.
         goal: What success is measured on; see :data:`poison_and_defend.attacks.base.Goal`.
         visible_trigger: Whether the poisons carry the trigger on top of their budget, which then holds elsewhere.
 
@@ -43,7 +45,7 @@ class PoisonSet:
     budget: Budget
     attack: dict[str, Any] = field(default_factory=dict)
     objective: float = float("nan")
-    trigger: Trigger | None = None
+    trigger: BackdoorTrigger | None = None
     goal: str = "targets"
     visible_trigger: bool = False
 
@@ -87,7 +89,12 @@ class PoisonSet:
         """The poisons, with their bases' pixels where a visible trigger stands."""
         if self.trigger is None or not self.visible_trigger:
             return self.images
-        return torch.where(self.trigger.mask(*self.images.shape[-2:]), self.bases, self.images)
+        mask = self.trigger.mask(*self.images.shape[-2:])
+        if mask is None:
+            raise InputError(
+                f"poison set of setup {self.setup.index}: its trigger covers whole images, and nothing would hold its budget"
+            )
+        return torch.where(mask, self.bases, self.images)
 
     def trials(self, test_labels: Tensor) -> Tensor:
         """Rows of the test split that success is counted over: the targets, or the images that get the trigger.
@@ -150,7 +157,10 @@ class PoisonSet:
         }
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Arrays: ``poisons``, ``bases``, ``target``, a backdoor's ``trigger`` (uint8); ``base_indices``, ``train_rows``."""
+        """Arrays: ``poisons``, ``bases``, ``target`` (uint8); ``base_indices``, ``train_rows``; a backdoor's ``trigger``.
+
+        A patch is uint8 ``(C, P, P)``, a pattern that is added int16 ``(C, H, W)``.
+        """
         tensors = {
             "poisons": self.images.contiguous(),
             "bases": self.bases.contiguous(),
@@ -186,14 +196,22 @@ class PoisonSet:
             attack, objective = dict(record["attack"]), float(record["objective"])
             stamped, visible = record.get("trigger"), bool(record.get("visible_trigger", False))
             goal = str(record.get("goal", "targets"))
-            trigger = None
-            if stamped is not None:
-                trigger = Trigger(tensors["trigger"], **stamped | {"place": tuple(stamped.get("place", (0, 0)))})
+            trigger = None if stamped is None else _trigger(dict(stamped), tensors["trigger"])
         except InputError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise InputError(f"not a poison set of this project: {error!r}") from error
         return cls(setup, *parts, budget, attack, objective, trigger, goal, visible)
+
+
+def _trigger(settings: dict[str, Any], pattern: Tensor) -> BackdoorTrigger:
+    """What ``settings`` and ``pattern`` were told of; one that says no kind is a patch."""
+    kind = settings.pop("kind", "patch")
+    if kind == "additive":
+        return AdditiveTrigger(pattern, **settings)
+    if kind != "patch":
+        raise InputError(f"the trigger's kind is {brief(kind)}: it is patch or additive")
+    return Trigger(pattern, **settings | {"place": tuple(settings.get("place", (0, 0)))})
 
 
 def _whole(record: dict[str, Any], name: str) -> int:

@@ -68,11 +68,22 @@ def check_num_poisons(num_poisons: int, available: int, label: int) -> None:
 
 
 def draw_setups(
-    train_labels: Indices, test_labels: Indices, *, num_setups: int, num_poisons: int, seed: int, num_targets: int = 1
+    train_labels: Indices,
+    test_labels: Indices,
+    *,
+    num_setups: int,
+    num_poisons: int,
+    seed: int,
+    num_targets: int = 1,
+    in_turn: bool = False,
 ) -> list[Setup]:
     """Draw setups by seed: a uniform test image, a uniform other class, uniform bases of that class.
 
     None is discarded, whatever a clean model makes of its target, and setup i does not depend on how many are drawn.
+
+    Args:
+        in_turn: Setup i has the i-th class, beginning anew after the last, as its adversarial one, instead of a drawn class;
+            its target is a uniform test image of any other class.
 
     Raises:
         InputError: If ``num_setups`` or ``num_poisons`` is below 1, or a drawn class has too few images.
@@ -88,9 +99,14 @@ def draw_setups(
     for index in range(num_setups):
         own_seed = setup_seed(seed, index)
         rng = np.random.default_rng(own_seed)
-        target_index = int(rng.integers(len(test_labels)))
-        target_label = int(test_labels[target_index])
-        adversarial_label = int(rng.choice(classes[classes != target_label]))
+        if in_turn:
+            adversarial_label = int(classes[index % len(classes)])
+            target_index = _target_of_others(test_labels, adversarial_label, rng)
+            target_label = int(test_labels[target_index])
+        else:
+            target_index = int(rng.integers(len(test_labels)))
+            target_label = int(test_labels[target_index])
+            adversarial_label = int(rng.choice(classes[classes != target_label]))
         candidates = np.flatnonzero(train_labels == adversarial_label)
         bases = rng.choice(candidates, num_poisons, replace=False)
         others = np.setdiff1d(np.flatnonzero(test_labels == target_label), [target_index])
@@ -102,3 +118,10 @@ def draw_setups(
         more = tuple(int(row) for row in rng.choice(others, num_targets - 1, replace=False))
         setups.append(Setup(index, own_seed, target_index, target_label, adversarial_label, bases.astype(np.int64), None, more))
     return setups
+
+
+def _target_of_others(test_labels: Indices, adversarial_label: int, rng: np.random.Generator) -> int:
+    others = np.flatnonzero(test_labels != adversarial_label)
+    if len(others) == 0:
+        raise InputError(f"every test image is of class {adversarial_label}: there is none to be misread as it (--data)")
+    return int(rng.choice(others))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from poison_and_defend.attacks.threat.backdoor_trigger import BackdoorTrigger
 from poison_and_defend.attacks.threat.setups import Setup
-from poison_and_defend.attacks.threat.trigger import Trigger
 
 
 class Surrogate(nn.Module, ABC):
@@ -31,6 +31,19 @@ Retrain = Callable[[Sequence[Setup], Tensor], list[list[Surrogate]]]
 
 
 @dataclass(frozen=True, eq=False)
+class AdversarialClass:
+    """What an attacker has who knows one class of the victim's data and, besides, only public data of other classes.
+
+    Attributes:
+        images: ``(n, C, H, W)`` uint8 on the CPU: all training images of the class that the victim gets, before poisoning.
+        surrogates: Networks with an output for every public class, and a last one for this class.
+    """
+
+    images: Tensor
+    surrogates: Sequence[Surrogate]
+
+
+@dataclass(frozen=True, eq=False)
 class CraftBatch:
     """What crafting sees of S setups with k bases each, on one device.
 
@@ -44,6 +57,7 @@ class CraftBatch:
             that need them.
         trigger: What a backdoor stamps.
         retrain: Poisons ``(S, k, C, H, W)`` to surrogates trained on each setup's poisoned set, one list a setup.
+        classes: One per setup: its adversarial class, for attacks that know no other.
     """
 
     bases: Tensor
@@ -51,8 +65,9 @@ class CraftBatch:
     targets: Tensor
     seeds: tuple[int, ...]
     sources: Tensor | None = None
-    trigger: Trigger | None = None
+    trigger: BackdoorTrigger | None = None
     retrain: Callable[[Tensor], list[list[Surrogate]]] | None = None
+    classes: tuple[AdversarialClass, ...] = ()
 
     def generators(self, stream: int = 0) -> list[torch.Generator]:
         """One CPU generator per setup; ``stream`` tells apart the uses within one attack."""

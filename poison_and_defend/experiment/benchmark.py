@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from poison_and_defend.core.files import make_folder
 from poison_and_defend.core.progress import announce
@@ -28,7 +31,7 @@ def run_all(entries: Sequence[Entry], launch: Launch, folder: Path) -> Path:
         InputError: If one of them cannot work; before any of them starts.
     """
     make_folder(folder, "--output_dir")
-    plans = [plan_experiment(_on_data_of(entry.experiment, entries[0].experiment)) for entry in entries]
+    plans = [plan_experiment(_on_data_of(entry, entries[0])) for entry in entries]
     ranks = launch.start()
     finished = []
     for number, (plan, entry) in enumerate(zip(plans, entries, strict=True)):
@@ -40,10 +43,21 @@ def run_all(entries: Sequence[Entry], launch: Launch, folder: Path) -> Path:
     return folder
 
 
-def _on_data_of(own: Experiment, first: Experiment) -> Experiment:
-    """One data set for all: read once, and what was read from it stays comparable."""
+def _on_data_of(own: Entry, first: Entry) -> Experiment:
+    """One data set for all: read once, and what was read from it stays comparable.
+
+    An attack may bring public data of its own, which are then neither given to others nor taken away.
+    """
+    found, shared = own.experiment, first.experiment
+    alike = _pretraining(own) == _pretraining(first)
     return replace(
-        own,
-        setups=replace(own.setups, data=first.setups.data),
-        surrogates=replace(own.surrogates, pretraining=first.surrogates.pretraining),
+        found,
+        setups=replace(found.setups, data=shared.setups.data),
+        surrogates=replace(found.surrogates, pretraining=shared.surrogates.pretraining) if alike else found.surrogates,
     )
+
+
+def _pretraining(entry: Entry) -> Any:
+    """What the configuration says of it."""
+    said = yaml.safe_load(entry.config)
+    return said.get("pretraining") if isinstance(said, dict) else None

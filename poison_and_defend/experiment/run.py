@@ -21,13 +21,13 @@ from poison_and_defend.experiment.steps.craft import craft_poisons, keep_importe
 from poison_and_defend.experiment.steps.feature_space import save_tested
 from poison_and_defend.experiment.steps.pictures import picture_panel
 from poison_and_defend.experiment.steps.protect import Sanitized, sanitize_all
-from poison_and_defend.experiment.steps.surrogates import attacker_models
+from poison_and_defend.experiment.steps.surrogates import attacker_models, class_models
 from poison_and_defend.experiment.steps.victims import ArmScores, train_victims
 from poison_and_defend.experiment.task.claim import claim
 from poison_and_defend.experiment.task.kept_arms import KeptArms
 from poison_and_defend.experiment.task.plan import ExperimentPlan
 from poison_and_defend.experiment.task.results import make_results
-from poison_and_defend.reports.experiment.table import print_summary, print_workings
+from poison_and_defend.reports.experiment.table import print_classes, print_summary, print_workings
 from poison_and_defend.reports.experiment.workings import workings
 from poison_and_defend.reports.experiment.write import write_report
 from poison_and_defend.reports.figures import contact_sheet
@@ -128,7 +128,8 @@ class _Job:
         if plan.imported is not None:
             poison_sets = keep_imported(plan, plan.imported, ranks)
         else:
-            poison_sets = craft_poisons(plan, attacker_models(plan, ranks, logger), ranks)
+            models = attacker_models if plan.class_networks is None else class_models
+            poison_sets = craft_poisons(plan, models(plan, ranks, logger), ranks)
         if self._first:
             if logger is not None:
                 columns = ["setup", "target_index", "target_label", "adversarial_label", "objective"]
@@ -190,6 +191,7 @@ class _Job:
             summary = write_summary(plan.folder / "summary.json", results)
             page = write_report(plan.folder)
             print_summary(summary, f"{plan.name}: {summary[0].n} setups, test accuracy is on clean images")
+            print_classes(results)
             print_workings(workings(results))
             # Of processes that were killed here, or beside it where networks and sanitized images are shared.
             for place in (plan.folder, plan.models, plan.stores):

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from poison_and_defend.attacks.threat.budget import Budget
+from poison_and_defend.attacks.threat.patch import Trigger
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.attacks.threat.setups import Setup
-from poison_and_defend.attacks.threat.trigger import Trigger
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import make_folder
 from poison_and_defend.poisons.benchmark_files import BenchmarkPoisons, read_benchmark, read_npz, write_benchmark, write_npz
@@ -26,7 +26,7 @@ def to_benchmark(poisons: PoisonSet) -> BenchmarkPoisons:
     """
     setup, trigger, patch, location = poisons.setup, poisons.trigger, None, None
     if trigger is not None:
-        if trigger.placement == "four_corners" or trigger.amplitude != 1:
+        if not isinstance(trigger, Trigger) or trigger.placement == "four_corners" or trigger.amplitude != 1:
             raise InputError(
                 f"setup {setup.index}: the benchmark tests with one patch that overwrites pixels, not with this trigger (--run)"
             )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -33,6 +33,7 @@ class ModelSpec:
         split: What it is trained on; its classes are ``0..num_classes - 1``.
         dropout: Between blocks.
         defense: What each step of its training does otherwise than the recipe says.
+        start: The network that it starts from, of the same architecture and outputs; None for an initialisation by its seed.
     """
 
     network: Network
@@ -44,6 +45,7 @@ class ModelSpec:
     dropout: float = 0.0
     threads: int = 1
     defense: Training = field(default_factory=Plain)
+    start: "ModelSpec | None" = None
 
     def build(self, seed: int | None = None) -> Classifier:
         """The untrained network, of another seed if one is given."""
@@ -71,6 +73,8 @@ class ModelSpec:
             "dropout": self.dropout,
             "threads": self.threads,
         }
+        if self.start is not None:
+            settings["start"] = self.start.file_name
         return digest(settings)
 
     @property
@@ -78,11 +82,26 @@ class ModelSpec:
         """Depends on content alone, so that all setups, attacks and experiments with this network share it."""
         return f"{self.network.stem}-{digest([self.group, self.seed])}.safetensors"
 
+    def begin(self, folder: Path, seed: int) -> Classifier:
+        """What training begins with: the untrained network, or the trained one that this starts from.
+
+        Args:
+            folder: Where trained networks are kept.
+            seed: Of an untrained one.
+        """
+        model = self.build(seed)
+        if self.start is not None:
+            _load(model, folder / self.start.file_name)
+        return model
+
 
 def trained_models(
     specs: Sequence[ModelSpec], folder: Path, ranks: Ranks, text: str, logger: Logger | None = None
 ) -> list[Classifier]:
     """Networks by content: read from ``folder``, where missing ones are first trained by all ranks and kept.
+
+    Args:
+        specs: Those that start from another network come in a later call than that.
 
     Returns:
         In the order of ``specs``, on every rank: in evaluation mode on its device, their parameters frozen.
@@ -97,7 +116,7 @@ def trained_models(
         folder.mkdir(parents=True, exist_ok=True)
         split = own[0][1].split
         states = fit_members(
-            own[0][1].build,
+            partial(own[0][1].begin, folder),
             [spec.seed for _, spec in own],
             EnsembleData(split.images, split.labels, torch.arange(len(split)).expand(len(own), -1)),
             own[0][1].recipe,
@@ -116,6 +135,10 @@ def trained_models(
     models = []
     for path, spec in zip(paths, specs, strict=True):
         model = spec.build()
-        load_weights(model, path, option="remove this one file, and the network is trained again; --output_dir")
+        _load(model, path)
         models.append(frozen(model, ranks.device))
     return models
+
+
+def _load(model: Classifier, path: Path) -> None:
+    load_weights(model, path, option="remove this one file, and the network is trained again; --output_dir")

@@ -58,6 +58,7 @@ def files(suffix: str) -> list[str]:
     return {
         ".json": [
             "poison set/setup_000.json",
+            "added trigger/setup_000.json",
             "sanitized set/out/manifest.json",
             "set in the making/out/.unfinished/plan.json",
             "array in the making/.out.npz.unfinished/plan.json",
@@ -192,6 +193,41 @@ def changed(**values: object) -> Callable[[Path], None]:
 )
 def test_poison_sets_whose_numbers_mean_nothing(refused, values: dict) -> None:
     assert "(--data.poisons)" in refused("poison set/setup_000.json", changed(**values))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *({"trigger": {"kind": "additive", "test_scale": value}} for value in (float("nan"), 0, -3, 1e9, "3", None, True)),
+        *({"trigger": {"kind": value, "test_scale": 3.0}} for value in ("patch", "other", None, 3)),
+        {"trigger": {"kind": "additive", "test_scale": 3.0, "surprise": 1}},
+        {"trigger": {"placement": "bottom_right"}},
+        {"visible_trigger": True},
+        {"goal": "targets"},
+        {"trigger": None},
+    ],
+    ids=str,
+)
+def test_added_triggers_whose_settings_mean_nothing(refused, values: dict) -> None:
+    assert "(--data.poisons)" in refused("added trigger/setup_000.json", changed(**values))
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        torch.zeros(1, 32, 31, dtype=torch.int16),
+        torch.zeros(1, 32, 32, dtype=torch.uint8),
+        torch.full((1, 32, 32), 300, dtype=torch.int16),
+        torch.zeros(0, 32, 32, dtype=torch.int16),
+        torch.tensor(3, dtype=torch.int16),
+    ],
+    ids=lambda tensor: f"{tensor.dtype} {tuple(tensor.shape)}",
+)
+def test_added_triggers_that_are_no_pattern(refused, pattern: torch.Tensor) -> None:
+    def change(path: Path) -> None:
+        save_file(load_file(path) | {"trigger": pattern}, path)
+
+    assert "setup_000.safetensors: " in refused("added trigger/setup_000.safetensors", change)
 
 
 def test_a_record_cannot_lead_a_report_elsewhere(made, refused, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import shutil
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from diffusers import DDPMScheduler
 from PIL import Image
 from safetensors.torch import save_file
 
+from poison_and_defend.attacks.threat.additive_trigger import AdditiveTrigger
 from poison_and_defend.attacks.threat.budget import Budget
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.attacks.threat.setups import Setup, draw_setups
@@ -128,6 +129,14 @@ def _poisons(trigger: bool) -> PoisonSet:
 
 def _make_poisons(folder: Path) -> None:
     save_poisons(_poisons(trigger=True), folder)
+
+
+def _make_added(folder: Path) -> None:
+    """Poisons with one perturbation, which is the trigger too."""
+    plain = _poisons(trigger=False)
+    trigger = AdditiveTrigger((torch.arange(32 * 32).reshape(1, 32, 32) % 33 - 16).to(torch.int16), 3.0)
+    images = trigger.poison(plain.bases)
+    save_poisons(replace(plain, images=images, trigger=trigger, goal="others"), folder)
 
 
 def _read_poisons(folder: Path) -> None:
@@ -521,6 +530,7 @@ def _read_lease(folder: Path) -> None:
 
 MAKERS: dict[str, Read] = {
     "poison set": _make_poisons,
+    "added trigger": _make_added,
     "sanitized set": _make_sanitized,
     "set in the making": lambda folder: _make_unfinished(folder, "out"),
     "array in the making": lambda folder: _make_unfinished(folder, "out.npz"),
@@ -575,6 +585,8 @@ def catalogue(folder: Path) -> list[Artefact]:
     found = [
         Artefact("poison set", "setup_000.safetensors", _read_poisons, _reseal_poisons, 10),
         Artefact("poison set", "setup_000.json", _read_poisons, None, 10),
+        Artefact("added trigger", "setup_000.safetensors", _read_poisons, _reseal_poisons, 6),
+        Artefact("added trigger", "setup_000.json", _read_poisons, None, 6),
         Artefact("sanitized set", "out/manifest.json", _verify, None, 6),
         Artefact("sanitized set", "out/manifest.json", _quality),
         Artefact("sanitized set", "out/rows.csv", _verify, _reseal_rows, 6),

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from poison_and_defend.attacks.threat.additive_trigger import AdditiveTrigger
 from poison_and_defend.attacks.threat.budget import Budget
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.attacks.threat.trigger import PatchTrigger, Trigger
@@ -115,4 +116,10 @@ def test_a_hostile_pickle_is_refused_and_not_run(run, plan, digits, tmp_path: Pa
 def test_four_corners_cannot_be_said_in_one_patch(plan) -> None:
     trigger = Trigger(torch.zeros(1, 3, 3, dtype=torch.uint8), "four_corners")
     with pytest.raises(InputError, match=r"one patch"):
+        to_benchmark(make(plan(), trigger)[0])
+
+
+def test_a_trigger_over_the_whole_image_cannot_be_said_in_a_patch(plan) -> None:
+    trigger = AdditiveTrigger(torch.ones(1, 32, 32, dtype=torch.int16), 3.0)
+    with pytest.raises(InputError, match=r"one patch.*--run"):
         to_benchmark(make(plan(), trigger)[0])

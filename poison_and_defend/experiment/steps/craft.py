@@ -30,7 +30,11 @@ def keep_imported(plan: ExperimentPlan, found: list[PoisonSet], ranks: Ranks) ->
     return found
 
 
-def craft_poisons(plan: ExperimentPlan, surrogates: list[Surrogate], ranks: Ranks) -> list[PoisonSet]:
+Models = list[Surrogate] | dict[int, list[Surrogate]]
+"""The attacker's surrogates; by adversarial label where it knows one class."""
+
+
+def craft_poisons(plan: ExperimentPlan, surrogates: Models, ranks: Ranks) -> list[PoisonSet]:
     """Craft what is missing and read everything back, validated, on every rank.
 
     Setups are grouped by number, not by rank, so that each batch's arithmetic is the same for any number of ranks.
@@ -88,7 +92,7 @@ class _CraftProgress:
 
 
 def _craft_batch(
-    plan: ExperimentPlan, batch: Sequence[Setup], surrogates: list[Surrogate], ranks: Ranks, progress: _CraftProgress
+    plan: ExperimentPlan, batch: Sequence[Setup], surrogates: Models, ranks: Ranks, progress: _CraftProgress
 ) -> None:
     started = time.perf_counter()
     progress.starts = []
@@ -98,10 +102,11 @@ def _craft_batch(
         train.images,
         train.labels,
         test.images,
-        surrogates,
+        [] if isinstance(surrogates, dict) else surrogates,
         device=ranks.device,
         progress=progress,
         retrain=retrainer(plan, ranks),
+        class_surrogates=surrogates if isinstance(surrogates, dict) else None,
     )
     seconds = round((time.perf_counter() - started) / len(batch), 3)
     starts: list[float | None] = [*progress.starts] or [None] * len(crafted)

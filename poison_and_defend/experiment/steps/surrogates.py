@@ -36,6 +36,22 @@ def attacker_models(plan: ExperimentPlan, ranks: Ranks, logger: Logger | None = 
     return [LowPrecision(model) if networks.low_precision else model for model in models]
 
 
+def class_models(plan: ExperimentPlan, ranks: Ranks, logger: Logger | None = None) -> dict[int, list[Surrogate]]:
+    """Surrogates of an attacker who knows one class, by adversarial label; empty for other attackers.
+
+    One label after the other: each has its own copy of the public images beside its class's.
+    """
+    found: dict[int, list[Surrogate]] = {}
+    if plan.class_networks is None:
+        return found
+    for label in sorted({setup.adversarial_label for setup in plan.setups}):
+        specs = plan.class_networks.surrogates(label)
+        trained_models([spec.start for spec in specs if spec.start is not None], plan.models, ranks, "surrogate", logger)
+        models = trained_models(specs, plan.models, ranks, f"class {label}", logger)
+        found[label] = [LowPrecision(model) if plan.networks.low_precision else model for model in models]
+    return found
+
+
 @torch.no_grad()
 def _check_answers(models: Sequence[Classifier], split: Split, ranks: Ranks) -> None:
     """Adversarial training can leave a network with one answer for all images, against which no ascent has a direction."""

@@ -20,6 +20,7 @@ from poison_and_defend.experiment.steps.feature_space import save_feature_space
 from poison_and_defend.experiment.steps.judge import Judgement, judge_all
 from poison_and_defend.experiment.steps.protect import Sanitized
 from poison_and_defend.experiment.steps.surrogates import extractor
+from poison_and_defend.experiment.steps.tested import Tested, triggered_inputs
 from poison_and_defend.experiment.steps.training_sets import Member, received_keys, training_sets
 from poison_and_defend.experiment.steps.victim_networks import VictimNetworks
 from poison_and_defend.experiment.task.plan import ExperimentPlan
@@ -137,7 +138,8 @@ class Cohort:
         """Train them with all ranks; every score on every rank, and the states of this rank's members by number."""
         plan, base, training = self.plan, self.networks.base, self.arms[0].training
         sanitized = {arm.name: self.sanitized[arm.name] for arm in self.arms}
-        data, (clean, triggered) = training_sets(plan, self.members, self.poison_sets, sanitized), self._tested()
+        data = training_sets(plan, self.members, self.poison_sets, sanitized)
+        clean = plan.data.split("test").images
         between = None
         if self.networks.shared and base is not None:
             # A recipe that changes images needs them; the extractor then works in every step.
@@ -146,11 +148,11 @@ class Cohort:
             else:
                 between = base
             clean = extract_features(base, clean, ranks.device)
-            triggered = None if triggered is None else extract_features(base, triggered, ranks.device)
+        tested = triggered_inputs(plan, self.poison_sets, base if self.networks.shared else None, ranks.device)
         scores: list[EnsembleScores] = []
 
         def callbacks(own: list[int]) -> list[EnsembleScores]:
-            scores.append(EnsembleScores(self._watch(own, clean, triggered), ranks))
+            scores.append(EnsembleScores(self._watch(own, clean, tested), ranks))
             return scores
 
         states = fit_members(
@@ -192,19 +194,14 @@ class Cohort:
             own, kept = self.sanitized[member.arm], member.positions
             save_feature_space(self.plan, model, self.poison_sets[0], member.arm, own, ranks, kept)
 
-    def _tested(self) -> tuple[Tensor, Tensor | None]:
-        """Test images, and the same with the trigger if the attack has one."""
-        images, trigger = self.plan.data.split("test").images, self.poison_sets[0].trigger
-        return images, None if trigger is None else trigger.stamp(images, torch.arange(len(images)))
-
-    def _watch(self, own: list[int], clean: Tensor, triggered: Tensor | None) -> Watch:
+    def _watch(self, own: list[int], clean: Tensor, tested: Tested) -> Watch:
         chosen = [self.members[number] for number in own]
         voting = self.arms[0].voting if len(self.arms) == 1 else None
         return Watch(
             names=[(self.poison_sets[m.setup].setup.index, m.arm) for m in chosen],
             poison_sets=[self.poison_sets[m.setup] for m in chosen],
             test_inputs=clean,
-            triggered_inputs=triggered,
+            triggered_inputs=tested.of([m.setup for m in chosen]),
             test_labels=self.plan.data.split("test").labels,
             parts=[m.part or 0 for m in chosen],
             voting=voting,

@@ -36,7 +36,25 @@ def check_options(experiment: Experiment) -> None:
     if options.pretraining is not None and options.pretraining.image_shape != data.image_shape:
         shape = options.pretraining.image_shape
         raise InputError(f"pretraining images are {shape}, the data's {data.image_shape} (--pretraining)")
+    _check_one_class(experiment)
     check_networks(experiment)
+
+
+def _check_one_class(experiment: Experiment) -> None:
+    """An attacker who knows one class brings the others, and no network of his can serve several classes."""
+    attack, options = experiment.threat.attack, experiment.surrogates
+    if attack.one_class is None or experiment.threat.poisons_from is not None:
+        return
+    if options.surrogate_weights is not None:
+        raise InputError(
+            f"surrogate_weights are given, but {attack.name} trains surrogates for every adversarial class itself "
+            "(--surrogate_weights)"
+        )
+    if options.pretraining is None:
+        raise InputError(
+            f"{attack.name} needs public images of other classes for its surrogates, which are trained on those and on the "
+            "adversarial class: name a data set (--pretraining TinyImageNetDataModule)"
+        )
 
 
 def _check_scenario(attack: Attack, scenario: Scenario, *, outside: bool) -> None:
@@ -76,7 +94,8 @@ def check_surrogates(experiment: Experiment, networks: Networks) -> None:
         raise InputError(
             f"{attack.name} needs adversarially trained surrogates: give their budget (--robust_training.eps 8/255)"
         )
-    if not attack.uses_logits or attack.robust_surrogates or pretrained is None or experiment.threat.scenario == "from_scratch":
+    own_classes = attack.robust_surrogates or attack.one_class is not None or experiment.threat.scenario == "from_scratch"
+    if not attack.uses_logits or own_classes or pretrained is None:
         return
     if pretrained.num_classes != networks.data.num_classes:
         raise InputError(

@@ -22,6 +22,8 @@ class Setups:
         train_size: Size of each victim's training set when setups come from a file; by default the whole training split.
         num_poisons: Poisons per setup when setups are drawn.
         num_targets: Targets per setup when setups are drawn, all of one class.
+        classes_in_turn: Make every class the adversarial one in turn when setups are drawn, instead of drawing it; with as many
+            setups as classes each is tried once.
     """
 
     data: ArrayDataModule
@@ -30,6 +32,7 @@ class Setups:
     train_size: int | None = None
     num_poisons: int = 25
     num_targets: int = 1
+    classes_in_turn: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ class Surrogates:
         dropout: Dropout between the blocks of surrogates and extractors; Bullseye and Convex Polytope keep it on
             while crafting.
         precision: Precision of the surrogates while crafting.
-        pretraining: Data that extractors and surrogates are trained on in transfer and fine-tuning; by default the public part.
+        pretraining: Data that extractors and surrogates are trained on in transfer and fine-tuning, by default the public part;
+            for Narcissus, from scratch too, data of other classes than the victim's.
         feature_recipe: How extractors and surrogates are trained.
         robust_recipe: How the surrogates of an attack that needs adversarially trained ones are trained.
         robust_training: Budget and steps of these surrogates' adversarial training.

@@ -20,6 +20,7 @@ from poison_and_defend.defenses.arm import Arm, make_arms, refuse_twins
 from poison_and_defend.diffusion.noise_level import parse_sigma
 from poison_and_defend.experiment.task.arms import check_arms
 from poison_and_defend.experiment.task.checks import check_options, check_surrogates
+from poison_and_defend.experiment.task.class_networks import ClassNetworks
 from poison_and_defend.experiment.task.networks import Networks
 from poison_and_defend.experiment.task.options import Comparison, Experiment, Setups, Speed
 from poison_and_defend.experiment.task.settings import AFTER_CRAFTING, settings_of
@@ -37,6 +38,7 @@ class ExperimentPlan:
         rows: ``(U,)`` int64, sorted: every row of the training split that any victim trains on.
         imported: Poisons made elsewhere, validated against setups and budget; None if they are to be crafted.
         networks: What surrogates and extractors depend on.
+        class_networks: What the surrogates of an attacker depend on who knows one class; None for others.
         victims: Names of the victims' networks.
         arms: The rows of the comparison, ready to use, by their names.
         told: How many poisons filters are told that one class has at most; None if nothing.
@@ -55,6 +57,7 @@ class ExperimentPlan:
     rows: NDArray[np.int64]
     imported: list[PoisonSet] | None
     networks: Networks
+    class_networks: ClassNetworks | None
     victims: tuple[str, ...]
     victim_recipe: Recipe
     head_views: int
@@ -110,6 +113,7 @@ def plan_experiment(experiment: Experiment) -> ExperimentPlan:
         rows=rows,
         imported=imported,
         networks=networks,
+        class_networks=_class_networks(experiment, rows, networks),
         victims=tuple(experiment.victim_names),
         victim_recipe=experiment.victims.victim_recipe,
         head_views=experiment.victims.head_views,
@@ -133,7 +137,9 @@ def _choose_setups(options: Setups, seed: int) -> list[Setup]:
         if options.train_size is not None:
             raise InputError("train_size goes with setups from a file (--setups)")
         counts = {"num_setups": options.num_setups, "num_poisons": options.num_poisons, "num_targets": options.num_targets}
-        return draw_setups(train, test, seed=seed, **counts)
+        return draw_setups(train, test, seed=seed, in_turn=options.classes_in_turn, **counts)
+    if options.classes_in_turn:
+        raise InputError("classes_in_turn goes with setups drawn by seed, a file says its classes itself (--classes_in_turn)")
     if options.num_targets > 1:
         raise InputError("num_targets goes with setups drawn by seed, the benchmark's have one (--num_targets)")
     path, count, size = Path(options.setups), options.num_setups, options.train_size
@@ -196,3 +202,10 @@ def _networks(experiment: Experiment, rows: NDArray[np.int64], public: Split | N
         seed=experiment.place.seed,
         threads=experiment.speed.threads,
     )
+
+
+def _class_networks(experiment: Experiment, rows: NDArray[np.int64], networks: Networks) -> ClassNetworks | None:
+    known, public = experiment.threat.attack.one_class, experiment.surrogates.pretraining
+    if known is None or public is None:
+        return None
+    return ClassNetworks(networks, public.split("train"), public.num_classes, networks.data.split("train"), rows, known)

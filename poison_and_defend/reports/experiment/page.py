@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from poison_and_defend.reports.arm_names import arm_label
+from poison_and_defend.reports.experiment.classes import NOTE as CLASSES_NOTE
+from poison_and_defend.reports.experiment.classes import class_table
 from poison_and_defend.reports.experiment.workings import HEAD, NOTE, workings
 from poison_and_defend.reports.labels import (
     attack_label,
@@ -96,6 +98,14 @@ def _workings_table(results: Sequence[Result]) -> str:
     return f"<h2>Filters, recipes and votes</h2>\n<p>{escape(NOTE)}</p>\n{table(HEAD, lines)}"
 
 
+def _classes_table(results: Sequence[Result]) -> str:
+    head, rows = class_table(results)
+    if not rows:
+        return ""
+    lines = [[Cell(text, "" if name == "victim" else "number") for name, text in zip(head, row, strict=True)] for row in rows]
+    return f"<h2>Every adversarial class</h2>\n<p>{escape(CLASSES_NOTE)}</p>\n{table(head, lines)}"
+
+
 def _outcome(result: Result) -> Cell:
     """How one victim read its target, or how many of its images it misread."""
     if result.trials == 1:
@@ -159,6 +169,7 @@ def render_page(
 against these attacks, not a certificate against all.</p>
 {"".join(shown[:1])}
 {_summary_table(summary)}
+{_classes_table(results)}
 {_workings_table(results)}
 {"".join(shown[1:])}
 <h2>Every setup</h2>

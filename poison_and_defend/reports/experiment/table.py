@@ -6,8 +6,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from poison_and_defend.reports.experiment.classes import NOTE as CLASSES_NOTE
+from poison_and_defend.reports.experiment.classes import class_table
 from poison_and_defend.reports.experiment.workings import HEAD, NOTE, REFUSED
 from poison_and_defend.reports.labels import attack_label, counts_text, noise_text, several, tested_label
+from poison_and_defend.reports.records import Result
 from poison_and_defend.reports.summary import Summary
 
 
@@ -59,4 +62,17 @@ def print_workings(rows: Sequence[Sequence[str]]) -> None:
         table.add_column(HEAD[place], justify="left" if place in (0, 1, len(HEAD) - 1) else "right")
     for row in rows:
         table.add_row(*(escape(row[place]) for place in shown))
+    Console().print(table)
+
+
+def print_classes(results: Sequence[Result]) -> None:
+    """Print what :func:`poison_and_defend.reports.experiment.classes.class_table` says; nothing where it says nothing."""
+    head, rows = class_table(results)
+    if not rows:
+        return
+    table = Table(caption=escape(CLASSES_NOTE), caption_justify="left")
+    for name in head:
+        table.add_column(escape(name), justify="left" if name == "victim" else "right")
+    for row in rows:
+        table.add_row(*map(escape, row))
     Console().print(table)
