@@ -127,6 +127,22 @@ def attacks(
     return table
 
 
+def by_class(record: str) -> Callable[[], Rows]:
+    """Success of a backdoor by adversarial class: of each class the mean of its setups' rates, an arm a row."""
+
+    def table() -> Rows:
+        results = read_results(RECORDS / record / "results.jsonl")
+        classes = sorted({result.adversarial_label for result in results})
+        rows = [["arm", "all classes (95 % interval)", *map(str, classes)]]
+        for row in read(f"{record}/summary.json"):
+            own = [result for result in results if result.defense == row["defense"]]
+            rates = [[r.successes / r.trials for r in own if r.adversarial_label == number] for number in classes]
+            rows.append([name_of(row["defense"]), success(row), *(percent(sum(one) / len(one), 0) for one in rates)])
+        return rows
+
+    return table
+
+
 def digits_certificate() -> Rows:
     """Certified accuracy by number and size of poisons, the best of the settings at their shared alpha."""
     page = read("digits_certificate/certificate.json")
@@ -245,6 +261,8 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "cifar10-plain": attacks("cifar10_transfer_plain", WITH_JPEG, accuracy=True),
     "cifar10-backdoors": attacks("cifar10_transfer_backdoors", WITH_JPEG, accuracy=True),
     "cifar10-label-consistent": attacks("cifar10_label_consistent", SHOWN, accuracy=True),
+    "narcissus-by-class": by_class("cifar10_narcissus"),
+    "digits-sapa": attacks({rho: f"digits_sapa_{rho}" for rho in ("0", "0.05", "0.5")}, SHOWN[:2], "sharpness"),
     "cifar10-from-scratch": attacks("cifar10_from_scratch", SHOWN, accuracy=True),
     "cifar10-few-poisons": attacks({"50": "cifar10_from_scratch_50", "150": "cifar10_from_scratch_150"}, SHOWN[:2], "poisons"),
     "tiny-imagenet": attacks(

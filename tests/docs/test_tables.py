@@ -110,6 +110,12 @@ def sentences() -> list[tuple[str, str]]:
     found.append(("docs/results/cifar10.md", f"{left[0]} to {left[-1]} of 100 where unperturbed bases give"))
     brew = {row["defense"]: row["successes"] for row in record("cifar10_from_scratch/witches_brew/summary.json")}
     found.append(("docs/results/cifar10.md", f"keeps {brew['diffusion']} of its {brew['none']} targets"))
+    shown = [counts["cifar10_transfer", "augmented_bullseye_polytope", arm] for arm in ("none", "diffusion", "no_attack")]
+    said = "{} targets are misread undefended and {} after noise and denoising, where unperturbed images give {}"
+    found.append(("README.md", said.format(*shown)))
+    found.append(("README.md", f"at 32/255 keeps {brew['diffusion']} of {brew['none']} targets"))
+    narcissus = {row["defense"]: 100 * row["success_rate"] for row in record("cifar10_narcissus/summary.json")}
+    found.append(("README.md", f"half of its effect ({narcissus['none']:.0f} → {narcissus['diffusion']:.0f} %)"))
     evaluating, voting = record("evaluating.json"), record("certification.json")
     voters = voting["heads"]
     sanitizing, gpu = record("sanitizing.json"), record("sanitize_on_gpu.json")
