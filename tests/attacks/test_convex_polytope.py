@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,17 @@ from poison_and_defend.attacks import ConvexPolytope
 from poison_and_defend.attacks.threat.surrogate import CraftBatch
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.lightning_modules.networks.build import build_network
+from tests.attacks.by_hand import (
+    SETUPS,
+    Adam,
+    Array,
+    TwoLayers,
+    models,
+    nearest_weights,
+    projected,
+    shown_within,
+    small_batch,
+)
 
 BUDGETS = pytest.mark.parametrize(("norm", "eps"), [("linf", 0.1), ("l2", 2.0)])
 
@@ -75,6 +88,38 @@ def test_first_step_is_adams_against_the_slope_at_those_coefficients(digits, set
         if abs(slope) > 1e-5:
             assert np.sign(slope) == -moved[tuple(pixel)].sign().item()
     assert moved.abs().max().item() == pytest.approx(0.01, rel=1e-3)
+
+
+def polytope_slope(surrogates: Sequence[TwoLayers], poisons: Array, target: Array, end_to_end: bool) -> Array:
+    """Derivative of equation (2) by the poisons ``(k, C, H, W)`` of one setup, at the best coefficients of every block."""
+    total = np.zeros_like(poisons)
+    for surrogate in surrogates:
+        blocks = []
+        for goal, found in zip(surrogate.by_hand(target), surrogate.by_hand(poisons), strict=True):
+            weights = nearest_weights(found, goal)
+            blocks.append(weights[:, None] * (weights @ found - goal) / (goal**2).sum())
+        total += surrogate.slope(poisons, blocks[1], blocks[0] if end_to_end else 0.0) / len(surrogates)
+    return total
+
+
+@pytest.mark.parametrize("end_to_end", [False, True])
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.2), ("linf", 0.02), ("l2", 0.5), ("l2", 0.05)])
+@pytest.mark.parametrize("steps", [1, 4])
+def test_steps_are_adams_at_the_best_coefficients_projected_each_time(
+    steps: int, norm: str, eps: float, end_to_end: bool
+) -> None:
+    batch, surrogates = small_batch(), models()
+    attack = ConvexPolytope(eps, norm, steps=steps, learning_rate=0.03, end_to_end=end_to_end, tolerance=1e-14)
+    found, _ = attack.perturb(batch, surrogates, lambda value: None)
+    bases = batch.bases.numpy()
+    for setup in range(SETUPS):
+        adam, expected = Adam(), bases[setup]
+        for _ in range(steps):
+            slope = polytope_slope(surrogates, expected, batch.targets[setup, 0].numpy(), end_to_end)
+            expected = projected(expected - adam.step(0.03, slope), bases[setup], norm, eps)
+        np.testing.assert_allclose(found[setup].numpy(), expected, rtol=0, atol=1e-7)
+    # At every step, and not in the end alone: also what the surrogates are shown is in the budget.
+    assert shown_within(surrogates, bases, norm, eps) == 2 * (steps + 1)
 
 
 @BUDGETS

@@ -1,9 +1,12 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
-from poison_and_defend.attacks import LabelConsistent, SleeperAgent
+from poison_and_defend.attacks import HiddenTrigger, LabelConsistent, SleeperAgent
+from poison_and_defend.attacks.threat.poison_set import PoisonSet
+from poison_and_defend.attacks.threat.trigger import Trigger
 from poison_and_defend.callbacks.ensemble_scores import Score
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.processes.ranks import Ranks
@@ -13,11 +16,13 @@ from poison_and_defend.experiment.steps.retrain import retrainer
 from poison_and_defend.experiment.steps.surrogates import attacker_models, extractor
 from poison_and_defend.experiment.steps.training_sets import Member, training_sets
 from poison_and_defend.experiment.steps.victim_networks import VictimNetworks
-from poison_and_defend.experiment.steps.victims import head_inputs, train_victims
+from poison_and_defend.experiment.steps.victims import Cohort, head_inputs, train_victims
+from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.networks.spec import Network
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.training.features import extract_features
 from poison_and_defend.training.kept_models import trained_models
+from tests.countermeasures import arms
 from tests.small_experiments import blank_poisons
 
 
@@ -108,6 +113,67 @@ def test_fine_tuning_starts_from_the_extractor_and_keeps_its_statistics(plan) ->
     assert not torch.equal(trained.body[0][0].weight, before["body.0.0.weight"])
     assert torch.equal(trained.body[0][1].running_mean, before["body.0.1.running_mean"])
     assert all(torch.equal(value, before[name]) for name, value in base.state_dict().items())
+
+
+def triggered_sets(plan) -> list[PoisonSet]:
+    """Blank poisons of a backdoor whose trigger leaves little of an image."""
+    trigger = Trigger(torch.full((1, 24, 24), 255, dtype=torch.uint8), "bottom_right")
+    return [replace(one, trigger=trigger, goal="source") for one in blank_poisons(plan)]
+
+
+@pytest.mark.parametrize("scenario", ["transfer", "fine_tune", "from_scratch"])
+def test_accuracy_is_that_on_clean_images_and_success_that_on_triggered_ones(plan, scenario: str) -> None:
+    recipe = Recipe(epochs=4, optimizer="adam", learning_rate=0.01)
+    attack = HiddenTrigger("64/255", steps=2)
+    own = plan(
+        scenario=scenario, attack=attack, victim_recipe=recipe, feature_recipe=recipe, outside_threat_model=True,
+        network=Network("patchnet"), num_setups=1,
+    )  # fmt: skip
+    base = None if scenario == "from_scratch" else extractor(own, "patchnet", Ranks())
+    networks, sets = VictimNetworks(own, "patchnet", base), triggered_sets(own)
+    arms = list(own.arms.values())
+    cohort = Cohort(networks, sets, arms, sanitize_all(own, sets, Ranks()), {arm.name: [] for arm in arms})
+    scores, states = cohort.fit(Ranks(), None)
+    test = own.data.split("test")
+    stamped = test.images.clone()
+    stamped[:, :, -24:, -24:] = 255
+    assert len(scores) == len(states) == 2
+    found = {(score.setup, score.defense): score for score in scores}
+    for number, state in states.items():
+        member = cohort.members[number]
+        setup, score = sets[member.setup].setup, found[sets[member.setup].setup.index, member.arm]
+        with torch.no_grad():
+            clean, marked = (networks.with_state(state)(images.float() / 255).argmax(1) for images in (test.images, stamped))
+        right, wrong = ((answers == test.labels).float().mean().item() for answers in (clean, marked))
+        assert right > wrong + 0.2, "the trigger must tell the two apart"
+        source = test.labels == setup.target_label
+        assert score.clean_accuracy == pytest.approx(right, abs=1e-6)
+        assert score.source_accuracy == pytest.approx((clean[source] == setup.target_label).float().mean().item(), abs=1e-6)
+        assert (score.successes, score.trials) == (int((marked[source] == setup.adversarial_label).sum()), int(source.sum()))
+        assert (score.predicted, score.success) == (
+            int(marked[setup.target_index]),
+            int(marked[setup.target_index]) == setup.adversarial_label,
+        )
+
+
+@pytest.mark.parametrize("scenario", ["fine_tune", "from_scratch"])
+def test_batch_normalization_keeps_its_statistics_in_fine_tuning_alone(plan, scenario: str) -> None:
+    own = plan(scenario=scenario, network=Network("convnet_wide"), victim_recipe=Recipe(epochs=2), num_setups=1,
+               outside_threat_model=True, arms=arms(["none"]))  # fmt: skip
+    base = None
+    if scenario == "fine_tune":
+        # Statistics that no new network has.
+        base = build_network("convnet_wide", in_channels=1, num_classes=10, seed=1)
+        base.train()(torch.rand(20, 1, 32, 32, generator=torch.Generator().manual_seed(0)))
+        base.eval()
+    networks, sets = VictimNetworks(own, "convnet_wide", base), blank_poisons(own)
+    cohort = Cohort(networks, sets, list(own.arms.values()), sanitize_all(own, sets, Ranks()), {"none": []})
+    before = networks.build(cohort.members[0].seed).state_dict()
+    _, states = cohort.fit(Ranks(), None)
+    assert not torch.equal(states[0]["body.0.0.weight"], before["body.0.0.weight"])
+    for name in ("running_mean", "running_var"):
+        same = torch.equal(states[0][f"body.0.1.{name}"], before[f"body.0.1.{name}"])
+        assert same == (scenario == "fine_tune")
 
 
 def test_cached_views_are_the_augmented_images_features(plan) -> None:
