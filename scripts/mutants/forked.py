@@ -9,6 +9,7 @@ import importlib
 import os
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -30,7 +31,7 @@ def warm() -> None:
     """Import the heavy packages once."""
     os.environ.update(
         OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", WANDB_MODE="offline", WANDB_SILENT="true", WANDB_ERROR_REPORTING="false",
-        HF_HUB_OFFLINE="1", MPLBACKEND="agg",
+        HF_HUB_OFFLINE="1", MPLBACKEND="agg", HYPOTHESIS_STORAGE_DIRECTORY=f"{tempfile.gettempdir()}/mutants",
     )  # fmt: skip
     for name in HEAVY:
         importlib.import_module(name)

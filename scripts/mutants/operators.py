@@ -36,6 +36,7 @@ class _Finder(ast.NodeVisitor):
         self.place: list[str] = []
         self.lines = (1, 1)
         self.seen: Counter[tuple[str, ...]] = Counter()
+        self.same_side: set[int] = set()
         self.found: list[Mutant] = []
 
     # What is walked over.
@@ -43,9 +44,12 @@ class _Finder(ast.NodeVisitor):
     def visit(self, node: ast.AST) -> None:
         if isinstance(node, ast.stmt):
             self.lines = _head(node)
-        for start, end, after, kind in _faults(self, node):
-            self._plant(start, end, after, kind)
+        if not (isinstance(node, ast.Call) and _name(node.func) in tables.MUTE):
+            for start, end, after, kind in _faults(self, node):
+                self._plant(start, end, after, kind)
         if isinstance(node, ast.Import | ast.ImportFrom | ast.Assert | ast.JoinedStr | ast.Raise):
+            return
+        if isinstance(node, ast.keyword) and node.arg in tables.SILENT:
             return
         if isinstance(node, ast.AnnAssign):
             self._visit_all([node.value])
@@ -109,6 +113,9 @@ Fault = tuple[int, int, str, str]
 def _faults(at: _Finder, node: ast.AST) -> Iterator[Fault]:
     match node:
         case ast.Compare():
+            # Five times as large it is on the same side of 0.
+            if any(isinstance(one, ast.Constant) and one.value == 0 for one in node.comparators):
+                at.same_side.add(id(node.left))
             operands = [node.left, *node.comparators]
             for left, operator, right in zip(operands, node.ops, operands[1:], strict=False):
                 token, others = tables.COMPARISONS[type(operator)]
@@ -128,7 +135,9 @@ def _faults(at: _Finder, node: ast.AST) -> Iterator[Fault]:
             yield *at.span(node), f"({at.text(node.operand)})", kind
         case ast.Constant():
             yield from ((*at.span(node), other, "constant") for other in _constants(node.value))
-        case ast.expr() if _name(node) in tables.SETTINGS and isinstance(getattr(node, "ctx", None), ast.Load):
+        case ast.expr() if (
+            _name(node) in tables.SETTINGS and id(node) not in at.same_side and isinstance(getattr(node, "ctx", None), ast.Load)
+        ):
             yield *at.span(node), f"(5 * {at.text(node)})", "setting times five"
         case ast.IfExp():
             yield *at.span(node), f"({at.text(node.orelse)} if {at.text(node.test)} else {at.text(node.body)})", "condition"

@@ -55,8 +55,8 @@ UNWRAPPED = {"project", "clip", "sqrt", "max", "min", "exp", "log", "ceil", "flo
 SYMMETRIC = {"isinstance", "getattr", "issubclass", "max", "min", "maximum", "minimum", "equal", "broadcast_arrays"}
 """Functions whose first two arguments are not exchanged: it changes nothing, or is an error at once."""
 
-SILENT = {"strict", "device", "text", "dtype", "enabled", "memory_format", "exist_ok", "parents", "key", "of"}
-"""Keywords that are not left out: they change no result on one machine, or only what is said."""
+SILENT = {"strict", "device", "text", "dtype", "enabled", "memory_format", "exist_ok", "parents", "of"}
+"""Keywords that are left alone: they change no result on one machine, or only what is said."""
 
 SETTINGS = {
     "learning_rate",
@@ -72,3 +72,6 @@ SETTINGS = {
     "watermark",
 }
 """Numbers that are handed on, and may be handed on five times as large."""
+
+MUTE = {"errstate"}
+"""Calls that are left alone: they change what is warned of."""

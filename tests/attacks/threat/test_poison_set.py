@@ -159,3 +159,35 @@ def test_loading_checks_the_budget_again() -> None:
     whole = make()
     with pytest.raises(InputError, match="leave the budget"):
         PoisonSet.from_parts(whole.to_record(), whole.to_tensors() | {"poisons": BASES + 9})
+
+
+def test_a_triggers_place_survives_and_is_the_corner_in_records_that_do_not_say_it() -> None:
+    for place in ((1, 2), (0, 0)):
+        whole = make(goal="source", trigger=replace(WHITE, placement="fixed", place=place, amplitude=0.5))
+        record = json.loads(json.dumps(whole.to_record()))
+        if place == (0, 0):
+            del record["trigger"]["place"]
+        again = PoisonSet.from_parts(record, whole.to_tensors())
+        assert torch.equal(again.trigger.pattern, WHITE.pattern) and again.trigger.settings() == whole.trigger.settings()
+        assert (again.goal, again.visible_trigger) == ("source", False)
+
+
+def test_a_visible_trigger_is_no_part_of_the_budget_and_everything_else_is() -> None:
+    own = {"goal": "others", "trigger": WHITE}
+    stamped = BASES + 8
+    stamped[:, :, 2:, 2:] = 255
+    assert make(images=stamped, visible_trigger=True, **own).visible_trigger
+    with pytest.raises(InputError, match="leave the budget"):
+        make(images=stamped, **own)
+    stamped[1, 0, 1, 1] = BASES[1, 0, 1, 1] + 9
+    with pytest.raises(InputError, match="1 poisons leave the budget"):
+        make(images=stamped, visible_trigger=True, **own)
+
+
+def test_the_first_rows_of_a_data_set_are_rows_like_others() -> None:
+    setup = replace(SETUP, target_index=0, target_label=1, adversarial_label=0, base_indices=np.array([3, 0]))
+    own = make(setup=setup, images=TRAIN[[3, 0]] + 8, bases=TRAIN[[3, 0]])
+    own.check_against(TRAIN, TRAIN_LABELS, TEST_LABELS)
+    replace(own, setup=replace(setup, train_rows=np.array([7, 3, 0]))).check_against(TRAIN, TRAIN_LABELS, TEST_LABELS)
+    with pytest.raises(InputError, match="test image 1 is not of class 1"):
+        replace(own, setup=replace(setup, more_targets=(1,))).check_against(TRAIN, TRAIN_LABELS, TEST_LABELS)
