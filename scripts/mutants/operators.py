@@ -21,7 +21,8 @@ def mutants_of(file: str, source: str) -> list[Mutant]:
         source: Its content.
     """
     finder = _Finder(file, source)
-    finder.visit(ast.parse(source))
+    for node in ast.parse(source).body:
+        finder.enter(node)
     return sorted(finder.found, key=lambda mutant: (mutant.start, mutant.end, mutant.after))
 
 
@@ -29,7 +30,7 @@ class _Finder(ast.NodeVisitor):
     """Walks a file and collects what can go wrong at each node."""
 
     def __init__(self, file: str, source: str) -> None:
-        self.file, self.content, self.tree = file, source.encode(), ast.dump(ast.parse(source))
+        self.file, self.content, self.top, self.tree = file, source.encode(), (0, 0), ""
         self.starts = [0]
         for line in self.content.splitlines(keepends=True):
             self.starts.append(self.starts[-1] + len(line))
@@ -40,6 +41,13 @@ class _Finder(ast.NodeVisitor):
         self.found: list[Mutant] = []
 
     # What is walked over.
+
+    def enter(self, node: ast.stmt) -> None:
+        """Walk over a statement at the top of the file, which is read again with each of its mutants."""
+        first = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", ()))])
+        self.top = self.starts[first - 1], self.starts[node.end_lineno or node.lineno]
+        self.tree = ast.dump(ast.parse(self.content[slice(*self.top)]))
+        self.visit(node)
 
     def visit(self, node: ast.AST) -> None:
         if isinstance(node, ast.stmt):
@@ -86,7 +94,7 @@ class _Finder(ast.NodeVisitor):
 
     def _plant(self, start: int, end: int, after: str, kind: str) -> None:
         before = self.content[start:end].decode()
-        changed = (self.content[:start] + after.encode() + self.content[end:]).decode()
+        changed = self.content[self.top[0] : start] + after.encode() + self.content[end : self.top[1]]
         try:
             if ast.dump(ast.parse(changed)) == self.tree:
                 return

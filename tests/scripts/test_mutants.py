@@ -73,6 +73,7 @@ def test_counted():
 
 DRIVER = """
 import json, sys
+import coverage, pytest  # once, and not in every fork
 from pathlib import Path
 from scripts.mutants import trial
 from scripts.mutants.operators import mutants_of
@@ -112,7 +113,7 @@ def tried(tmp_path_factory) -> dict[str, tuple[str, str]]:
     before = digests(root)
     run = subprocess.run(
         [sys.executable, "-B", "-c", DRIVER, str(kept), json.dumps(FAULTS)], cwd=root,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
