@@ -31,14 +31,20 @@ class Ledger:
                 continue
             self.lines[entry["key"]] = entry
 
-    def known(self, mutant: Mutant) -> Verdict | None:
+    def known(self, mutant: Mutant, *, expected: bool = False) -> Verdict | None:
         """What became of it, if that still holds.
 
         Once killed, it is tried again when its file or the test that killed it has changed; otherwise when any test has.
+
+        Args:
+            mutant: Which one.
+            expected: Whether it may survive: it takes longest, and is tried again only when its file has changed.
         """
         entry = self.lines.get(mutant.key)
         if entry is None or entry["source"] != self.version(mutant.file):
             return None
+        if expected and not entry["by"]:
+            return Verdict(entry["outcome"], "", entry["seconds"])
         same = self._version_of_test(entry["by"]) if entry["by"] else self.tests
         return Verdict(entry["outcome"], entry["by"], entry["seconds"]) if entry["tests"] == same else None
 

@@ -168,6 +168,10 @@ def test_sources_are_rows_of_the_target_class_each_once_before_any_comes_again(s
         twice = source_rows(setup, labels, 6)
         assert twice[:2].tolist() == twice[4:].tolist() and len(twice[:4].unique()) == 4
     many = torch.full((60,), 3)
+    # 7 further on, and around the end of 63 bits.
+    for seed, own in ((5, 12), (2**63 - 1, 6)):
+        order = torch.randperm(60, generator=torch.Generator().manual_seed(own))
+        assert torch.equal(source_rows(replace(setups[0], target_label=3, seed=seed), many, 60), order)
     orders = {tuple(source_rows(replace(setups[0], target_label=3, seed=seed), many, 60).tolist()) for seed in range(200)}
     assert len(orders) == 200
     with pytest.raises(InputError, match=r"setup 0: its source class 4 has no training image"):

@@ -172,3 +172,23 @@ def test_surrogates_are_left_as_they_were(craft, surrogates) -> None:
 def test_settings_out_of_range_are_refused_by_name(wrong) -> None:
     with pytest.raises(InputError, match=rf"\(--attack\.{next(iter(wrong))}\)"):
         ConvexPolytope(**wrong)
+
+
+def test_a_search_that_is_cut_short_has_worse_coefficients_and_goes_on_at_the_next_step() -> None:
+    batch, (model,) = small_batch(), models(1)
+    told: dict[int, list[torch.Tensor]] = {1: [], 2: [], 10_000: []}
+    for most, seen in told.items():
+        attack = ConvexPolytope(0.5, steps=40, learning_rate=1e-12, tolerance=0.0, max_iterations=most)
+        attack.perturb(batch, [model], seen.append)
+    # One iteration from equal coefficients, by hand: a gradient step of 1 / L, and the nearest point of the simplex.
+    for setup in range(SETUPS):
+        goal = model.by_hand(batch.targets[setup, 0].numpy())[1]
+        offsets = (model.by_hand(batch.bases[setup].numpy())[1] - goal) / np.linalg.norm(goal)
+        gram = offsets @ offsets.T
+        stepped = 1 / 3 - gram @ np.full(3, 1 / 3) / np.abs(gram).sum(1).max()
+        found = nearest_weights(np.eye(3), stepped)
+        assert told[1][0][setup].item() == pytest.approx(found @ gram @ found / 2, rel=1e-9)
+    assert (told[1][0] >= told[2][0]).all() and (told[2][0] > told[10_000][0] + 1e-9).any()
+    # Poisons that hardly move: the search takes up where it stood, one iteration a step.
+    assert (told[1][-1] < told[1][0]).any()
+    torch.testing.assert_close(told[10_000][-1], told[10_000][0], rtol=1e-6, atol=1e-9)

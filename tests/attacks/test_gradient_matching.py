@@ -196,3 +196,18 @@ def test_no_more_is_differentiated_together_than_memory_is_meant_for(monkeypatch
         monkeypatch.setattr(parameter_gradients, "_CHUNK_NUMBERS", most)
         gradient_norms(model, POISONS[0], 6)
         assert chunks[-1] == chunk
+
+
+def test_without_augmentation_surrogates_are_shown_the_poisons_to_the_bit() -> None:
+    batch, (model,) = by_hand.small_batch(), by_hand.models(1)
+    attack = WitchesBrew(0.05, steps=1, learning_rate=0.01, restarts=1, max_shift=0.0, flip=False)
+    poisons, _ = attack.perturb(batch, [model], lambda value: None)
+    last = [images for images in model.seen if len(images) == by_hand.POISONS][-by_hand.SETUPS :]
+    assert np.array_equal(np.stack(last), poisons.numpy())
+
+
+def test_the_length_of_a_goal_does_not_matter_however_short_it_is(model: Classifier) -> None:
+    goal = goal_gradient(model, TARGETS[0], LABELS[0, 0], 512)
+    _, value = matching_gradient(model, POISONS[0], LABELS[0], goal)
+    short = {name: own * (1.5e-15 / flat(goal).norm()) for name, own in goal.items()}
+    assert matching_gradient(model, POISONS[0], LABELS[0], short)[1].item() == pytest.approx(value.item(), rel=1e-9)

@@ -78,6 +78,31 @@ def test_steps_are_forward_backward_splitting_projected_each_time(steps: int, no
     assert shown_within(surrogates, bases, norm, eps) == 2 * (steps + 1)
 
 
+def test_each_poison_is_finished_by_its_own_relative_change_and_then_stands_still() -> None:
+    batch, (model,) = small_batch(), models(1)
+    rate, bases = 0.02, batch.bases.numpy()
+
+    def stepped(images: np.ndarray) -> np.ndarray:
+        away = model.by_hand(images)[1] - model.by_hand(batch.targets.numpy())[1]
+        return projected(images - rate * model.slope(images, 2 * away), bases, "linf", 1.0)
+
+    def change(after: np.ndarray, images: np.ndarray) -> np.ndarray:
+        return np.sqrt(((after - images) ** 2).sum((2, 3, 4)) / (images**2).sum((2, 3, 4)))
+
+    # Half of the six are finished with their first step, which is still taken.
+    tolerance = float(np.median(change(stepped(bases), bases)))
+    expected, active = bases, np.ones((SETUPS, 3), bool)
+    for _ in range(4):
+        after = stepped(expected)
+        moved = np.where(active[..., None, None, None], after, expected)
+        active &= change(after, expected) > tolerance
+        expected = moved
+    attack = PoisonFrogs(1.0, steps=4, learning_rate=rate, beta=0.0, tolerance=tolerance)
+    found, _ = attack.perturb(batch, [model], quiet)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-9)
+    assert 0 < (expected == stepped(bases)).all((2, 3, 4)).sum() < 6
+
+
 @BUDGETS
 def test_rounded_poisons_are_nearer_to_the_target_and_in_the_budget(craft, surrogates, setups, norm: str, eps: float) -> None:
     attack = PoisonFrogs(eps, norm, steps=30, beta=0)

@@ -192,6 +192,7 @@ def test_what_is_known_holds_while_source_and_killing_test_are_the_same(tmp_path
     assert (ledger().known(one), ledger().known(two)) == (killed, survived)
     # Other tests may notice what survived; what one noticed stays noticed.
     assert (ledger("2").known(one), ledger("2").known(two)) == (killed, None)
+    assert ledger("2").known(two, expected=True) == survived
     versions["tests/test_a.py::test_b"] = "2"
     assert (ledger().known(one), ledger().known(two)) == (None, survived)
     path.write_text(path.read_text()[:-20])

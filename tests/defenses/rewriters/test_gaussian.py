@@ -220,3 +220,18 @@ def test_noise_alone_needs_a_secret_and_only_while_it_has_no_seed(denoiser) -> N
         assert one.with_seed(0).needs_secret is False
     assert NoiseOnly(0.1, seed=0).needs_secret is False
     assert NoiseOnly(0.1).with_seed(9).seed == 9 and DenoiseOnly(denoiser).with_seed(9).seed is None
+
+
+def test_a_model_that_is_there_already_takes_the_place_of_the_one_that_was_named(images, denoiser, folders: list[Path]) -> None:
+    named, other = Diffusion(0.1, str(folders[0]), seed=2), load_denoiser(str(folders[1]))
+    before = named(images, ROWS)  # reads its own model
+    assert torch.equal(named.using(other)(images, ROWS), Diffusion(0.1, other, seed=2)(images, ROWS))
+    assert named.using(other).denoiser is other
+    assert torch.equal(named(images, ROWS), before) and not torch.equal(named.using(other)(images, ROWS), before)
+
+
+def test_images_of_the_models_own_size_are_handed_on_as_they_are(images, denoiser) -> None:
+    for defense in (Diffusion(0.1, denoiser, seed=2, large="resize"), Diffusion(0.1, denoiser, seed=2), NoiseOnly(0.1, seed=2)):
+        assert defense.scaled(images) is images
+        floats = images.float()
+        assert defense.restored(floats, images) is floats
