@@ -198,7 +198,11 @@ def test_no_more_is_differentiated_together_than_memory_is_meant_for(monkeypatch
         assert chunks[-1] == chunk
 
 
-def test_without_augmentation_surrogates_are_shown_the_poisons_to_the_bit() -> None:
+def test_without_augmentation_surrogates_are_shown_the_poisons_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resampled(*_: object) -> None:
+        raise AssertionError("images are sampled anew for a view that changes nothing")
+
+    monkeypatch.setattr(parameter_gradients, "augment", resampled)
     batch, (model,) = by_hand.small_batch(), by_hand.models(1)
     attack = WitchesBrew(0.05, steps=1, learning_rate=0.01, restarts=1, max_shift=0.0, flip=False)
     poisons, _ = attack.perturb(batch, [model], lambda value: None)
