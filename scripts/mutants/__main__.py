@@ -18,7 +18,7 @@ from scripts.mutants.record import accepted, named, record_of
 from scripts.mutants.trial import Verdict, tried
 
 KEPT = ROOT / "build" / "mutants"
-RECORD = ROOT / "docs" / "records" / "mutants.json"
+RECORDS = ROOT / "docs" / "records"
 TESTS = (
     "tests/attacks/**/test_*.py", "tests/callbacks/test_*.py", "tests/certification/test_*.py", "tests/defenses/**/test_*.py",
     "tests/experiment/steps/test_*.py", "tests/experiment/task/test_results.py", "tests/reports/test_intervals.py",
@@ -35,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--files", nargs="*", help="sources, as patterns; by default attacks, defences, certification, evaluation"
     )
-    parser.add_argument("--record", action="store_true", help=f"write {RECORD.relative_to(ROOT)}")
+    parser.add_argument(
+        "--record", nargs="?", const="mutants.json", help="write a file of docs/records, mutants.json unless named"
+    )
     parser.add_argument("--fresh", action="store_true", help="forget what earlier runs found")
     asked = parser.parse_args(arguments)
     every = files_of([pattern for patterns in GROUPS.values() for pattern in patterns])
@@ -55,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     record = record_of(try_all(mutants, reach, ledger), accepted())
     if asked.record:
         command = f"make mutants ARGS='--count {asked.count} --seed {asked.seed}'"
-        RECORD.write_text(json.dumps({"command": command, "revision": revision(), **record}, indent=1) + "\n")
+        content = {"command": command, "revision": revision(), **record}
+        (RECORDS / asked.record).write_text(json.dumps(content, indent=1) + "\n")
     gaps = [survivor for survivor in record["survivors"] if survivor["reason"].startswith("none")]
     for gap in gaps:
         print(f"{gap['outcome']}: {gap['file']}:{gap['line']} {gap['kind']}: {gap['before']!r} -> {gap['after']!r}")
