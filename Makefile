@@ -12,7 +12,7 @@ ROOMS := attacks callbacks datamodules defenses lightning_modules
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install format check types docs test test-all poison-and-defend catalogue attacks certify clean
+.PHONY: help install format check types docs test test-all poison-and-defend catalogue attacks certify mutants clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ attacks: install ## the seven attacks on digits, in one table; about half an hou
 
 certify: install ## what the digits' vote provably withstands, at three noise levels; under ten minutes on two cores
 	$(BIN)/poison-and-defend certify --name digits_certificate $(ARGS)
+
+mutants: install ## plant faults in memory and list those that no test notices; an hour on two cores; ARGS="--count 40"
+	$(BIN)/python -m scripts.mutants $(ARGS)
 
 clean: ## remove caches and installed files; results under runs/ stay
 	rm -rf $(VENV) build docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .types

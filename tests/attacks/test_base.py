@@ -1,5 +1,6 @@
 import copy
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,8 +15,10 @@ from poison_and_defend.attacks import (
     SleeperAgent,
     WitchesBrew,
 )
+from poison_and_defend.attacks.base import source_rows
 from poison_and_defend.attacks.threat.surrogate import CraftBatch
 from poison_and_defend.core.errors import InputError
+from tests.attacks.by_hand import SETUPS, TwoLayers, small_batch
 
 ATTACKS: list[type[Attack]] = [
     BullseyePolytope,
@@ -106,3 +109,86 @@ def test_a_surrogate_that_gives_no_numbers_stops_crafting_at_once(craft, surroga
     with pytest.raises(InputError, match=r"setup 0 has no finite objective.*--attack.learning_rate"):
         craft(attack(eps="16/255", steps=50), models=[broken], progress=lambda objective: steps.append(1))
     assert not steps
+
+
+FEATURES, LOGITS, SCRATCH = {"transfer", "fine_tune"}, {"transfer", "fine_tune", "from_scratch"}, {"from_scratch"}
+
+
+@pytest.mark.parametrize(
+    ("attack", "scenarios", "goal", "several_targets", "uses_logits", "differentiates_twice", "robust_surrogates"),
+    [
+        (BullseyePolytope, FEATURES, "targets", True, False, False, False),
+        (ConvexPolytope, FEATURES, "targets", False, False, False, False),
+        (PoisonFrogs, FEATURES, "targets", False, False, False, False),
+        (HiddenTrigger, FEATURES, "source", False, False, False, False),
+        (LabelConsistent, LOGITS, "others", False, True, False, True),
+        (WitchesBrew, {"from_scratch", "fine_tune"}, "targets", True, True, True, False),
+        (SleeperAgent, SCRATCH, "source", False, True, True, False),
+    ],
+)
+def test_threat_models_are_the_papers(
+    attack, scenarios, goal, several_targets, uses_logits, differentiates_twice, robust_surrogates
+) -> None:
+    assert (attack.scenarios, attack.goal, attack.several_targets) == (scenarios, goal, several_targets)
+    assert (attack.uses_logits, attack.differentiates_twice) == (uses_logits, differentiates_twice)
+    assert attack.robust_surrogates == robust_surrogates
+    # A trigger is what makes a backdoor, and is shown on poisons by one attack alone.
+    assert (attack().trigger is None) == (goal == "targets")
+    assert attack().visible_trigger == (attack is LabelConsistent)
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_logits_are_looked_at_by_those_attacks_that_say_so(attack: type[Attack]) -> None:
+    class Headless(TwoLayers):
+        def forward(self, images):
+            raise AssertionError("looks at logits")
+
+    plain = {"selection": "given", "retrains": 0} if attack is SleeperAgent else {}
+    own, model = attack(steps=1, **plain), Headless(1).eval()
+    if attack.uses_logits:
+        with pytest.raises(AssertionError, match="looks at logits"):
+            own.perturb(small_batch(), [model], lambda value: None)
+    else:
+        own.perturb(small_batch(), [model], lambda value: None)
+
+
+def test_source_images_are_drawn_for_attacks_that_ask_for_them_alone(digits, setups) -> None:
+    train, test = digits.split("train"), digits.split("test")
+    for attack, count in ((BullseyePolytope(), None), (LabelConsistent(), None), (HiddenTrigger(), 4), (SleeperAgent(), 5000)):
+        trigger = attack.build_trigger((1, 32, 32))
+        batch = attack._batch(setups, train.images, train.labels, test.images, trigger, "cpu")
+        assert (None if batch.sources is None else batch.sources.shape[1]) == count
+
+
+def test_sources_are_rows_of_the_target_class_each_once_before_any_comes_again(setups) -> None:
+    labels = torch.tensor([3, 5, 3, 3, 5, 3])
+    for seed in (0, 2**63 - 1, 2**63 - 8):
+        setup = replace(setups[0], target_label=3, seed=seed)
+        assert source_rows(setup, labels, 4).sort().values.tolist() == [0, 2, 3, 5]
+        twice = source_rows(setup, labels, 6)
+        assert twice[:2].tolist() == twice[4:].tolist() and len(twice[:4].unique()) == 4
+    many = torch.full((60,), 3)
+    # 7 further on, and around the end of 63 bits.
+    for seed, own in ((5, 12), (2**63 - 1, 6)):
+        order = torch.randperm(60, generator=torch.Generator().manual_seed(own))
+        assert torch.equal(source_rows(replace(setups[0], target_label=3, seed=seed), many, 60), order)
+    orders = {tuple(source_rows(replace(setups[0], target_label=3, seed=seed), many, 60).tolist()) for seed in range(200)}
+    assert len(orders) == 200
+    with pytest.raises(InputError, match=r"setup 0: its source class 4 has no training image"):
+        source_rows(replace(setups[0], target_label=4), labels, 1)
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_what_is_told_and_returned_holds_on_to_no_graph_and_the_batch_stays_as_it_was(attack: type[Attack]) -> None:
+    plain = {SleeperAgent: {"selection": "given", "retrains": 0}, HiddenTrigger: {"tolerance": 0.0}}.get(attack, {})
+    batch, told = small_batch(), []
+    before = batch.bases.clone()
+    poisons, objective = attack(steps=2, **plain).perturb(batch, [TwoLayers(1).eval()], told.append)
+    assert told and all(value.shape == (SETUPS,) for value in told)
+    assert not any(value.requires_grad for value in (*told, poisons, objective, batch.bases))
+    assert torch.equal(batch.bases, before) and not torch.equal(poisons, before)
+
+
+def test_an_attack_that_stops_early_hands_over_no_graph_either() -> None:
+    poisons, _ = HiddenTrigger(steps=5, tolerance=1e9).perturb(small_batch(), [TwoLayers(1).eval()], lambda value: None)
+    assert not poisons.requires_grad and torch.equal(poisons, small_batch().bases)

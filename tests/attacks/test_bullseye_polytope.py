@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.attacks.threat.surrogate import CraftBatch
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.lightning_modules.networks.build import build_network
+from tests.attacks.by_hand import SETUPS, Adam, Array, TwoLayers, models, projected, shown_within, small_batch
 
 BUDGETS = pytest.mark.parametrize(("norm", "eps"), [("linf", 0.1), ("l2", 2.0)])
 
@@ -80,6 +82,38 @@ def test_the_step_sequence_falls(craft) -> None:
     assert np.array(seen).shape == (12, 3)
     assert (np.array(seen)[-1] < 0.8 * np.array(seen)[0]).all()
     assert all(poisons.objective < first for poisons, first in zip(final, seen[0], strict=True))
+
+
+def bullseye_slope(surrogates: Sequence[TwoLayers], poisons: Array, target: Array, end_to_end: bool) -> Array:
+    """Derivative of equation (3) with coefficients 1/k by the poisons ``(k, C, H, W)`` of one setup."""
+    total = np.zeros_like(poisons)
+    for surrogate in surrogates:
+        blocks = []
+        for goal, found in zip(surrogate.by_hand(target), surrogate.by_hand(poisons), strict=True):
+            away = found.mean(0) - goal
+            slope = away / np.linalg.norm(away) / np.linalg.norm(goal) / len(poisons)
+            blocks.append(np.broadcast_to(slope, found.shape))
+        of_first, of_second = (blocks[0] / 2, blocks[1] / 2) if end_to_end else (0.0, blocks[1])
+        total += surrogate.slope(poisons, of_second, of_first) / len(surrogates)
+    return total
+
+
+@pytest.mark.parametrize("end_to_end", [False, True])
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.2), ("linf", 0.02), ("l2", 0.5), ("l2", 0.05)])
+@pytest.mark.parametrize("steps", [1, 4])
+def test_steps_are_adams_on_the_papers_slope_projected_each_time(steps: int, norm: str, eps: float, end_to_end: bool) -> None:
+    batch, surrogates = small_batch(), models()
+    attack = BullseyePolytope(eps, norm, steps=steps, learning_rate=0.03, end_to_end=end_to_end)
+    found, _ = attack.perturb(batch, surrogates, lambda value: None)
+    bases = batch.bases.numpy()
+    for setup in range(SETUPS):
+        adam, expected = Adam(), bases[setup]
+        for _ in range(steps):
+            slope = bullseye_slope(surrogates, expected, batch.targets[setup, 0].numpy(), end_to_end)
+            expected = projected(expected - adam.step(0.03, slope), bases[setup], norm, eps)
+        np.testing.assert_allclose(found[setup].numpy(), expected, rtol=0, atol=1e-9)
+    # At every step, and not in the end alone: also what the surrogates are shown is in the budget.
+    assert shown_within(surrogates, bases, norm, eps) == 2 * (steps + 1)
 
 
 def test_poisons_are_made_from_the_setups_own_rows(crafted, setups, digits) -> None:

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,17 @@ from poison_and_defend.attacks import ConvexPolytope
 from poison_and_defend.attacks.threat.surrogate import CraftBatch
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.lightning_modules.networks.build import build_network
+from tests.attacks.by_hand import (
+    SETUPS,
+    Adam,
+    Array,
+    TwoLayers,
+    models,
+    nearest_weights,
+    projected,
+    shown_within,
+    small_batch,
+)
 
 BUDGETS = pytest.mark.parametrize(("norm", "eps"), [("linf", 0.1), ("l2", 2.0)])
 
@@ -77,6 +90,38 @@ def test_first_step_is_adams_against_the_slope_at_those_coefficients(digits, set
     assert moved.abs().max().item() == pytest.approx(0.01, rel=1e-3)
 
 
+def polytope_slope(surrogates: Sequence[TwoLayers], poisons: Array, target: Array, end_to_end: bool) -> Array:
+    """Derivative of equation (2) by the poisons ``(k, C, H, W)`` of one setup, at the best coefficients of every block."""
+    total = np.zeros_like(poisons)
+    for surrogate in surrogates:
+        blocks = []
+        for goal, found in zip(surrogate.by_hand(target), surrogate.by_hand(poisons), strict=True):
+            weights = nearest_weights(found, goal)
+            blocks.append(weights[:, None] * (weights @ found - goal) / (goal**2).sum())
+        total += surrogate.slope(poisons, blocks[1], blocks[0] if end_to_end else 0.0) / len(surrogates)
+    return total
+
+
+@pytest.mark.parametrize("end_to_end", [False, True])
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.2), ("linf", 0.02), ("l2", 0.5), ("l2", 0.05)])
+@pytest.mark.parametrize("steps", [1, 4])
+def test_steps_are_adams_at_the_best_coefficients_projected_each_time(
+    steps: int, norm: str, eps: float, end_to_end: bool
+) -> None:
+    batch, surrogates = small_batch(), models()
+    attack = ConvexPolytope(eps, norm, steps=steps, learning_rate=0.03, end_to_end=end_to_end, tolerance=1e-14)
+    found, _ = attack.perturb(batch, surrogates, lambda value: None)
+    bases = batch.bases.numpy()
+    for setup in range(SETUPS):
+        adam, expected = Adam(), bases[setup]
+        for _ in range(steps):
+            slope = polytope_slope(surrogates, expected, batch.targets[setup, 0].numpy(), end_to_end)
+            expected = projected(expected - adam.step(0.03, slope), bases[setup], norm, eps)
+        np.testing.assert_allclose(found[setup].numpy(), expected, rtol=0, atol=1e-7)
+    # At every step, and not in the end alone: also what the surrogates are shown is in the budget.
+    assert shown_within(surrogates, bases, norm, eps) == 2 * (steps + 1)
+
+
 @BUDGETS
 def test_rounded_poisons_enclose_the_target_better_and_are_in_the_budget(
     craft, surrogates, setups, norm: str, eps: float
@@ -127,3 +172,23 @@ def test_surrogates_are_left_as_they_were(craft, surrogates) -> None:
 def test_settings_out_of_range_are_refused_by_name(wrong) -> None:
     with pytest.raises(InputError, match=rf"\(--attack\.{next(iter(wrong))}\)"):
         ConvexPolytope(**wrong)
+
+
+def test_a_search_that_is_cut_short_has_worse_coefficients_and_goes_on_at_the_next_step() -> None:
+    batch, (model,) = small_batch(), models(1)
+    told: dict[int, list[torch.Tensor]] = {1: [], 2: [], 10_000: []}
+    for most, seen in told.items():
+        attack = ConvexPolytope(0.5, steps=40, learning_rate=1e-12, tolerance=0.0, max_iterations=most)
+        attack.perturb(batch, [model], seen.append)
+    # One iteration from equal coefficients, by hand: a gradient step of 1 / L, and the nearest point of the simplex.
+    for setup in range(SETUPS):
+        goal = model.by_hand(batch.targets[setup, 0].numpy())[1]
+        offsets = (model.by_hand(batch.bases[setup].numpy())[1] - goal) / np.linalg.norm(goal)
+        gram = offsets @ offsets.T
+        stepped = 1 / 3 - gram @ np.full(3, 1 / 3) / np.abs(gram).sum(1).max()
+        found = nearest_weights(np.eye(3), stepped)
+        assert told[1][0][setup].item() == pytest.approx(found @ gram @ found / 2, rel=1e-9)
+    assert (told[1][0] >= told[2][0]).all() and (told[2][0] > told[10_000][0] + 1e-9).any()
+    # Poisons that hardly move: the search takes up where it stood, one iteration a step.
+    assert (told[1][-1] < told[1][0]).any()
+    torch.testing.assert_close(told[10_000][-1], told[10_000][0], rtol=1e-6, atol=1e-9)

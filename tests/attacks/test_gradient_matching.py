@@ -1,8 +1,14 @@
+import itertools
+import math
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from poison_and_defend.attacks import WitchesBrew
+from poison_and_defend.attacks.crafting import parameter_gradients
 from poison_and_defend.attacks.crafting.augmentation import augment, draw_augmentation
 from poison_and_defend.attacks.crafting.parameter_gradients import (
     goal_gradient,
@@ -13,6 +19,7 @@ from poison_and_defend.attacks.crafting.parameter_gradients import (
 )
 from poison_and_defend.lightning_modules.networks.base import Classifier
 from poison_and_defend.lightning_modules.networks.build import build_network
+from tests.attacks import by_hand
 
 generator = torch.Generator().manual_seed(0)
 POISONS = torch.rand(3, 5, 1, 16, 16, generator=generator, dtype=torch.float64)
@@ -125,3 +132,86 @@ def test_models_are_left_as_they_were(frozen: bool) -> None:
     gradient_norms(model, POISONS[0], 1)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(p.grad is None and p.requires_grad is not frozen for p in model.parameters())
+
+
+def moved(images: by_hand.Array, down: float, right: float, mirror: float) -> by_hand.Array:
+    """An image ``(1, 4, 4)`` seen so many pixels further down and right, mirrored about its middle: bilinear, black outside."""
+    found = np.zeros_like(images)
+    for row in range(4):
+        for column in range(4):
+            y, x = row + down, 1.5 + mirror * (column - 1.5) + right
+            for near_y, near_x in itertools.product((math.floor(y), math.floor(y) + 1), (math.floor(x), math.floor(x) + 1)):
+                if 0 <= near_y < 4 and 0 <= near_x < 4:
+                    found[:, row, column] += (1 - abs(y - near_y)) * (1 - abs(x - near_x)) * images[:, near_y, near_x]
+    return found
+
+
+@pytest.mark.parametrize(("max_shift", "flip"), [(0.25, False), (0.0, True), (0.25, True), (0.0, False)])
+def test_surrogates_are_shown_a_view_of_every_poison_no_further_off_than_asked(max_shift: float, flip: bool) -> None:
+    batch, (model,) = by_hand.small_batch(), by_hand.models(1)
+    attack = WitchesBrew(0.05, steps=1, learning_rate=0.01, restarts=1, max_shift=max_shift, flip=flip)
+    attack.perturb(batch, [model], lambda value: None)
+    shown = [images for images in model.seen if len(images) == by_hand.POISONS]
+    for setup, (seed, bases) in enumerate(zip(batch.seeds, batch.bases.numpy(), strict=True)):
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(bases.shape, generator=generator).double().numpy()
+        start = by_hand.projected(bases + 0.05 * noise, bases, "linf", 0.05)
+        shifts = (torch.rand(by_hand.POISONS, 2, generator=generator) * 2 - 1).double().numpy() * max_shift * 4
+        mirrored = torch.rand(by_hand.POISONS, 1, generator=generator)[:, 0] < 0.5
+        for place in range(by_hand.POISONS):
+            mirror = -1.0 if flip and mirrored[place] else 1.0
+            np.testing.assert_allclose(shown[setup][place], moved(start[place], *shifts[place], mirror), rtol=0, atol=1e-6)
+
+
+def test_images_are_left_as_they_were(model: Classifier) -> None:
+    images = POISONS[0].clone()
+    goal = goal_gradient(model, TARGETS[0], LABELS[0, 0], 512)
+    matching_gradient(model, images, LABELS[0], goal)
+    assert torch.equal(images, POISONS[0]) and not images.requires_grad
+
+
+def test_no_more_is_differentiated_together_than_memory_is_meant_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes, chunks = [], []
+    stacked, mapped = parameter_gradients._stacked, parameter_gradients.vmap
+
+    def watched_stack(models, goals, poisons, *rest):
+        shapes.append(tuple(poisons.shape[:2]))
+        return stacked(models, goals, poisons, *rest)
+
+    def watched_map(function, **options):
+        chunks.append(options.get("chunk_size"))
+        return mapped(function, **options)
+
+    model = build("patchnet")
+    goals = [[goal_gradient(model, TARGETS[lane], LABELS[lane, 0], 512)] for lane in range(3)]
+    monkeypatch.setattr(parameter_gradients, "_stacked", watched_stack)
+    for batch_size, expected in ((5, [(1, 5)] * 3), (10, [(2, 5), (1, 5)]), (3, [(1, 3), (1, 2)] * 3), (15, [(3, 5)])):
+        shapes.clear()
+        stacked_gradients([[model]] * 3, goals, POISONS, LABELS, None, 0.0, batch_size)
+        assert shapes == expected
+    numbers = sum(parameter.numel() for parameter in model.parameters())
+    monkeypatch.setattr(parameter_gradients, "vmap", watched_map)
+    for most, chunk in ((3 * numbers, 3), (numbers // 2, 1), (10**4 * numbers, 512)):
+        chunks.clear()
+        monkeypatch.setattr(parameter_gradients, "_CHUNK_NUMBERS", most)
+        gradient_norms(model, POISONS[0], 6)
+        assert chunks[-1] == chunk
+
+
+def test_without_augmentation_surrogates_are_shown_the_poisons_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resampled(*_: object) -> None:
+        raise AssertionError("images are sampled anew for a view that changes nothing")
+
+    monkeypatch.setattr(parameter_gradients, "augment", resampled)
+    batch, (model,) = by_hand.small_batch(), by_hand.models(1)
+    attack = WitchesBrew(0.05, steps=1, learning_rate=0.01, restarts=1, max_shift=0.0, flip=False)
+    poisons, _ = attack.perturb(batch, [model], lambda value: None)
+    last = [images for images in model.seen if len(images) == by_hand.POISONS][-by_hand.SETUPS :]
+    assert np.array_equal(np.stack(last), poisons.numpy())
+
+
+def test_the_length_of_a_goal_does_not_matter_however_short_it_is(model: Classifier) -> None:
+    goal = goal_gradient(model, TARGETS[0], LABELS[0, 0], 512)
+    _, value = matching_gradient(model, POISONS[0], LABELS[0], goal)
+    short = {name: own * (1.5e-15 / flat(goal).norm()) for name, own in goal.items()}
+    assert matching_gradient(model, POISONS[0], LABELS[0], short)[1].item() == pytest.approx(value.item(), rel=1e-9)

@@ -9,6 +9,7 @@ from poison_and_defend.attacks.base import source_rows
 from poison_and_defend.attacks.hidden_trigger import greedy_pairing, paired_distances
 from poison_and_defend.attacks.threat.trigger import PatchTrigger
 from poison_and_defend.core.errors import InputError
+from tests.attacks.by_hand import SETUPS, models, projected, shown_within, small_batch
 
 BUDGETS = pytest.mark.parametrize(("norm", "eps"), [("linf", "32/255"), ("l2", 2.0)])
 
@@ -88,6 +89,30 @@ def test_the_first_step_is_an_independent_computation(craft, surrogates, digits,
         expected = ((images.detach() + step).clamp(0, 1) * 255).numpy()
         assert np.abs(expected - poisons.bases.numpy()).max() > 3
         assert np.abs(expected - poisons.images.numpy()).max() <= (0.51 if norm == "linf" else 1.01)
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.9), ("linf", 0.02), ("l2", 0.05)])
+@pytest.mark.parametrize("every", [1, 2, 3, 100])
+def test_steps_descend_at_a_rate_that_falls_after_exactly_so_many(every: int, norm: str, eps: float) -> None:
+    batch, surrogates = small_batch(), models()
+    rate, decay, steps = 0.03, 0.25, 5
+    settings = {"steps": steps, "learning_rate": rate, "decay": decay, "decay_every": every, "tolerance": 0.0}
+    found, _ = HiddenTrigger(eps, norm, **settings).perturb(batch, surrogates, lambda value: None)
+    bases = batch.bases.numpy()
+    for setup in range(SETUPS):
+        wanted = [surrogate.by_hand(batch.sources[setup].numpy())[1] for surrogate in surrogates]
+        expected = bases[setup]
+        for step in range(steps):
+            own = [surrogate.by_hand(expected)[1] for surrogate in surrogates]
+            squares = np.mean([((a[:, None] - b[None]) ** 2).sum(-1) for a, b in zip(own, wanted, strict=True)], axis=0)
+            pairing = slow_pairing(squares)
+            slope = np.zeros_like(expected)
+            for surrogate, a, b in zip(surrogates, own, wanted, strict=True):
+                slope += surrogate.slope(expected, 2 * (a - b[pairing])) / len(surrogates)
+            # Steps are counted from 1: the rate falls after step `every`, for the one that follows.
+            expected = projected(expected - rate * decay ** (step // every) * slope, bases[setup], norm, eps)
+        np.testing.assert_allclose(found[setup].numpy(), expected, rtol=0, atol=1e-9)
+    assert shown_within(surrogates, bases, norm, eps, but=batch.sources) == 2 * (steps + 1)
 
 
 @BUDGETS

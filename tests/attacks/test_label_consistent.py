@@ -10,6 +10,7 @@ from poison_and_defend.attacks.threat.trigger import CornerTrigger, PatchTrigger
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.lightning_modules.networks.base import Classifier
 from poison_and_defend.lightning_modules.networks.build import build_network
+from tests.attacks import by_hand
 
 BUDGETS = pytest.mark.parametrize(("norm", "eps"), [("linf", "32/255"), ("l2", 2.0)])
 PATCH = PatchTrigger(5, "bottom_right")
@@ -69,6 +70,27 @@ def test_an_invisible_trigger_is_part_of_the_budget(craft, models, norm: str, ep
         corner, wanted = poisons.images[..., 27:, 27:].int(), PATCH.build((1, 32, 32)).pattern.int()
         before = poisons.bases[..., 27:, 27:].int()
         assert ((corner - wanted).abs() <= (before - wanted).abs()).all() and not torch.equal(corner, before)
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.2), ("linf", 0.02), ("l2", 0.5), ("l2", 0.05)])
+@pytest.mark.parametrize("steps", [1, 4])
+def test_steps_climb_the_loss_of_the_true_label_projected_each_time(steps: int, norm: str, eps: float) -> None:
+    batch, surrogates = by_hand.small_batch(), by_hand.models()
+    found, _ = LabelConsistent(eps, norm, steps=steps, step_size=0.03).perturb(batch, surrogates, lambda value: None)
+    bases = batch.bases.numpy()
+    for setup in range(by_hand.SETUPS):
+        label, expected = batch.base_labels[setup, 0].item(), bases[setup]
+        for _ in range(steps):
+            heads = [surrogate.head.detach().numpy() for surrogate in surrogates]
+            logits = np.mean([s.by_hand(expected)[1] @ head.T for s, head in zip(surrogates, heads, strict=True)], axis=0)
+            odds = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+            of_logits = (odds - np.eye(4)[label]) / len(surrogates)
+            slope = sum(s.slope(expected, of_logits @ head) for s, head in zip(surrogates, heads, strict=True))
+            length = np.sqrt((slope**2).sum((1, 2, 3), keepdims=True))
+            direction = np.sign(slope) if norm == "linf" else slope / length
+            expected = by_hand.projected(expected + 0.03 * direction, bases[setup], norm, eps)
+        np.testing.assert_allclose(found[setup].numpy(), expected, rtol=0, atol=1e-9)
+    assert by_hand.shown_within(surrogates, bases, norm, eps) == 2 * (steps + 1)
 
 
 @BUDGETS

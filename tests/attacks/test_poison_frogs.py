@@ -5,6 +5,7 @@ import torch
 from poison_and_defend.attacks import PoisonFrogs
 from poison_and_defend.attacks.threat.surrogate import CraftBatch
 from poison_and_defend.core.errors import InputError
+from tests.attacks.by_hand import SETUPS, models, projected, shown_within, small_batch
 
 BUDGETS = pytest.mark.parametrize(("norm", "eps"), [("linf", 0.25), ("l2", 5.0)])
 
@@ -49,6 +50,57 @@ def test_first_step_equals_an_independent_computation_for_each_poison(digits, se
             own = distances(surrogates, poison[None], target)[0] + beta * (poison - blend).square().sum().item()
             values.append(own)
         assert objective[setup].item() == pytest.approx(np.mean(values), rel=1e-4)
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 1.0), ("linf", 0.02), ("l2", 0.05)])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_steps_are_forward_backward_splitting_projected_each_time(steps: int, norm: str, eps: float) -> None:
+    batch, surrogates = small_batch(), models()
+    rate, beta0, gamma = 0.05, 1e-4, 0.2
+    attack = PoisonFrogs(eps, norm, steps=steps, learning_rate=rate, beta=beta0, watermark=gamma, memory=40)
+    found, _ = attack.perturb(batch, surrogates, quiet)
+    # The paper's beta for pixels from 0 to 255; 5 features, 16 pixels.
+    beta = beta0 * (5 / 16) ** 2 * 255**2
+    bases = batch.bases.numpy()
+    for setup in range(SETUPS):
+        target = batch.targets[setup, 0].numpy()
+        anchor = projected(gamma * target + (1 - gamma) * bases[setup], bases[setup], norm, eps)
+        expected = anchor
+        for _ in range(steps):
+            slope = np.zeros_like(expected)
+            for surrogate in surrogates:
+                away = surrogate.by_hand(expected)[1] - surrogate.by_hand(target)[1]
+                slope += surrogate.slope(expected, 2 * away) / len(surrogates)
+            backward = (expected - rate * slope + rate * beta * anchor) / (1 + rate * beta)
+            expected = projected(backward, bases[setup], norm, eps)
+        np.testing.assert_allclose(found[setup].numpy(), expected, rtol=0, atol=1e-9)
+        assert np.abs(expected - anchor).max() > 0.001
+    assert shown_within(surrogates, bases, norm, eps) == 2 * (steps + 1)
+
+
+def test_each_poison_is_finished_by_its_own_relative_change_and_then_stands_still() -> None:
+    batch, (model,) = small_batch(), models(1)
+    rate, bases = 0.02, batch.bases.numpy()
+
+    def stepped(images: np.ndarray) -> np.ndarray:
+        away = model.by_hand(images)[1] - model.by_hand(batch.targets.numpy())[1]
+        return projected(images - rate * model.slope(images, 2 * away), bases, "linf", 1.0)
+
+    def change(after: np.ndarray, images: np.ndarray) -> np.ndarray:
+        return np.sqrt(((after - images) ** 2).sum((2, 3, 4)) / (images**2).sum((2, 3, 4)))
+
+    # Half of the six are finished with their first step, which is still taken.
+    tolerance = float(np.median(change(stepped(bases), bases)))
+    expected, active = bases, np.ones((SETUPS, 3), bool)
+    for _ in range(4):
+        after = stepped(expected)
+        moved = np.where(active[..., None, None, None], after, expected)
+        active &= change(after, expected) > tolerance
+        expected = moved
+    attack = PoisonFrogs(1.0, steps=4, learning_rate=rate, beta=0.0, tolerance=tolerance)
+    found, _ = attack.perturb(batch, [model], quiet)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-9)
+    assert 0 < (expected == stepped(bases)).all((2, 3, 4)).sum() < 6
 
 
 @BUDGETS

@@ -13,6 +13,16 @@ from poison_and_defend.attacks.threat.surrogate import CraftBatch
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.lightning_modules.networks.base import Classifier
 from poison_and_defend.lightning_modules.networks.build import build_network
+from tests.attacks.by_hand import (
+    POISONS,
+    SETUPS,
+    SHAPE,
+    Adam,
+    loss_gradient,
+    models,
+    projected,
+    small_batch,
+)
 
 
 def brew(steps: int = 6, restarts: int = 1, **rest) -> WitchesBrew:
@@ -59,6 +69,31 @@ def test_first_step_is_signed_descent_on_the_mean_over_surrogates(batch, surroga
         expected = torch.minimum(torch.maximum(expected, bases - 16 / 255), bases + 16 / 255).clamp(0, 1)
         # Only where the gradient is nearly zero may rounding turn a sign.
         assert ((found[setup] - expected).abs() < 1e-5).float().mean() > 0.99
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.2), ("linf", 0.02), ("l2", 0.8), ("l2", 0.05)])
+@pytest.mark.parametrize("steps", [1, 8])
+def test_steps_are_signed_adams_on_the_papers_slope_projected_each_time(steps: int, norm: str, eps: float) -> None:
+    batch, (model,) = small_batch(), models(1)
+    attack = brew(steps=steps, eps=eps, norm=norm, learning_rate=0.03)
+    found, _ = attack.perturb(batch, [model], lambda value: None)
+    shown = [images for images in model.seen if images.shape == (POISONS, *SHAPE)]
+    assert len(shown) == SETUPS * (steps + 1)
+    # Tenfold less after 3, 5 and 7 of 8 steps; one step is the whole of its path.
+    rates = [0.03] * 3 + [0.003] * 2 + [3e-4] * 2 + [3e-5]
+    for setup, (seed, bases) in enumerate(zip(batch.seeds, batch.bases.numpy(), strict=True)):
+        # Drawn in single precision, hence the tolerances.
+        noise = torch.randn(bases.shape, generator=torch.Generator().manual_seed(seed)).double().numpy()
+        adam, expected = Adam(), projected(bases + eps * noise, bases, norm, eps)
+        goal = loss_gradient(model, batch.targets[setup], batch.base_labels[setup, 0]).detach()
+        for step in range(steps):
+            np.testing.assert_allclose(shown[step * SETUPS + setup], expected, rtol=0, atol=1e-7)
+            images = torch.from_numpy(expected).requires_grad_()
+            own = loss_gradient(model, images, batch.base_labels[setup, 0])
+            matching = 1 - (own * goal).sum() / ((own * own).sum() * (goal * goal).sum()).sqrt()
+            slope = torch.autograd.grad(matching, images)[0].numpy()
+            expected = projected(expected - adam.step(rates[step], np.sign(slope)), bases, norm, eps)
+        np.testing.assert_allclose(found[setup].numpy(), expected, rtol=0, atol=1e-7)
 
 
 def test_rate_falls_tenfold_at_three_five_and_seven_eighths(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,16 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 
 from poison_and_defend.attacks.threat.budget import Budget
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.attacks.threat.setups import Setup
 from poison_and_defend.attacks.threat.trigger import Trigger
-from poison_and_defend.callbacks.ensemble_scores import Watch, evaluate
+from poison_and_defend.callbacks.ensemble_scores import EnsembleScores, Score, Watch, evaluate
+from poison_and_defend.core.processes.ranks import Ranks
+from poison_and_defend.defenses import Voting
 
 LABELS = torch.tensor([0, 1, 1, 2, 2, 2])
 
@@ -61,3 +64,70 @@ def test_a_backdoor_is_counted_over_triggered_source_images_and_accuracy_over_cl
 def test_an_all_to_one_backdoor_leaves_out_the_adversarial_class() -> None:
     found = score(poisons("others"), [0, 1, 1, 2, 2, 2], [2, 2, 1, 2, 2, 2])
     assert (found.successes, found.trials, found.success) == (2, 3, True)
+
+
+class Counted(Voting):
+    """The first model's answer, said to withstand what is written down for each image."""
+
+    name = "counted"
+
+    def __init__(self, held: list[int]) -> None:
+        self.held = held
+
+    def parts(self, keys, labels, num_classes):
+        raise AssertionError
+
+    def decide(self, votes, num_classes):
+        return votes[0]
+
+    def withstands(self, votes, num_classes):
+        return torch.tensor(self.held)
+
+
+def voted(held: list[int], times: int = 1) -> list[Score]:
+    """Scores of one victim of two models, after as many epochs as there are times."""
+    own, inputs = poisons("targets"), torch.arange(6)
+    watch = Watch([(4, "vote")] * 2, [own] * 2, inputs, None, LABELS, [1, 0], Counted(held), 3)
+    module = Recorded([[0, 0, 0, 0, 0, 0], [0, 1, 1, 2, 2, 0]], [])
+    module.log_dict = lambda *_, **__: None
+    callback = EnsembleScores(watch, Ranks(), times)
+    callback.on_train_epoch_end(SimpleNamespace(max_epochs=1, current_epoch=0), module)
+    return callback.scores
+
+
+def test_a_vote_is_one_victim_whose_models_are_asked_in_their_order() -> None:
+    (found,) = voted([7, 1, 2, 5, 24, 25])
+    # Model 0 is the second that was trained; its last answer is wrong.
+    assert (found.setup, found.defense, found.models, found.withstands) == (4, "vote", 2, 1)
+    assert found.clean_accuracy == np.float32(5 / 6) and found.predicted == 1
+
+
+def test_certified_shares_are_of_right_answers_that_stand_so_many_changes() -> None:
+    (found,) = voted([7, 1, 2, 5, 24, 25])
+    assert found.certified == {"1": round(5 / 6, 6), "2": round(4 / 6, 6), "5": 0.5, "10": round(1 / 6, 6), "25": 0.0}
+    (found,) = voted([25, 10, 0, 0, 0, 25])
+    assert found.certified == {
+        "1": round(2 / 6, 6),
+        "2": round(2 / 6, 6),
+        "5": round(2 / 6, 6),
+        "10": round(2 / 6, 6),
+        "25": round(1 / 6, 6),
+    }
+
+
+def test_victims_are_watched_as_often_as_asked_and_after_the_last_epoch() -> None:
+    own, inputs = poisons("targets"), torch.arange(6)
+    watch = Watch([(4, "none"), (5, "none")], [own] * 2, inputs, None, LABELS)
+    module = Recorded([[0, 1, 1, 2, 2, 2], [0, 2, 1, 2, 2, 0]], [])
+    for epochs, times, expected in ((11, 5, [2, 4, 6, 8, 10, 11]), (3, 5, [1, 2, 3]), (10, 2, [5, 10]), (4, 1, [4])):
+        seen, logged = [], []
+        module.log_dict = lambda values, logged=logged, **_: logged.append(values)
+        callback = EnsembleScores(watch, Ranks(), times)
+        for epoch in range(epochs):
+            callback.on_train_epoch_end(SimpleNamespace(max_epochs=epochs, current_epoch=epoch), module)
+            if len(logged) > len(seen):
+                seen.append(epoch + 1)
+        assert seen == expected
+        assert [score.setup for score in callback.scores] == [4, 5]
+        assert logged[0]["target_misclassification/none"] == 0.5
+        assert logged[0]["test_accuracy/none"] == pytest.approx((1 + 4 / 6) / 2)

@@ -91,3 +91,10 @@ def test_the_length_of_a_training_set_does_not_depend_on_the_draw() -> None:
     assert Poisson(10_000, 0.01).length == 160
     assert Poisson(60, 0.99).length == 60
     assert Poisson(10, 1.0).length == 10
+
+
+def test_a_set_that_is_seen_whole_needs_no_infinite_logarithm() -> None:
+    with np.errstate(all="raise"):
+        for k in (0, 1, 25):
+            counts = Poisson(600, 1.0).poison_counts(k)
+            assert (counts.numbers.tolist(), counts.masses.tolist(), counts.rest) == ([k], [1.0], 0.0)

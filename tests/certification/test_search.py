@@ -56,3 +56,10 @@ def test_one_table_certifies_all_images(sampling: Sampling) -> None:
         for j, eps in enumerate(radii):
             certified = joint_lower(bounds, k, eps, 0.5, sampling) > 0.5
             assert certified_share(bounds, needed)[i, j] == pytest.approx(certified.mean())
+
+
+def test_no_more_images_can_change_than_there_are_whatever_the_limit() -> None:
+    sampling = FixedSize(600, 20)
+    assert largest_k([0.9, 0.5], 0.0, 0.5, sampling, limit=10_000).tolist() == [600, -1]
+    assert largest_k(0.9, 0.0, 0.5, sampling, limit=600).tolist() == 600
+    assert largest_k(0.9, 0.0, 0.5, sampling, limit=0).tolist() == 0

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn import functional
 
 from poison_and_defend.lightning_modules.classifier import ClassifierModule, augmented, fresh_head
 from poison_and_defend.lightning_modules.ensemble import EnsembleModule
@@ -80,6 +81,37 @@ def test_members_with_different_rows_learn_different_labels():
     recipe = Recipe(epochs=60, batch_size=16, learning_rate=0.5, weight_decay=0.0, milestones=[])
     ensemble = fit(EnsembleModule(lambda seed: fresh_head(4, 2, seed), [1, 2], data, recipe), 60)
     assert ensemble.member_predictions(torch.stack([torch.zeros(4), torch.ones(4)])).tolist() == [[0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize(("frozen", "evaluated"), [(True, False), (True, True), (False, True)])
+def test_frozen_statistics_are_neither_changed_nor_replaced_by_those_of_the_batch(frozen, evaluated):
+    recipe, split = Recipe(epochs=3, batch_size=48, learning_rate=0.05), Few().split("train")
+
+    def build(seed):
+        model = build_network("convnet_wide", in_channels=1, num_classes=10, seed=seed)
+        model.train()(torch.rand(20, 1, 32, 32, generator=torch.Generator().manual_seed(seed)))
+        return model
+
+    data = EnsembleData(split.images, split.labels, torch.arange(48).expand(2, -1))
+    module = EnsembleModule(build, [3, 4], data, recipe, frozen_statistics=frozen)
+    if evaluated:  # as victims are between epochs; then back to training
+        module.member_predictions(split.images)
+    found = fit(module, recipe.epochs).member_state(0)
+    # The same by a loop; one batch is the whole set.
+    model = build(3).train(not frozen)
+    optimizer = recipe.build_optimizer(model.parameters())
+    scheduler = recipe.build_scheduler(optimizer)
+    for _ in range(3):
+        optimizer.zero_grad()
+        functional.cross_entropy(model(split.images.float() / 255), split.labels).backward()
+        optimizer.step()
+        scheduler.step()
+    before = build(3).state_dict()
+    moved = (found["body.0.0.weight"] - before["body.0.0.weight"]).abs().max()
+    torch.testing.assert_close(
+        found["body.0.0.weight"], model.state_dict()["body.0.0.weight"], rtol=0, atol=0.02 * moved.item()
+    )
+    assert torch.equal(found["body.0.1.running_mean"], before["body.0.1.running_mean"]) == frozen
 
 
 def test_random_views_do_not_depend_on_the_other_members():

@@ -1,9 +1,19 @@
 from itertools import product
 
+import numpy as np
 import pytest
 from scipy import stats
 
-from poison_and_defend.reports.intervals import benchmark_error, clopper_pearson, rate_interval, sign_test, student_t
+from poison_and_defend.reports.intervals import (
+    benchmark_error,
+    clopper_pearson,
+    mean_interval,
+    paired_change,
+    paired_interval,
+    rate_interval,
+    sign_test,
+    student_t,
+)
 
 
 @pytest.mark.parametrize("trials", [1, 2, 20, 100])
@@ -104,3 +114,27 @@ def test_the_sign_test_counts_all_outcomes_of_fair_coins() -> None:
         changes = [1] * higher + [-1] * (8 - higher)
         extreme = sum(sum(coins) >= higher for coins in product((0, 1), repeat=8))
         assert sign_test(changes)[2] == pytest.approx(extreme / 2**8)
+
+
+def test_a_paired_change_is_the_share_after_less_that_before() -> None:
+    outcomes = [(True, True)] * 5 + [(True, False)] * 3 + [(False, True)] * 1 + [(False, False)] * 1
+    found = paired_change(outcomes)
+    assert (found["n"], found["before"], found["after"], found["change"]) == (10, 0.8, 0.6, pytest.approx(-0.2))
+    assert (found["low"], found["high"]) == pytest.approx(paired_interval(10, -0.2, 0.4))
+
+
+@pytest.mark.parametrize(("up", "down", "same"), [(1, 3, 6), (0, 0, 20), (40, 5, 55), (1, 0, 0), (0, 3, 0)])
+def test_a_paired_interval_is_walds_with_a_half_added_to_each_count(up: int, down: int, same: int) -> None:
+    n = up + down + same
+    counts = np.array([up + 0.5, down + 0.5, same + 1.0])
+    shares = counts / counts.sum()
+    mean = shares[0] - shares[1]
+    margin = stats.norm.ppf(0.975) * np.sqrt((shares[0] + shares[1] - mean**2) / counts.sum())
+    found = paired_interval(n, (up - down) / n, (up + down) / n)
+    assert found == pytest.approx((max(-1, mean - margin), min(1, mean + margin)), abs=1e-6)
+
+
+def test_a_means_interval_is_not_clipped() -> None:
+    values = [0.0, 1.0, 0.1]
+    bounds = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert bounds.low < 0 and mean_interval(values) == pytest.approx((bounds.low, bounds.high))

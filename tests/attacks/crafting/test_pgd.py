@@ -96,3 +96,10 @@ def test_random_starts_fill_the_ball() -> None:
 def test_a_random_start_follows_its_generator() -> None:
     one, two, other = (uniform_in_ball(bases(), Budget("l2", 1.0), torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
     assert torch.equal(one, two) and not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 1), (2, 1, 2), (1, 2, 2)])
+def test_every_pixel_of_every_channel_is_a_dimension_of_the_ball(shape: tuple[int, int, int]) -> None:
+    middle = torch.full((20_000, *shape), 0.5)
+    ball = uniform_in_ball(middle, Budget("l2", 0.4), torch.Generator().manual_seed(0)) - 0.5
+    assert ball.flatten(1).norm(dim=1).mean().item() == pytest.approx(0.4 * 4 / 5, rel=0.02)

@@ -147,3 +147,10 @@ def test_l2_above_the_diameter_is_refused_once_the_shape_is_known() -> None:
 def test_unknown_norm_is_refused() -> None:
     with pytest.raises(InputError, match=r"'l1'.*linf or l2.*--attack\.norm"):
         Budget("l1", 0.1)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_less_than_a_grey_level_is_refused_and_one_is_accepted(norm: str) -> None:
+    with pytest.raises(InputError, match=r"eps is 0\.0039: less than 1/255.*--attack\.eps"):
+        Budget(norm, 0.0039)
+    assert Budget(norm, 1 / 255).eps * 255 == pytest.approx(1)

@@ -10,6 +10,7 @@ import torch
 from poison_and_defend.attacks.threat.budget import Budget
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.attacks.threat.setups import Setup
+from poison_and_defend.attacks.threat.trigger import Trigger
 from poison_and_defend.core.errors import InputError
 
 rng = np.random.default_rng(0)
@@ -53,6 +54,32 @@ def test_a_poison_at_the_edge_of_the_budget_is_accepted() -> None:
 def test_what_is_not_a_poison_set_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=rf"setup 3.*{message}"):
         make(**changes)
+
+
+# Setup 3 wants class 2 to be read as class 1; the others are neither.
+MANY_LABELS = torch.tensor([2, 0, 1, 3, 2, 1, 2])
+MANY = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (7, 1, 4, 4)).astype(np.uint8))
+WHITE = Trigger(torch.full((1, 2, 2), 255, dtype=torch.uint8), "bottom_right")
+
+
+@pytest.mark.parametrize(
+    ("goal", "rows"), [("targets", [2, 6]), ("source", [0, 4, 6]), ("others", [0, 1, 3, 4, 6])], ids=lambda value: str(value)
+)
+def test_success_is_counted_over_the_targets_the_source_class_or_all_but_the_wanted_class(goal: str, rows: list[int]) -> None:
+    trigger = None if goal == "targets" else WHITE
+    whole = make(goal=goal, trigger=trigger, setup=replace(SETUP, more_targets=(6,)))
+    assert whole.trials(MANY_LABELS).tolist() == rows
+    tested, expected = whole.tested_images(MANY, MANY_LABELS), MANY[rows].clone()
+    if trigger is not None:
+        expected[:, :, 2:, 2:] = 255
+    assert torch.equal(tested, expected)
+
+
+def test_each_tested_image_has_the_trigger_at_a_place_of_its_own_row() -> None:
+    trigger = replace(WHITE, placement="random", seed=5)
+    tested = make(goal="source", trigger=trigger).tested_images(MANY, MANY_LABELS)
+    for image, row in zip(tested, (0, 4, 6), strict=True):
+        assert torch.equal(image, trigger.stamp(MANY[row][None], torch.tensor([row]))[0])
 
 
 def test_the_data_it_was_made_for_is_accepted() -> None:
@@ -132,3 +159,35 @@ def test_loading_checks_the_budget_again() -> None:
     whole = make()
     with pytest.raises(InputError, match="leave the budget"):
         PoisonSet.from_parts(whole.to_record(), whole.to_tensors() | {"poisons": BASES + 9})
+
+
+def test_a_triggers_place_survives_and_is_the_corner_in_records_that_do_not_say_it() -> None:
+    for place in ((1, 2), (0, 0)):
+        whole = make(goal="source", trigger=replace(WHITE, placement="fixed", place=place, amplitude=0.5))
+        record = json.loads(json.dumps(whole.to_record()))
+        if place == (0, 0):
+            del record["trigger"]["place"]
+        again = PoisonSet.from_parts(record, whole.to_tensors())
+        assert torch.equal(again.trigger.pattern, WHITE.pattern) and again.trigger.settings() == whole.trigger.settings()
+        assert (again.goal, again.visible_trigger) == ("source", False)
+
+
+def test_a_visible_trigger_is_no_part_of_the_budget_and_everything_else_is() -> None:
+    own = {"goal": "others", "trigger": WHITE}
+    stamped = BASES + 8
+    stamped[:, :, 2:, 2:] = 255
+    assert make(images=stamped, visible_trigger=True, **own).visible_trigger
+    with pytest.raises(InputError, match="leave the budget"):
+        make(images=stamped, **own)
+    stamped[1, 0, 1, 1] = BASES[1, 0, 1, 1] + 9
+    with pytest.raises(InputError, match="1 poisons leave the budget"):
+        make(images=stamped, visible_trigger=True, **own)
+
+
+def test_the_first_rows_of_a_data_set_are_rows_like_others() -> None:
+    setup = replace(SETUP, target_index=0, target_label=1, adversarial_label=0, base_indices=np.array([3, 0]))
+    own = make(setup=setup, images=TRAIN[[3, 0]] + 8, bases=TRAIN[[3, 0]])
+    own.check_against(TRAIN, TRAIN_LABELS, TEST_LABELS)
+    replace(own, setup=replace(setup, train_rows=np.array([7, 3, 0]))).check_against(TRAIN, TRAIN_LABELS, TEST_LABELS)
+    with pytest.raises(InputError, match="test image 1 is not of class 1"):
+        replace(own, setup=replace(setup, more_targets=(1,))).check_against(TRAIN, TRAIN_LABELS, TEST_LABELS)

@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -76,3 +79,21 @@ def test_fewer_than_one_poison_or_setup_is_refused(count: int) -> None:
 def test_a_single_class_is_refused() -> None:
     with pytest.raises(InputError, match=r"1 class.*--data"):
         draw_setups(np.zeros(9, np.int64), np.zeros(3, np.int64), num_setups=1, num_poisons=1, seed=0)
+
+
+def test_seeds_are_those_that_the_committed_records_were_made_with() -> None:
+    path = Path(__file__).parents[3] / "docs" / "records" / "digits_attacks" / "bullseye_polytope" / "results.jsonl"
+    seeds = {row["setup"]: row["seed"] for row in map(json.loads, path.read_text().splitlines())}
+    assert len(seeds) == 20 and seeds == {setup: setup_seed(0, setup) for setup in seeds}
+
+
+def test_further_targets_are_other_test_images_of_the_targets_class_as_many_as_asked() -> None:
+    for count in (1, 2, 4):
+        for setup in draw_setups(TRAIN, TEST, num_setups=20, num_poisons=6, seed=3, num_targets=count):
+            assert len(set(setup.target_indices)) == count == 1 + len(setup.more_targets)
+            assert setup.target_indices[0] == setup.target_index
+            assert set(TEST[list(setup.target_indices)]) == {setup.target_label}
+    with pytest.raises(InputError, match=r"num_targets is 5, but class \d has 4 test images.*--num_targets"):
+        draw_setups(TRAIN, TEST, num_setups=1, num_poisons=6, seed=3, num_targets=5)
+    with pytest.raises(InputError, match="num_targets is 0"):
+        draw_setups(TRAIN, TEST, num_setups=1, num_poisons=6, seed=3, num_targets=0)

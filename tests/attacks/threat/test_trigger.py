@@ -5,7 +5,7 @@ from jsonargparse import ArgumentParser
 from PIL import Image
 
 from poison_and_defend.attacks import Attack
-from poison_and_defend.attacks.threat.trigger import CornerTrigger, PatchTrigger
+from poison_and_defend.attacks.threat.trigger import CornerTrigger, PatchTrigger, Trigger, _mix
 from poison_and_defend.core.errors import InputError
 
 # The picture that the paper prints, 1 for white.
@@ -139,3 +139,57 @@ def test_a_configuration_names_the_class(written: dict | None, expected: PatchTr
     attack = {"class_path": "poison_and_defend.attacks.LabelConsistent", "init_args": {"trigger": written}}
     made = parser.instantiate_classes(parser.parse_object({"attack": attack})).attack
     assert made.trigger == expected and made.arguments()["trigger"] == expected.settings()
+
+
+def test_a_picture_of_another_format_than_those_named_is_refused(tmp_path) -> None:
+    # Pillow reads dozens of formats, and each decoder is code that a foreign file reaches.
+    Image.new("RGB", (5, 5), (255, 0, 0)).save(tmp_path / "trigger.png", format="TIFF")
+    with pytest.raises(InputError, match=r"cannot read the trigger .*--attack.trigger.image"):
+        PatchTrigger(5, image=str(tmp_path / "trigger.png")).build((3, 14, 18))
+
+
+def test_places_are_mixed_by_splitmix64() -> None:
+    # The first outputs for the state 1234567, as published with the generator and used to check other implementations.
+    published = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821]
+    golden = np.uint64(0x9E3779B97F4A7C15)
+    with np.errstate(over="ignore"):
+        states = np.uint64(1234567) + golden * np.arange(5, dtype=np.uint64)
+    assert _mix(states).tolist() == published
+
+
+@pytest.mark.parametrize("seed", [0, 11])
+def test_rows_come_from_the_upper_and_columns_from_the_lower_half_of_the_bits(seed: int) -> None:
+    trigger = PatchTrigger(4, "random", seed=seed).build((3, 14, 18))
+    own = int(_mix(np.array([seed], np.uint64))[0])
+    for key, (top, left) in zip((0, 7, 2**40), trigger.places(torch.tensor([0, 7, 2**40]), 14, 18).tolist(), strict=True):
+        bits = int(_mix(np.array([(key + own) % 2**64], np.uint64))[0])
+        assert (top, left) == ((bits >> 32) % 11, (bits & 0xFFFFFFFF) % 15)
+
+
+PATTERN = torch.zeros(1, 3, 3, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("name", ["margin", "seed"])
+@pytest.mark.parametrize("wrong", [-1, 2**63, True, 1.0])
+def test_numbers_that_do_not_fit_into_63_bits_are_refused(name: str, wrong: object) -> None:
+    with pytest.raises(InputError, match=f"the trigger's {name} is "):
+        Trigger(PATTERN, "random", **{name: wrong})
+    assert getattr(Trigger(PATTERN, "random", **{name: 2**63 - 1}), name) == 2**63 - 1
+
+
+@pytest.mark.parametrize(("place", "name"), [((-1, 0), "top"), ((0, 2**63), "left")])
+def test_a_place_that_is_none_is_refused(place: tuple[int, int], name: str) -> None:
+    with pytest.raises(InputError, match=f"the trigger's {name} is "):
+        Trigger(PATTERN, "fixed", place=place)
+
+
+@pytest.mark.parametrize("amplitude", [0.0, -0.5, 1.001, float("nan")])
+def test_an_amplitude_out_of_range_is_refused(amplitude: float) -> None:
+    with pytest.raises(InputError, match="the trigger's amplitude is "):
+        Trigger(PATTERN, "random", amplitude=amplitude)
+
+
+@pytest.mark.parametrize("pattern", [PATTERN.float(), PATTERN[0], PATTERN[:, :2], PATTERN[:0], PATTERN[:, :0, :0]])
+def test_a_pattern_that_is_no_square_of_bytes_is_refused(pattern: torch.Tensor) -> None:
+    with pytest.raises(InputError, match="the trigger's pattern is "):
+        Trigger(pattern, "random")

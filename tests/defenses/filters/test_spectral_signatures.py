@@ -75,7 +75,9 @@ def test_it_must_be_told_and_must_leave_something() -> None:
     SpectralSignatures(bound=3).check_set(labels, 400)
 
 
-@pytest.mark.parametrize(("option", "value"), [("bound", 0), ("factor", 0.5), ("factor", float("nan"))])
+@pytest.mark.parametrize(
+    ("option", "value"), [("bound", 0), ("factor", 0.5), ("factor", float("nan")), ("factor", float("inf"))]
+)
 def test_values_out_of_range_are_refused(option: str, value: float) -> None:
     with pytest.raises(InputError, match=rf"{option} is .*--arms.spectral_signatures.{option}"):
         SpectralSignatures(**{option: value})

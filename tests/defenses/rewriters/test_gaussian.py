@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.defenses import Diffusion, Jpeg, Rewriter
+from poison_and_defend.defenses import DenoiseOnly, Diffusion, Jpeg, NoiseOnly, Rewriter
 from poison_and_defend.defenses.rewriters.gaussian import quantize
 from poison_and_defend.defenses.rewriters.named import REWRITERS, find_rewriter
 from poison_and_defend.diffusion.denoiser import Denoiser, load_denoiser
@@ -177,6 +177,17 @@ def test_or_scaled_to_the_models_size_and_back(large, denoiser) -> None:
     assert (found.float() - back.clamp(0, 1) * 255).abs().max() <= 0.51
 
 
+@pytest.mark.parametrize("size", [(20, 8), (8, 20), (5, 5), (3, 30)])
+def test_images_that_share_a_side_with_the_model_or_are_smaller_are_scaled_too(size: tuple[int, int], denoiser) -> None:
+    images = torch.randint(0, 256, (6, 1, *size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    defense = Diffusion(0.05, denoiser, seed=3, large="resize")
+    scale = {"mode": "bilinear", "antialias": True, "align_corners": False}
+    small = torch.nn.functional.interpolate(images.float(), size=(8, 8), **scale).round().to(torch.uint8)
+    assert torch.equal(defense.scaled(images), small)
+    back = torch.nn.functional.interpolate(denoiser(defense.add_noise(small, ROWS), 0.05), size=size, **scale)
+    assert torch.equal(defense(images, ROWS), quantize(back))
+
+
 def test_settings_say_how_images_of_other_sizes_are_handled_and_nothing_for_the_models_own(denoiser) -> None:
     own, other = (1, *denoiser.size), (1, 40, 23)
     for large, extra in (("tiles", {"large": "tiles", "overlap": 2}), ("resize", {"large": "resize"})):
@@ -195,3 +206,32 @@ def test_what_is_left_out_is_taken_from_the_run_and_what_is_given_stays(denoiser
     assert Diffusion().completed(**common).settings() == Diffusion(0.5, denoiser, seed=7, draw=2).settings()
     assert Diffusion(0.1, draw=0).completed(**common).settings() == Diffusion(0.1, denoiser, seed=7, draw=0).settings()
     assert Jpeg().completed(**common).quality == 30 and Jpeg(80).completed(**common).quality == 80
+
+
+def test_noise_without_a_seed_is_an_error_and_no_noise_needs_none(images) -> None:
+    with pytest.raises(RuntimeError, match="no seed"):
+        build("noise_only", sigma=0.1, seed=None)(images, ROWS)
+    assert torch.equal(build("noise_only", sigma=0.0, seed=None)(images, ROWS), images)
+
+
+def test_noise_alone_needs_a_secret_and_only_while_it_has_no_seed(denoiser) -> None:
+    for one, needed in ((NoiseOnly(0.1), True), (Diffusion(0.1, denoiser), True), (DenoiseOnly(denoiser), False)):
+        assert one.needs_secret is needed
+        assert one.with_seed(0).needs_secret is False
+    assert NoiseOnly(0.1, seed=0).needs_secret is False
+    assert NoiseOnly(0.1).with_seed(9).seed == 9 and DenoiseOnly(denoiser).with_seed(9).seed is None
+
+
+def test_a_model_that_is_there_already_takes_the_place_of_the_one_that_was_named(images, denoiser, folders: list[Path]) -> None:
+    named, other = Diffusion(0.1, str(folders[0]), seed=2), load_denoiser(str(folders[1]))
+    before = named(images, ROWS)  # reads its own model
+    assert torch.equal(named.using(other)(images, ROWS), Diffusion(0.1, other, seed=2)(images, ROWS))
+    assert named.using(other).denoiser is other
+    assert torch.equal(named(images, ROWS), before) and not torch.equal(named.using(other)(images, ROWS), before)
+
+
+def test_images_of_the_models_own_size_are_handed_on_as_they_are(images, denoiser) -> None:
+    for defense in (Diffusion(0.1, denoiser, seed=2, large="resize"), Diffusion(0.1, denoiser, seed=2), NoiseOnly(0.1, seed=2)):
+        assert defense.scaled(images) is images
+        floats = images.float()
+        assert defense.restored(floats, images) is floats

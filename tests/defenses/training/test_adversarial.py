@@ -165,3 +165,11 @@ def test_heads_behind_an_extractor_train_on_the_features_of_changed_images() -> 
     hard = Adversarial("16/255", steps=2).inputs(step).inputs[0]
     functional.cross_entropy(head(extractor.features(hard)), labels).backward()
     torch.testing.assert_close(state["weight"], head.weight - recipe.learning_rate * head.weight.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_radius_below_one_grey_level_is_refused_and_one_is_accepted(norm: str) -> None:
+    with pytest.raises(InputError, match=r"at least 1/255"):
+        Adversarial(0.00391, norm)
+    assert Adversarial("1/255", norm).eps == pytest.approx(1 / 255)
+    assert Adversarial(1.0, norm).eps == 1.0

@@ -166,3 +166,13 @@ def test_a_verdict_of_other_settings_is_refused(judged) -> None:
         judged(Blind(step=6))
     with pytest.raises(InputError, match=r"setup_000.*other settings.*--arms.own"):
         judged(Blind(), poisons_told=2)
+
+
+def test_a_verdict_depends_on_the_filters_before_it_and_not_on_those_after_it(judged) -> None:
+    judged(Watching(), Blind())
+    # The first filter's verdicts still hold; the second's are another's.
+    with pytest.raises(InputError, match=r"1_blind/setup_000.*other settings"):
+        judged(Watching(), Blind(step=6))
+    with pytest.raises(InputError, match=r"0_watching/setup_000.*other settings"):
+        judged(Watching(step=6), Blind())
+    assert not SEEN
