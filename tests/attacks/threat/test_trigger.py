@@ -5,7 +5,8 @@ from jsonargparse import ArgumentParser
 from PIL import Image
 
 from poison_and_defend.attacks import Attack
-from poison_and_defend.attacks.threat.trigger import CornerTrigger, PatchTrigger, Trigger, _mix
+from poison_and_defend.attacks.threat.patch import _mix
+from poison_and_defend.attacks.threat.trigger import CornerTrigger, PatchTrigger, Trigger
 from poison_and_defend.core.errors import InputError
 
 # The picture that the paper prints, 1 for white.
