@@ -63,7 +63,7 @@ attacks: install ## the seven attacks on digits, in one table; about half an hou
 certify: install ## what the digits' vote provably withstands, at three noise levels; under ten minutes on two cores
 	$(BIN)/poison-and-defend certify --name digits_certificate $(ARGS)
 
-mutants: install ## plant faults in memory and list those that no test notices; an hour on two cores; ARGS="--count 40"
+mutants: install ## plant faults in memory and list those that no test notices; half an hour; ARGS="--count 40"
 	$(BIN)/python -m scripts.mutants $(ARGS)
 
 clean: ## remove caches and installed files; results under runs/ stay
