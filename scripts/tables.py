@@ -260,7 +260,15 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "cifar10-augmented": attacks("cifar10_transfer", WITH_JPEG, accuracy=True),
     "cifar10-plain": attacks("cifar10_transfer_plain", WITH_JPEG, accuracy=True),
     "cifar10-backdoors": attacks("cifar10_transfer_backdoors", WITH_JPEG, accuracy=True),
-    "cifar10-label-consistent": attacks("cifar10_label_consistent", SHOWN, accuracy=True),
+    "cifar10-label-consistent": attacks(
+        {
+            "64/255": "cifar10_label_consistent/label_consistent",
+            "overwrites pixels": "cifar10_label_consistent/label_consistent_full",
+        },
+        SHOWN,
+        "trigger",
+        accuracy=True,
+    ),
     "narcissus-by-class": by_class("cifar10_narcissus"),
     "digits-sapa": attacks({rho: f"digits_sapa_{rho}" for rho in ("0", "0.05", "0.5")}, SHOWN[:2], "sharpness"),
     "cifar10-from-scratch": attacks("cifar10_from_scratch", SHOWN, accuracy=True),
