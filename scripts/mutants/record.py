@@ -45,7 +45,7 @@ def record_of(
             statement = " ".join((root / mutant.file).read_text().splitlines()[mutant.line - 1].split())
             survivors.append(
                 {name: getattr(mutant, name) for name in NAMED}
-                | {"line": mutant.line, "statement": statement, "outcome": verdict.outcome, "reason": reason or "none: a gap"}
+                | {"line": mutant.line, "statement": statement, "outcome": verdict.outcome, "reason": reason or "none given"}
             )
     total = sum(groups.values(), Counter())
     return {

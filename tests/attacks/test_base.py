@@ -192,3 +192,19 @@ def test_what_is_told_and_returned_holds_on_to_no_graph_and_the_batch_stays_as_i
 def test_an_attack_that_stops_early_hands_over_no_graph_either() -> None:
     poisons, _ = HiddenTrigger(steps=5, tolerance=1e9).perturb(small_batch(), [TwoLayers(1).eval()], lambda value: None)
     assert not poisons.requires_grad and torch.equal(poisons, small_batch().bases)
+
+
+def test_images_are_handed_to_attacks_in_units_of_one(digits, setups) -> None:
+    train, test = digits.split("train"), digits.split("test")
+    attack = HiddenTrigger()
+    trigger = attack.build_trigger((1, 32, 32))
+    batch = attack._batch(setups, train.images, train.labels, test.images, trigger, "cpu")
+    for setup, bases, labels, targets, sources in zip(
+        setups, batch.bases, batch.base_labels, batch.targets, batch.sources, strict=True
+    ):
+        rows = source_rows(setup, train.labels, 4)
+        stamped = trigger.stamp(train.images[rows], rows)
+        wanted = train.images[setup.base_indices], test.images[list(setup.target_indices)], stamped
+        for found, images in zip((bases, targets, sources), wanted, strict=True):
+            torch.testing.assert_close(found * 255, images.float(), rtol=0, atol=1e-4)
+        assert labels.tolist() == [setup.adversarial_label] * 4

@@ -182,7 +182,7 @@ def test_rates_count_survivors_and_state_what_is_accepted() -> None:
     record = record_of(list(zip(found, verdicts, strict=True)), {named(found[2]): "equal"})
     assert (record["planted"], record["kill_rate"], record["kill_rate_without_accepted"]) == (4, 0.5, 0.6667)
     assert record["by its own tests"] == 1 and record["files"]["attacks/base.py"]["survived"] == 2
-    assert [one["reason"] for one in record["survivors"]] == ["equal", "none: a gap"]
+    assert [one["reason"] for one in record["survivors"]] == ["equal", "none given"]
 
 
 def test_tests_mirror_rooms() -> None:

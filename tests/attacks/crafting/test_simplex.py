@@ -82,3 +82,13 @@ def test_a_point_that_is_every_vertex_leaves_the_start() -> None:
     start = torch.tensor([[0.3, 0.7]])
     found, _ = nearest_combination(torch.zeros(1, 2, 2), start)
     torch.testing.assert_close(found, start)
+
+
+def test_iterations_are_counted_from_one_and_bounded() -> None:
+    offsets = torch.randn(4, 6, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    gram = offsets @ offsets.mT
+    for most in (1, 2):
+        start = torch.full((4, 6), 1 / 6, dtype=torch.float64)
+        assert nearest_combination(gram, start, tolerance=0.0, max_iterations=most)[1].tolist() == [most] * 4
+    # What moves by nothing is solved with its first iteration.
+    assert nearest_combination(torch.zeros(1, 2, 2), torch.tensor([[0.3, 0.7]]))[1].tolist() == [1]

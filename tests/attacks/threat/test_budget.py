@@ -154,3 +154,13 @@ def test_less_than_a_grey_level_is_refused_and_one_is_accepted(norm: str) -> Non
     with pytest.raises(InputError, match=r"eps is 0\.0039: less than 1/255.*--attack\.eps"):
         Budget(norm, 0.0039)
     assert Budget(norm, 1 / 255).eps * 255 == pytest.approx(1)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_distances_are_one_number_an_image_whatever_stands_before_channels(norm: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images, bases = (torch.randint(0, 256, (2, 4, 1, 3, 3), generator=generator).to(torch.uint8) for _ in range(2))
+    found = Budget(norm, 0.5).distance(images, bases)
+    expected = norms((images.numpy().astype(float) - bases.numpy()).reshape(8, -1) / 255, norm).reshape(2, 4)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12)
+    assert Budget(norm, 0.5).distance(images[0, 0], bases[0, 0]).shape == ()
