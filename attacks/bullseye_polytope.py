@@ -41,7 +41,7 @@ class BullseyePolytope(Attack):
         draws: Dropout masks over which features are averaged in every step; 1, 3 and 5 in the paper.
         max_shift: Largest random translation of what is looked at in every step, as a share of the side, against victims
             that augment, which the paper's do not; 0 turns it off.
-        flip: Whether what is looked at is mirrored at random, likewise.
+        flip: Whether what is looked at in every step is mirrored at random, against victims that augment.
     """
 
     scenarios = frozenset({"transfer", "fine_tune"})

@@ -42,7 +42,7 @@ class ConvexPolytope(Attack):
         max_iterations: Most iterations that one search for coefficients takes.
         max_shift: Largest random translation of what is looked at in every step, as a share of the side, against victims
             that augment, which the paper's do not; 0 turns it off.
-        flip: Whether what is looked at is mirrored at random, likewise.
+        flip: Whether what is looked at in every step is mirrored at random, against victims that augment.
     """
 
     scenarios = frozenset({"transfer", "fine_tune"})

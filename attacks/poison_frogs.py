@@ -48,7 +48,7 @@ class PoisonFrogs(Attack):
         tolerance: A poison is finished once a step would change it by no more than this share of its norm.
         max_shift: Largest random translation of what is looked at in every step, as a share of the side, against victims
             that augment, which the paper's do not; 0 turns it off.
-        flip: Whether what is looked at is mirrored at random, likewise.
+        flip: Whether what is looked at in every step is mirrored at random, against victims that augment.
     """
 
     scenarios = frozenset({"transfer", "fine_tune"})

@@ -35,7 +35,7 @@ class DenoiserModule(L.LightningModule):
         ema_decay: Decay of the average whose weights are saved.
         max_sigma: Train only on timesteps up to this noise level in [0, 1] pixels, a number or a fraction such as ``25/255``;
             None trains on all. A sanitizer never needs more than its own sigma.
-        val_sigma: Noise level at which validation measures one-shot denoising, likewise.
+        val_sigma: Noise level at which validation measures one-shot denoising, in [0, 1] pixels, a number or a fraction.
         seed: Seeds weights, noise and timesteps.
     """
 

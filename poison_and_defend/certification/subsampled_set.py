@@ -102,8 +102,8 @@ def subsampled_set_radius(p: ArrayLike, sigma: float, inclusion: float) -> Float
 
     Args:
         p: Lower bounds of the class's probability, any shape.
-        sigma: See :func:`subsampled_set_lower`.
-        inclusion: See there.
+        sigma: Standard deviation of the noise in [0, 1] pixel units, above 0.
+        inclusion: Chance that a model sees a row, in (0, 1]: m / n or q.
 
     Returns:
         At most half a percent below the largest radius; 0 where p is not above 1/2. An even change of all images is the

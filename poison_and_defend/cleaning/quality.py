@@ -112,8 +112,8 @@ def measure_quality(
 
     Args:
         pairs: What is compared.
-        classifier: See :class:`QualityTask`.
-        size: Likewise.
+        classifier: Whose accuracy is measured on both sets, with their classes in order; None for no accuracy.
+        size: Height and width of the classifier's images; None for that of the first image.
 
     Returns:
         What goes into ``quality.json``, and caption and figure of every sheet.

@@ -32,7 +32,7 @@ class Pair:
         record: Its line in ``rows.csv``.
         group: Name of its class: the top folder of its file, or its label.
         before: ``(C, H, W)`` uint8.
-        after: The same shape.
+        after: ``(C, H, W)`` uint8, of the shape of ``before``.
     """
 
     record: RowRecord

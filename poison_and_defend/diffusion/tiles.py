@@ -38,7 +38,7 @@ class TileLayout:
         tiles: Tiles of one image, T.
         down: ``(rows, S_h)`` float64, in (0, 1]: what a line of a tile counts. At every line of the canvas these sum to 1,
             and where only one tile lies its weight is exactly 1.
-        across: ``(columns, S_w)`` float64, likewise; a pixel of a tile counts the product.
+        across: ``(columns, S_w)`` float64, in (0, 1]: what a column of a tile counts; a pixel counts the product of both.
 
     Raises:
         InputError: If the overlap or the image's size is out of range.

@@ -21,7 +21,7 @@ def similarity(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         before: ``(n, C, H, W)`` uint8.
-        after: Likewise.
+        after: ``(n, C, H, W)`` uint8, of the shape of ``before``.
 
     Returns:
         Two ``(n,)`` float tensors; PSNR is infinite for equal images, SSIM is NaN below 11 x 11 pixels.
@@ -41,7 +41,7 @@ def summarize(groups: Sequence[str], psnr: np.ndarray, ssim: np.ndarray) -> list
     Args:
         groups: ``n`` names.
         psnr: ``(n,)``; equal images are left out of its mean.
-        ssim: ``(n,)``; likewise what is NaN.
+        ssim: ``(n,)``; images where it is NaN are left out of its mean.
     """
     names = np.array(groups)
     rows = [*((name, names == name) for name in sorted(set(groups), key=_by_number))]
