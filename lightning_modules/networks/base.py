@@ -19,12 +19,14 @@ class Inputs:
         mean: Per-channel mean of images in [0, 1], one number or one a channel.
         std: Per-channel standard deviation of images in [0, 1], one number or one a channel.
         size: Height and width that they are resized to, None for their own.
+        interpolation: How, ``bilinear`` or ``bicubic``.
         repeat: How often a single channel is repeated, for networks that take colours alone.
     """
 
     mean: Sequence[float] = (0.5,)
     std: Sequence[float] = (0.5,)
     size: int | None = None
+    interpolation: str = "bilinear"
     repeat: int = 1
 
 
@@ -45,7 +47,7 @@ class Classifier(Surrogate):
         super().__init__()
         self.body, self.head = body, head
         self.num_features, self.dropout = head.in_features, dropout
-        self.size, self.repeat = inputs.size, inputs.repeat
+        self.size, self.interpolation, self.repeat = inputs.size, inputs.interpolation, inputs.repeat
         # Not persistent: they describe the data, and a change of data must not be hidden in a weights file.
         self.register_buffer("mean", torch.tensor(inputs.mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(inputs.std).view(-1, 1, 1), persistent=False)
@@ -58,7 +60,7 @@ class Classifier(Surrogate):
     def prepared(self, images: Tensor) -> Tensor:
         """Images ``(N, C, H, W)`` float in [0, 1] as the first layer takes them."""
         if self.size is not None and images.shape[-2:] != (self.size, self.size):
-            images = functional.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
+            images = functional.interpolate(images, (self.size, self.size), mode=self.interpolation, antialias=True)
         if self.repeat > 1:
             images = images.expand(-1, self.repeat, -1, -1)
         return (images - self.mean) / self.std

@@ -123,7 +123,8 @@ def _inputs(network: Network, in_channels: int, channels: int, own: tuple[Any, A
             raise InputError(f"{name} is {given} for images of {channels} channels: it is {bound} ({option}.{name})")
         found = given if given is not None else of_data if trained is None else mean_of(trained, channels)
         chosen.append(tuple(found))
-    return Inputs(chosen[0], chosen[1], network.size, channels if channels != in_channels else 1)
+    repeat = channels if channels != in_channels else 1
+    return Inputs(chosen[0], chosen[1], network.size, network.interpolation, repeat)
 
 
 def _load(model: Classifier, path: str, option: str) -> None:

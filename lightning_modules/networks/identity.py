@@ -22,6 +22,9 @@ def network_identity(network: Network, option: str = "--network") -> Any:
     if network.plain:
         return network.build
     known = {name: value for name, value in network.options().items() if value not in (None, {}, [])}
+    # What it was before there was a choice has the digest that it had.
+    if known["interpolation"] == "bilinear":
+        del known["interpolation"]
     kind, joined, name = network.build.partition(":")
     if network.weights is not None:
         with guarded(network.weights, "no weights of this network", f"{option}.weights"):

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from poison_and_defend.core.errors import InputError
 
 OURS = ("convnet", "convnet_wide", "patchnet", "resnet18", "resnet18_slim", "resnet34", "vgg11", "vgg16", "mobilenet_v2")
 """Short names of the networks that this project brings."""
+
+Interpolation = Literal["bilinear", "bicubic"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Network:
         arguments: What the architecture is built with besides the number of classes, such as ``{pretrained: true}`` for the
             weights that timm, torchvision or the Hub have for it.
         size: Height and width that images are resized to inside the network; by default they stay as they are.
+        interpolation: How they are resized there, ``bilinear`` or ``bicubic``.
         mean: Mean of each channel of images in [0, 1]; by default the data's, and that of a pretrained network its own.
         std: Standard deviation of each channel of images in [0, 1]; by default the data's, and that of a pretrained network
             its own.
@@ -36,6 +39,7 @@ class Network:
     build: str = "convnet"
     arguments: dict[str, Any] = field(default_factory=dict)
     size: int | None = None
+    interpolation: Interpolation = "bilinear"
     mean: list[float] | None = None
     std: list[float] | None = None
     head: str | None = None

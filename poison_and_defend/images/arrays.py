@@ -1,5 +1,6 @@
 """A set of images as arrays, and the ``.npz`` files that hold one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,11 @@ class Split:
         """Copies of the rows ``(n,)``, in their order."""
         chosen = torch.from_numpy(rows)
         return Split(self.images[chosen], self.labels[chosen])
+
+    @staticmethod
+    def joined(splits: Sequence["Split"]) -> "Split":
+        """One behind the other; images must be of one shape."""
+        return Split(torch.cat([split.images for split in splits]), torch.cat([split.labels for split in splits]))
 
 
 def make_split(images: Any, labels: Any, num_classes: int, name: str) -> Split:

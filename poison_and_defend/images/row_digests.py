@@ -34,9 +34,14 @@ def _weights(count: int) -> Digests:
     return np.random.default_rng(0x5EED).integers(0, 2**64, count, np.uint64)
 
 
-def write_training_rows(folder: Path, images: Tensor) -> None:
-    """Record the images that a model in ``folder`` was trained on."""
-    save_array(folder / TRAINING_ROWS, row_digests(images))
+def write_training_rows(folder: Path, images: Tensor, earlier: Digests | None = None) -> None:
+    """Record the images that a model in ``folder`` was trained on.
+
+    Args:
+        earlier: Digests of what it had seen before.
+    """
+    own = row_digests(images)
+    save_array(folder / TRAINING_ROWS, own if earlier is None else np.union1d(earlier, own))
 
 
 def read_training_rows(folder: Path) -> Digests | None:

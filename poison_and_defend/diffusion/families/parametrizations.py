@@ -114,12 +114,26 @@ class VariancePreserving(Parametrization):
 
     def estimate(self, network: Network, state: Tensor, time: float) -> Tensor:
         """See :class:`Parametrization`."""
-        output = network(state, time)
-        if self.prediction == "sample":
-            return output
-        if self.prediction == "v_prediction":
-            return self.signal(time) * state - self.noise(time) * output
-        return (state - self.noise(time) * output) / self.signal(time)
+        return clean_estimate(self.prediction, state, network(state, time), self.signal(time), self.noise(time))
+
+
+def clean_estimate(
+    prediction: str, state: Tensor, output: Tensor, signal: Tensor | float, noise: Tensor | float
+) -> Tensor:
+    """The clean image in the model's units, not clipped, that an output of a variance-preserving model stands for.
+
+    Args:
+        prediction: ``epsilon``, ``sample`` or ``v_prediction``.
+        state: ``signal x + noise n``, ``(N, C, H, W)``.
+        output: Of the network, of the same shape.
+        signal: What x is multiplied by: one number, or one that broadcasts to each image.
+        noise: Standard deviation, likewise.
+    """
+    if prediction == "sample":
+        return output
+    if prediction == "v_prediction":
+        return signal * state - noise * output
+    return (state - noise * output) / signal
 
 
 class _Continuous(Parametrization):

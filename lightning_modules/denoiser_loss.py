@@ -1,0 +1,64 @@
+"""What a denoiser in training is asked: how noisy its images are, and how far off its answers lie in the eyes of a network."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from poison_and_defend.lightning_modules.networks.base import Classifier
+
+NoiseLevels = Literal["timesteps", "log_uniform"]
+
+
+def draw_times(ratios: Tensor, count: int, levels: NoiseLevels, least: float, generator: torch.Generator) -> Tensor:
+    """``(count,)`` int64: a timestep for each image.
+
+    Uniform timesteps, as Ho et al. draw them, spend most of a schedule on noise that no sanitizer adds. Uniform logarithms of
+    the noise give every factor of two the same share.
+
+    Args:
+        ratios: ``(T,)`` float64, noise to signal of the timesteps to draw from, increasing.
+        count: How many.
+        levels: Which of the two.
+        least: The smallest ratio that logarithms are drawn from, in the model's units.
+        generator: On the CPU.
+    """
+    if levels == "timesteps":
+        return torch.randint(len(ratios), (count,), generator=generator)
+    low, high = math.log(max(least, ratios[0].item())), math.log(ratios[-1].item())
+    drawn = torch.exp(low + (high - low) * torch.rand(count, dtype=torch.float64, generator=generator))
+    return torch.searchsorted(ratios, drawn).clamp_max(len(ratios) - 1)
+
+
+class FeatureLoss(nn.Module):
+    """Mean squared distance between a network's features of two batches, each feature in its own standard deviations.
+
+    An error that a network does not see costs nothing here, and one that it takes for a thing costs much: what a head over these
+    features is trained on afterwards.
+
+    Args:
+        network: Gives the features; it is frozen.
+    """
+
+    def __init__(self, network: Classifier) -> None:
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "FeatureLoss":
+        """Never: statistics and dropout of the network stay as they are."""
+        return super().train(False)
+
+    def forward(self, denoised: Tensor, clean: Tensor) -> Tensor:
+        """The distance, 0-dimensional; gradients go to ``denoised`` alone.
+
+        Args:
+            denoised: ``(N, C, H, W)`` float, images in [0, 1].
+            clean: Of the same shape; features deviate over these images, of which there are at least two.
+        """
+        with torch.no_grad():
+            wanted = self.network.features(clean).float()
+            # A feature that is the same everywhere says nothing, and must not be divided by nothing.
+            deviation = wanted.std(0)
+            scale = deviation.clamp_min(1e-3 * deviation.mean() + 1e-12)
+        return ((self.network.features(denoised).float() - wanted) / scale).square().mean()
