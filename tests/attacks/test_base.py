@@ -111,6 +111,12 @@ def test_a_surrogate_that_gives_no_numbers_stops_crafting_at_once(craft, surroga
     assert not steps
 
 
+def test_the_one_setup_without_a_number_is_named(setups) -> None:
+    values = torch.tensor([1.0, torch.nan, 2.0])
+    with pytest.raises(InputError, match=rf"setup {setups[1].index} has no finite objective"):
+        BullseyePolytope(eps="16/255", steps=1)._check_finite(values, [*setups, setups[0]][:3])
+
+
 FEATURES, LOGITS, SCRATCH = {"transfer", "fine_tune"}, {"transfer", "fine_tune", "from_scratch"}, {"from_scratch"}
 
 

@@ -57,6 +57,14 @@ def test_objective_is_zero_when_the_target_is_the_centre(surrogates) -> None:
         assert bullseye_objective(target[:, None].expand(-1, 3, -1, -1, -1), centres, surrogates[:1]).max() < 1e-5
 
 
+def test_a_target_that_no_unit_responds_to_gives_numbers_all_the_same(surrogates) -> None:
+    target = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        nothing = [[torch.zeros_like(surrogates[0].features(target))]]
+        poisons = target[:, None].expand(-1, 3, -1, -1, -1)
+        assert bullseye_objective(poisons, nothing, surrogates[:1]).isfinite().all()
+
+
 @BUDGETS
 def test_rounded_poisons_are_nearer_to_the_target_and_in_the_budget(craft, surrogates, norm: str, eps: float) -> None:
     for poisons in craft(BullseyePolytope(eps, norm, steps=25), models=surrogates):

@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from poison_and_defend.attacks import ConvexPolytope
+from poison_and_defend.attacks import ConvexPolytope, convex_polytope
+from poison_and_defend.attacks.crafting.simplex import nearest_combination
 from poison_and_defend.attacks.threat.surrogate import CraftBatch
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.lightning_modules.networks.build import build_network
@@ -192,3 +193,19 @@ def test_a_search_that_is_cut_short_has_worse_coefficients_and_goes_on_at_the_ne
     # Poisons that hardly move: the search takes up where it stood, one iteration a step.
     assert (told[1][-1] < told[1][0]).any()
     torch.testing.assert_close(told[10_000][-1], told[10_000][0], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("tolerance", [1e-6, 3e-4])
+def test_coefficients_are_solved_to_the_tolerance_asked_for(
+    digits, setups, surrogates, monkeypatch: pytest.MonkeyPatch, tolerance: float
+) -> None:
+    asked: list[float] = []
+
+    def spy(gram, start, *, tolerance, max_iterations):
+        asked.append(tolerance)
+        return nearest_combination(gram, start, tolerance=tolerance, max_iterations=max_iterations)
+
+    monkeypatch.setattr(convex_polytope, "nearest_combination", spy)
+    ConvexPolytope(eps=0.1, steps=2, tolerance=tolerance).perturb(batch_of(digits, setups), surrogates, lambda _: None)
+    assert asked
+    assert set(asked) == {tolerance}

@@ -161,3 +161,8 @@ def test_without_it_poisons_and_records_are_those_of_before(craft) -> None:
 def test_what_is_no_radius_is_refused(value: float) -> None:
     with pytest.raises(InputError, match=r"sharpness is .*at least 0.*--attack\.sharpness"):
         WitchesBrew(sharpness=value)
+
+
+def test_runs_with_and_without_it_are_told_apart() -> None:
+    assert WitchesBrew(eps="16/255").variant == ""
+    assert WitchesBrew(eps="16/255", sharpness=0.05).variant == "sharpness 0.05"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from poison_and_defend.attacks import SleeperAgent
+from poison_and_defend.attacks import SleeperAgent, sleeper_agent
 from poison_and_defend.attacks.threat.setups import Setup
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
 from poison_and_defend.attacks.threat.trigger import PatchTrigger
@@ -200,6 +200,21 @@ def test_surrogate_with_broken_weights_is_refused(craft) -> None:
     for selection in ("given", "gradient_norm"):
         with pytest.raises(InputError, match=r"no finite gradient.*setup 0.*--feature_recipe.learning_rate"):
             craft(sleeper(selection=selection), models=[broken])
+
+
+def test_one_image_without_a_finite_gradient_is_refused(craft, surrogates, monkeypatch: pytest.MonkeyPatch) -> None:
+    def norms(model, images, label):
+        return torch.cat([torch.full((1,), torch.inf), torch.arange(len(images) - 1.0)])
+
+    monkeypatch.setattr(sleeper_agent, "gradient_norms", norms)
+    with pytest.raises(InputError, match=r"no finite gradient at an image of class \d, which setup 0 needs"):
+        craft(sleeper(steps=1, selection="gradient_norm"), models=surrogates)
+
+
+def test_the_papers_trigger_is_the_default() -> None:
+    trigger = SleeperAgent(eps="16/255").trigger
+    assert isinstance(trigger, PatchTrigger)
+    assert (trigger.size, trigger.placement) == (8, "random")
 
 
 @pytest.mark.parametrize(

@@ -51,3 +51,8 @@ def test_gradient_norms_of_a_network_that_cannot_be_batched() -> None:
         loss = nn.functional.cross_entropy(model(image[None]), torch.tensor([4]))
         wanted = torch.stack([g.square().sum() for g in torch.autograd.grad(loss, list(model.parameters()))]).sum().sqrt()
         torch.testing.assert_close(norm, wanted)
+
+
+def test_a_module_that_is_called_with_names_alone_is_no_hindrance() -> None:
+    model = build_network(Network(f"{HERE}.Named"), in_channels=1, num_classes=10)
+    refuse_once_differentiable(model, (1, 32, 32), "mine", "witches_brew", "--networks.mine")

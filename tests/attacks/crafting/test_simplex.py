@@ -92,3 +92,32 @@ def test_iterations_are_counted_from_one_and_bounded() -> None:
         assert nearest_combination(gram, start, tolerance=0.0, max_iterations=most)[1].tolist() == [most] * 4
     # What moves by nothing is solved with its first iteration.
     assert nearest_combination(torch.zeros(1, 2, 2), torch.tensor([[0.3, 0.7]]))[1].tolist() == [1]
+
+
+def replay(gram: np.ndarray, start: np.ndarray, tolerance: float) -> tuple[np.ndarray, int]:
+    """FISTA with O'Donoghue and Candes' restart for one problem, as their papers write it."""
+    step = 1 / np.abs(gram).sum(1).max()
+    before, ahead, momentum = start, start, 1.0
+    for iteration in range(1, 10_000):
+        now = project_simplex(torch.from_numpy(ahead - step * gram @ ahead)).numpy()
+        if (ahead - now) @ (now - before) > 0:
+            momentum, ahead = 1.0, now
+        else:
+            longer = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
+            ahead, momentum = now + (momentum - 1) / longer * (now - before), longer
+        if np.linalg.norm(now - before) <= tolerance * np.linalg.norm(before):
+            return now, iteration
+        before = now
+    raise AssertionError("it does not converge")
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_the_way_to_a_combination_is_that_of_the_papers(inside: bool) -> None:
+    offsets = np.stack([vertices - point for vertices, point in (problem(seed, inside) for seed in range(8))])
+    grams = offsets @ offsets.swapaxes(1, 2)
+    start = np.full(5, 0.2)
+    found, iterations = nearest_combination(torch.from_numpy(grams), torch.from_numpy(np.tile(start, (8, 1))), tolerance=1e-8)
+    for number, gram in enumerate(grams):
+        expected, count = replay(gram, start, 1e-8)
+        assert iterations[number] == count
+        np.testing.assert_allclose(found[number].numpy(), expected, atol=1e-12)

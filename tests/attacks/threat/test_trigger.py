@@ -194,3 +194,8 @@ def test_an_amplitude_out_of_range_is_refused(amplitude: float) -> None:
 def test_a_pattern_that_is_no_square_of_bytes_is_refused(pattern: torch.Tensor) -> None:
     with pytest.raises(InputError, match="the trigger's pattern is "):
         Trigger(pattern, "random")
+
+
+def test_what_stands_in_the_way_of_a_picture_is_said() -> None:
+    with pytest.raises(InputError, match=r"missing\.png.*No such file or directory"):
+        PatchTrigger(4, image="missing.png").build((3, 32, 32))
