@@ -1,5 +1,6 @@
-"""What denoisers leave of photographs: their pixels, and how well a linear head over a pretrained network's features learns from
-them. Test images are as they are, as in the defence.
+"""What denoisers leave of photographs: their pixels, and how well a head over a pretrained network's features learns from them.
+
+Test images are as they are, as in the defence.
 
 python benchmarks/denoising.py --root DATA --weights efficientnet_lite0.safetensors --denoisers cifar10 photos --out FILE
 """
@@ -62,9 +63,7 @@ class Bench:
         """Percentage of test images that heads read, each trained on the first so many rows of ``images``."""
         features = _in_batches(self.network.features, images, self.device)
         return {
-            str(count): head_accuracy(
-                features[:count], self.labels[:count], self.test_features, self.test_labels, self.device
-            )
+            str(count): head_accuracy(features[:count], self.labels[:count], self.test_features, self.test_labels, self.device)
             for count in counts
         }
 

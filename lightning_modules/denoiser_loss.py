@@ -34,8 +34,8 @@ def draw_times(ratios: Tensor, count: int, levels: NoiseLevels, least: float, ge
 class FeatureLoss(nn.Module):
     """Mean squared distance between a network's features of two batches, each feature in its own standard deviations.
 
-    An error that a network does not see costs nothing here, and one that it takes for a thing costs much: what a head over these
-    features is trained on afterwards.
+    An error that a network does not see costs nothing here, and one that it takes for a thing costs much: features are what a
+    head is trained on afterwards.
 
     Args:
         network: Gives the features; it is frozen.
@@ -58,7 +58,7 @@ class FeatureLoss(nn.Module):
         """
         with torch.no_grad():
             wanted = self.network.features(clean).float()
-            # A feature that is the same everywhere says nothing, and must not be divided by nothing.
+            # Features that hardly ever change would outweigh all others.
             deviation = wanted.std(0)
-            scale = deviation.clamp_min(1e-3 * deviation.mean() + 1e-12)
+            scale = deviation.clamp_min(0.1 * deviation.mean() + 1e-12)
         return ((self.network.features(denoised).float() - wanted) / scale).square().mean()

@@ -274,7 +274,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "cifar10-from-scratch": attacks("cifar10_from_scratch", SHOWN, accuracy=True),
     "cifar10-few-poisons": attacks({"50": "cifar10_from_scratch_50", "150": "cifar10_from_scratch_150"}, SHOWN[:2], "poisons"),
     "tiny-imagenet": attacks(
-        {"50 (1 %)": "tiny_imagenet_transfer", "25 (0.5 %)": "tiny_imagenet_transfer_25"}, WITH_JPEG[:3], "poisons"
+        {"50 (1 %)": "tiny_imagenet_transfer", "25 (0.5 %)": "tiny_imagenet_transfer_25"}, WITH_JPEG, "poisons", accuracy=True
     ),
     "sanitized-photographs": sanitized_photographs,
     "tiles": tiles,

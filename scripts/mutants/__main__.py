@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ledger = Ledger(outcomes, cache(lambda name: version_of(name, ROOT)), digest_of(ROOT / test for test in tests))
     record = record_of(try_all(mutants, reach, ledger), accepted())
     if asked.record:
-        command = f"make mutants ARGS='--count {asked.count} --seed {asked.seed}'"
+        chosen = f" --files {' '.join(asked.files)}" if asked.files else ""
+        command = f"make mutants ARGS='--count {asked.count} --seed {asked.seed}{chosen}'"
         content = {"command": command, "revision": revision(), **record}
         (RECORDS / asked.record).write_text(json.dumps(content, indent=1) + "\n")
     gaps = [survivor for survivor in record["survivors"] if survivor["reason"].startswith("none")]

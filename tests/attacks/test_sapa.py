@@ -1,5 +1,6 @@
 """Witches' Brew with a move uphill: Sharpness-Aware Data Poisoning."""
 
+import copy
 import math
 
 import pytest
@@ -166,3 +167,12 @@ def test_what_is_no_radius_is_refused(value: float) -> None:
 def test_runs_with_and_without_it_are_told_apart() -> None:
     assert WitchesBrew(eps="16/255").variant == ""
     assert WitchesBrew(eps="16/255", sharpness=0.05).variant == "sharpness 0.05"
+
+
+def test_parameters_that_logits_do_not_depend_on_have_no_slope(models) -> None:
+    spare = copy.deepcopy(models[0])
+    spare.register_parameter("spare", torch.nn.Parameter(torch.ones(3, dtype=torch.float64)))
+    found, expected = (goal_gradient(model, TARGETS[0], LABELS[0, 0], 2) for model in (spare, models[0]))
+    assert found.pop("spare").tolist() == [0, 0, 0]
+    for name, value in expected.items():
+        assert torch.equal(found[name], value)

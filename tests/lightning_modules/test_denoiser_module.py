@@ -5,7 +5,12 @@ from poison_and_defend.core.errors import InputError
 from poison_and_defend.datamodules import DigitsDataModule
 from poison_and_defend.datamodules.wrappers.public import PublicDataModule
 from poison_and_defend.diffusion.denoiser import load_denoiser
+from poison_and_defend.images.arrays import Split
+from poison_and_defend.images.row_digests import read_training_rows, row_digests
 from poison_and_defend.lightning_modules.denoiser import DenoiserModule
+from poison_and_defend.lightning_modules.denoiser_loss import FeatureLoss
+from poison_and_defend.lightning_modules.networks.build import build_network
+from poison_and_defend.lightning_modules.networks.spec import Network
 from poison_and_defend.training.denoiser import train_denoiser
 from tests.lightning_modules.fitting import quiet_trainer
 
@@ -78,6 +83,85 @@ def test_only_public_images_are_trained_on():
     assert torch.equal(data.split("train").images, public.images)
 
 
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_the_features_are_those_of_the_image_that_a_prediction_stands_for(prediction) -> None:
+    module = small(prediction=prediction, max_sigma=0.5, features=Network("patchnet"), feature_weight=3.0)
+    module.unet.requires_grad_(False)
+    images = DigitsDataModule().split("test").images[:8]
+    clean = images.float() / 127.5 - 1
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    time = 20
+    total, parts = module.objective(clean, noise, torch.full((8,), time))
+    noisy = module.scheduler.add_noise(clean, noise, torch.full((8,), time))
+    # As the defence does it: the same state, one step.
+    estimate = module.denoiser().parametrization.estimate(lambda state, at: module.unet(state, at).sample, noisy, time)
+    expected = module.feature_loss((estimate.clamp(-1, 1) + 1) / 2, (clean + 1) / 2)
+    torch.testing.assert_close(parts["feature_loss"], expected, rtol=1e-4, atol=0)
+    torch.testing.assert_close(total, parts["loss"] + 3 * parts["feature_loss"])
+
+
+def test_features_that_count_most_are_what_is_learned() -> None:
+    clean = DigitsDataModule().split("test").images[:16].float() / 127.5 - 1
+    noise, times = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)), torch.full((16,), 40)
+    seen = []
+    for weight in (1e-6, 100.0):
+        module = small(max_sigma=0.5, features=Network("patchnet"), feature_weight=weight)
+        optimizer = torch.optim.Adam(module.unet.parameters(), lr=3e-3)
+        for _ in range(60):
+            loss, parts = module.objective(clean, noise, times)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        seen.append(parts["feature_loss"].item())
+    assert seen[1] < 0.5 * seen[0]
+
+
+def test_images_are_mirrored_half_of_the_time() -> None:
+    module = small(flip=True)
+    module.log = lambda *args, **options: None
+    module._trainer = None
+    seen = []
+    module.objective = lambda clean, noise, times: (seen.append(clean), (clean.sum(), {}))[1]
+    images = torch.zeros(400, 1, 32, 32, dtype=torch.uint8)
+    images[..., 0] = 255
+    module.training_step((images, torch.zeros(400)), 0)
+    mirrored = (seen[0][:, 0, 0, -1] > 0).float()
+    assert 0.4 < mirrored.mean() < 0.6
+    assert torch.equal((seen[0][:, 0, 0, 0] > 0).float(), 1 - mirrored)
+
+
+def test_training_goes_on_from_a_denoiser_and_remembers_what_it_had_seen(tmp_path) -> None:
+    data = PublicDataModule(DigitsDataModule(), batch_size=32)
+    first = train_denoiser(small(max_sigma=0.5), data, trainer(60), str(tmp_path / "first"), half=False)
+    begun = small(max_sigma=0.5, seed=9, begin_with=str(first))
+    state = load_denoiser(str(first)).unet.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in begun.unet.state_dict().items())
+    assert all(torch.equal(value, state[name]) for name, value in begun.average.module.state_dict().items())
+    other = PublicDataModule(Mirrored(), batch_size=32)
+    second = train_denoiser(begun, other, trainer(2), str(tmp_path / "second"), half=False)
+    seen = read_training_rows(second)
+    assert set(seen) == set(row_digests(data.split("train").images)) | set(row_digests(other.split("train").images))
+
+
+class Mirrored(DigitsDataModule):
+    """Digits in a mirror."""
+
+    def load(self, name):
+        split = super().load(name)
+        return Split(split.images.flip(-1).contiguous(), split.labels)
+
+
+def test_a_denoiser_to_begin_with_must_be_of_the_same_network_and_say_what_it_saw(tmp_path) -> None:
+    with pytest.raises(InputError, match=r"conv_in\.bias of digits is of shape .*\(--model\.begin_with\)"):
+        small(begin_with="digits")
+    small(max_sigma=0.5).export(tmp_path / "unknown")
+    begun = small(max_sigma=0.5, begin_with=str(tmp_path / "unknown"))
+    data = PublicDataModule(DigitsDataModule(), batch_size=32)
+    with pytest.raises(InputError, match=r"has no record of the images.*--model\.begin_with"):
+        train_denoiser(begun, data, trainer(1), str(tmp_path / "new"), half=False)
+    assert not (tmp_path / "new").exists()
+
+
 def test_bad_requests_are_refused_before_training(tmp_path):
     with pytest.raises(InputError, match="multiple of groups"):
         DenoiserModule(channels=[10, 20])
@@ -89,6 +173,13 @@ def test_bad_requests_are_refused_before_training(tmp_path):
     for bad in (1000.0, 25, "much", -1, 0, "0/255"):
         with pytest.raises(InputError, match=r"sigma is .*--model\.max_sigma"):
             small(max_sigma=bad)
+    for bad in (0, 0.6, 3):
+        with pytest.raises(InputError, match=r"min_sigma is .*--model\.min_sigma"):
+            small(noise_levels="log_uniform", max_sigma=0.5, min_sigma=bad)
+    with pytest.raises(InputError, match=r"feature_weight is 0.*--model\.feature_weight"):
+        small(features=Network("patchnet"), feature_weight=0.0)
+    with pytest.raises(InputError, match=r"'nothing' is no layer.*--model\.features\.layers"):
+        small(features=Network("torchvision:mobilenet_v3_small", layers=["nothing"]))
     for bad in (25, "much", -1):
         with pytest.raises(InputError, match=r"sigma is .*--model\.val_sigma"):
             small(val_sigma=bad)

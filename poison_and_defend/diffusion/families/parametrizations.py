@@ -117,9 +117,7 @@ class VariancePreserving(Parametrization):
         return clean_estimate(self.prediction, state, network(state, time), self.signal(time), self.noise(time))
 
 
-def clean_estimate(
-    prediction: str, state: Tensor, output: Tensor, signal: Tensor | float, noise: Tensor | float
-) -> Tensor:
+def clean_estimate(prediction: str, state: Tensor, output: Tensor, signal: Tensor | float, noise: Tensor | float) -> Tensor:
     """The clean image in the model's units, not clipped, that an output of a variance-preserving model stands for.
 
     Args:

@@ -1,8 +1,10 @@
 import json
 
 import numpy as np
+import pytest
 import torch
 
+from poison_and_defend.core.errors import InputError
 from poison_and_defend.datamodules import DigitsDataModule
 from poison_and_defend.datamodules.wrappers.public import PublicDataModule
 from poison_and_defend.datamodules.wrappers.rows import public_split, rows_of, used_rows
@@ -32,3 +34,18 @@ def test_where_victims_train_on_everything_the_public_part_is_what_is_left() -> 
     assert public_split(data, rows_of([], len(train))).images.shape == train.images.shape
     public = public_split(data, np.arange(len(train)))
     assert torch.equal(public.images, data.split("public").images)
+
+
+def test_a_second_public_set_is_taken_whole() -> None:
+    own, other = DigitsDataModule(), DigitsDataModule(seed=1)
+    both = PublicDataModule(own, more=other).split("train")
+    expected = [own.split("public"), other.split("train")]
+    assert torch.equal(both.images, torch.cat([split.images for split in expected]))
+    assert len(both) == len(both.labels)
+
+
+def test_a_second_public_set_of_another_shape_is_refused() -> None:
+    other = DigitsDataModule()
+    other.image_shape = (3, 32, 32)
+    with pytest.raises(InputError, match=r"shape \(3, 32, 32\).*--data\.more"):
+        PublicDataModule(DigitsDataModule(), more=other)
