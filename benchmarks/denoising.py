@@ -53,7 +53,7 @@ class Bench:
     def of(cls, data: ArraysDataModule, weights: str, count: int, device: torch.device) -> "Bench":
         """The first ``count`` training images, and all test images."""
         network = build_network(Network.of({**LITE0, "weights": weights}), in_channels=3, num_classes=2)
-        network = network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+        network = network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
         train, test = data.split("train"), data.split("test")
         images = test.images.float() / 255
         features = _in_batches(network.features, images, device)
@@ -69,7 +69,7 @@ class Bench:
 
     def measure(self, denoiser: Denoiser, sigma: float, counts: Sequence[int]) -> dict[str, Any]:
         """Peak signal-to-noise ratio of 2,000 test images in dB, and the accuracies."""
-        denoiser = denoiser.to(self.device, memory_format=torch.channels_last).eval()
+        denoiser = denoiser.to(self.device).to(memory_format=torch.channels_last).eval()
         images, test = self.train[: max(counts)], self.test[:2000]
         denoised = [self._denoised(denoiser, some, sigma, draw) for draw, some in enumerate((images, test))]
         error = (denoised[1] - test).square().mean((1, 2, 3))

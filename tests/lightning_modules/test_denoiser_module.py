@@ -8,8 +8,6 @@ from poison_and_defend.diffusion.denoiser import load_denoiser
 from poison_and_defend.images.arrays import Split
 from poison_and_defend.images.row_digests import read_training_rows, row_digests
 from poison_and_defend.lightning_modules.denoiser import DenoiserModule
-from poison_and_defend.lightning_modules.denoiser_loss import FeatureLoss
-from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.networks.spec import Network
 from poison_and_defend.training.denoiser import train_denoiser
 from tests.lightning_modules.fitting import quiet_trainer
