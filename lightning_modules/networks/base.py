@@ -19,7 +19,7 @@ class Inputs:
         mean: Per-channel mean of images in [0, 1], one number or one a channel.
         std: Per-channel standard deviation of images in [0, 1], one number or one a channel.
         size: Height and width that they are resized to, None for their own.
-        interpolation: How, ``bilinear`` or ``bicubic``.
+        interpolation: How images are resized, ``bilinear`` or ``bicubic``.
         repeat: How often a single channel is repeated, for networks that take colours alone.
     """
 

@@ -14,7 +14,7 @@ from poison_and_defend.lightning_modules.networks.base import Classifier, Inputs
 from poison_and_defend.lightning_modules.networks.foreign import Foreign, check_layers, count_features, cut_head, quiet
 from poison_and_defend.lightning_modules.networks.ours import build_ours
 from poison_and_defend.lightning_modules.networks.sources import build_source, mean_of
-from poison_and_defend.lightning_modules.networks.spec import Network
+from poison_and_defend.lightning_modules.networks.spec import INTERPOLATIONS, Network
 
 
 def build_network(
@@ -51,6 +51,10 @@ def build_network(
         raise InputError(f"dropout is {dropout:g}: it is a probability in [0, 1) (--dropout)")
     if network.size is not None and network.size < 1:
         raise InputError(f"size is {network.size}: images have at least 1 pixel ({option}.size)")
+    if network.interpolation not in INTERPOLATIONS:
+        raise InputError(
+            f"interpolation is {network.interpolation!r}: choose {' or '.join(INTERPOLATIONS)} ({option}.interpolation)"
+        )
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which also notes a stack trace for every GPU that might come up later.
         torch.default_generator.manual_seed(seed % 2**63)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from poison_and_defend.core.errors import InputError
 
@@ -11,6 +11,7 @@ OURS = ("convnet", "convnet_wide", "patchnet", "resnet18", "resnet18_slim", "res
 """Short names of the networks that this project brings."""
 
 Interpolation = Literal["bilinear", "bicubic"]
+INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Network:
         arguments: What the architecture is built with besides the number of classes, such as ``{pretrained: true}`` for the
             weights that timm, torchvision or the Hub have for it.
         size: Height and width that images are resized to inside the network; by default they stay as they are.
-        interpolation: How they are resized there, ``bilinear`` or ``bicubic``.
+        interpolation: How a network resizes images to its size, ``bilinear`` or ``bicubic``.
         mean: Mean of each channel of images in [0, 1]; by default the data's, and that of a pretrained network its own.
         std: Standard deviation of each channel of images in [0, 1]; by default the data's, and that of a pretrained network
             its own.

@@ -160,6 +160,10 @@ def test_weights_of_transformers_are_read_where_they_are_asked_for(tmp_path) -> 
             Network("timm:tf_efficientnet_lite0", layers=["blocks.9"]),
         ),
         (r"size is 0: images have at least 1 pixel \(--network.size\)", Network("convnet", size=0)),
+        (
+            r"interpolation is 'nearest'.*\(--network.interpolation\)",
+            Network.of({"build": "convnet", "interpolation": "nearest"}),
+        ),
         (r"std is \[0.0\] .*each above 0 \(--network.std\)", Network("convnet", std=[0.0])),
         (r"mean is \[0.1, 0.2\] for images of 1 channels.*\(--network.mean\)", Network("convnet", mean=[0.1, 0.2])),
         (r"arguments is {'a': 1}, and convnet takes none \(--network.arguments\)", Network("convnet", {"a": 1})),
@@ -199,3 +203,19 @@ def test_files_of_a_network_count_by_their_content(tmp_path) -> None:
     path = tmp_path / "hf_vit" / "config.json"
     path.write_text(path.read_text() + "\n")
     assert before != network_identity(spec)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_images_are_resized_within_as_asked_for(interpolation) -> None:
+    images = torch.rand(2, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    options = {"in_channels": 1, "num_classes": 3, "seed": 4}
+    inside = build_network(Network("convnet", size=24, interpolation=interpolation), **options).eval()
+    outside = build_network("convnet", **options).eval()
+    resized = nn.functional.interpolate(images, (24, 24), mode=interpolation)
+    torch.testing.assert_close(inside(images), outside(resized))
+
+
+def test_networks_that_resize_in_two_ways_are_two_and_the_usual_one_is_who_it_was() -> None:
+    usual, other = (network_identity(Network("convnet", size=24, interpolation=way)) for way in ("bilinear", "bicubic"))
+    assert usual == {"build": "convnet", "size": 24}
+    assert other == {**usual, "interpolation": "bicubic"}
