@@ -52,9 +52,8 @@ def build_network(
     if network.size is not None and network.size < 1:
         raise InputError(f"size is {network.size}: images have at least 1 pixel ({option}.size)")
     if network.interpolation not in INTERPOLATIONS:
-        raise InputError(
-            f"interpolation is {network.interpolation!r}: choose {' or '.join(INTERPOLATIONS)} ({option}.interpolation)"
-        )
+        known = " or ".join(INTERPOLATIONS)
+        raise InputError(f"interpolation is {network.interpolation!r}: choose {known} ({option}.interpolation)")
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which also notes a stack trace for every GPU that might come up later.
         torch.default_generator.manual_seed(seed % 2**63)

@@ -160,10 +160,7 @@ def test_weights_of_transformers_are_read_where_they_are_asked_for(tmp_path) -> 
             Network("timm:tf_efficientnet_lite0", layers=["blocks.9"]),
         ),
         (r"size is 0: images have at least 1 pixel \(--network.size\)", Network("convnet", size=0)),
-        (
-            r"interpolation is 'nearest'.*\(--network.interpolation\)",
-            Network.of({"build": "convnet", "interpolation": "nearest"}),
-        ),
+        (r"interpolation is 'area'.*\(--network.interpolation\)", Network.of({"build": "convnet", "interpolation": "area"})),
         (r"std is \[0.0\] .*each above 0 \(--network.std\)", Network("convnet", std=[0.0])),
         (r"mean is \[0.1, 0.2\] for images of 1 channels.*\(--network.mean\)", Network("convnet", mean=[0.1, 0.2])),
         (r"arguments is {'a': 1}, and convnet takes none \(--network.arguments\)", Network("convnet", {"a": 1})),
@@ -211,7 +208,7 @@ def test_images_are_resized_within_as_asked_for(interpolation) -> None:
     options = {"in_channels": 1, "num_classes": 3, "seed": 4}
     inside = build_network(Network("convnet", size=24, interpolation=interpolation), **options).eval()
     outside = build_network("convnet", **options).eval()
-    resized = nn.functional.interpolate(images, (24, 24), mode=interpolation)
+    resized = nn.functional.interpolate(images, (24, 24), mode=interpolation, antialias=True)
     torch.testing.assert_close(inside(images), outside(resized))
 
 
