@@ -8,6 +8,7 @@ from poison_and_defend.datamodules.arrays import ArraysDataModule
 from poison_and_defend.datamodules.base import ArrayDataModule, Split
 from poison_and_defend.datamodules.cifar10 import CIFAR10DataModule, CIFAR100DataModule
 from poison_and_defend.datamodules.digits import DigitsDataModule
+from poison_and_defend.datamodules.fashion_mnist import FashionMNISTDataModule
 from poison_and_defend.datamodules.image_folder import ImageFolderDataModule
 from poison_and_defend.datamodules.mnist import MNISTDataModule
 from poison_and_defend.datamodules.own import OwnDataModule
@@ -22,6 +23,7 @@ __all__ = [
     "CIFAR100DataModule",
     "DiffusionSanitizeDataModule",
     "DigitsDataModule",
+    "FashionMNISTDataModule",
     "ImageFolderDataModule",
     "MNISTDataModule",
     "OwnDataModule",

@@ -42,9 +42,15 @@ def test_the_last_training_images_are_set_aside(files):
 def test_what_is_missing_or_damaged_is_said_in_one_sentence(files, tmp_path):
     with pytest.raises(InputError, match=r"MNIST is not under .*nowhere.*--data.root.*--data.download true"):
         MNISTDataModule(str(tmp_path / "nowhere")).split("train")
+    labels = files[0] / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
+    kept = labels.read_bytes()
+    labels.unlink()
+    with pytest.raises(InputError, match=r"in part: t10k-labels-idx1-ubyte is missing \(--data.root\)"):
+        MNISTDataModule(str(files[0])).split("train")
+    labels.write_bytes(kept)
     path = files[0] / "MNIST" / "raw" / "train-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(InputError, match=r"damaged: fetch them again \(--data.root\)"):
+    with pytest.raises(InputError, match=r"train-images-idx3-ubyte is damaged.*has 4984 \(--data.root\)"):
         MNISTDataModule(str(files[0])).split("train")
     for size in (0, 60_000):
         with pytest.raises(InputError, match=f"public_size is {size}"):

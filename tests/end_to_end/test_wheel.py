@@ -127,6 +127,7 @@ def test_the_wheel_is_one_package_with_every_file_that_lies_in_it(wheel) -> None
     assert f"{PACKAGE}/configs/digits.yaml" in names and f"{PACKAGE}/configs/attack/paper/witches_brew.yaml" in names
     weights = {f"{PACKAGE}/pretrained/{name}/diffusion_pytorch_model.safetensors" for name in DENOISERS}
     assert weights <= names and f"{PACKAGE}/pretrained/digits/training_rows.npy" in names
+    assert {f"{PACKAGE}/embedded/fashion_mnist.npz", f"{PACKAGE}/embedded/fashion_mnist.LICENSE.txt"} <= names
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ _INPUTS = {
 }
 _KEYWORDS = ("best", "last", "hpc", "null")
 # Data sets that make their folder themselves.
-_DOWNLOAD = ("CIFAR10DataModule", "CIFAR100DataModule", "MNISTDataModule")
+_DOWNLOAD = ("CIFAR10DataModule", "CIFAR100DataModule", "FashionMNISTDataModule", "MNISTDataModule")
 _NUMBER = re.compile(r"[A-Za-z_][\w-]*")
 _NUMBERS_IN_WORDS = ("inf", "nan", "infinity")
 _BOOLS = ("true", "false", "yes", "no", "on", "off")
