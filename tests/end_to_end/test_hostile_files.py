@@ -373,4 +373,4 @@ def test_an_older_torchvisions_pickles_are_not_read(refused) -> None:
                 (processed / name).write_bytes(buffer.getvalue())
         path.unlink()
 
-    assert "MNIST is not under" in refused("MNIST/MNIST/raw/train-images-idx3-ubyte", shadow)
+    assert "train-images-idx3-ubyte is missing" in refused("MNIST/MNIST/raw/train-images-idx3-ubyte", shadow)
