@@ -100,7 +100,7 @@ class DenoiserModule(L.LightningModule):
             )
         self.begin_with = begin_with
         if begin_with is not None:
-            _begin(self.unet, begin_with)
+            _begin(self.unet, begin_with, prediction)
         self.average = AveragedModel(self.unet, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
         self.average.requires_grad_(False)
         self.scheduler = DDPMScheduler(num_train_timesteps=timesteps, beta_schedule=schedule, prediction_type=prediction)
@@ -223,13 +223,19 @@ class DenoiserModule(L.LightningModule):
         write_training_range(folder, self.max_sigma)
 
 
-def _begin(unet: nn.Module, source: str) -> None:
+def _begin(unet: nn.Module, source: str, prediction: str) -> None:
     """Give a network the weights of another of its kind.
 
     Raises:
         InputError: If there is none, or it is of another kind.
     """
-    given = load_denoiser(source).unet.state_dict()
+    denoiser = load_denoiser(source)
+    if denoiser.prediction != prediction:
+        raise InputError(
+            f"{source} estimates {denoiser.prediction or 'something else'}, this network {prediction}: its weights mean "
+            "another thing (--model.begin_with, --model.prediction)"
+        )
+    given = denoiser.unet.state_dict()
     own = unet.state_dict()
     for name in sorted(set(own) | set(given)):
         sides = [tuple(state[name].shape) if name in state else None for state in (given, own)]

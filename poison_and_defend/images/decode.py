@@ -69,7 +69,7 @@ def decode_images(
         size: Height and width of the result, or the side of a square. An image that only needs cropping keeps its pixels.
         channels: 3 for RGB, 1 for grey.
         option: What the user should change if a file is unusable.
-        bits: See :func:`poison_and_defend.images.pictures.open_image`.
+        bits: How many bits of a 16-bit grey value are in use, 8 to 16.
         out: Where to put them, ``(N, channels, height, width)``.
         progress: Called with the number of images done and of all.
 

@@ -64,7 +64,7 @@ class Challenge:
     Attributes:
         targets: How many were attacked.
         flips: Votes that changed their winner.
-        undefended_flips: The same of one head on the raw features of the whole set.
+        undefended_flips: Targets that changed for one head on the raw features of the whole set.
         votes_before: The winner's votes of each target.
         votes_after: Those after the attack.
         needed: Probability above which the budget cannot change a vote.
@@ -107,8 +107,8 @@ class Certified(Drawn):
         selection: Models that chose the class which the others bound.
         accuracy: Share of test images that the vote reads right.
         table: Share certified, one claim an image, by numbers of poisons and budgets.
-        table_all_images: The same for all images at once.
-        table_all_settings: The same for a setting chosen in hindsight.
+        table_all_images: Share certified for all images at once.
+        table_all_settings: Share certified for a setting chosen in hindsight.
         needed: Probabilities that the budgets ask for.
         trusted_alone: Accuracy of the trusted data alone, if it was measured.
         looks: How often votes of this store were turned into claims.
