@@ -42,6 +42,10 @@ class Classifier(Surrogate):
 
     mean: Tensor
     std: Tensor
+    precision: torch.dtype | None = None
+    """What the body computes in, channels last; None for whatever it is given. Features are single precision at least."""
+    resizing: Tensor | None
+    """``(size, side)``: what resizes a column of ``side`` pixels; None for torch's own function, the same at a third of the speed."""
 
     def __init__(self, body: nn.Module, head: nn.Linear, inputs: Inputs, dropout: float = 0.0) -> None:
         super().__init__()
@@ -50,6 +54,7 @@ class Classifier(Surrogate):
         self.size, self.interpolation, self.repeat = inputs.size, inputs.interpolation, inputs.repeat
         # Not persistent: they describe the data, and a change of data must not be hidden in a weights file.
         self.register_buffer("mean", torch.tensor(inputs.mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("resizing", None, persistent=False)
         self.register_buffer("std", torch.tensor(inputs.std).view(-1, 1, 1), persistent=False)
 
     @property
@@ -60,10 +65,14 @@ class Classifier(Surrogate):
     def prepared(self, images: Tensor) -> Tensor:
         """Images ``(N, C, H, W)`` float in [0, 1] as the first layer takes them."""
         if self.size is not None and images.shape[-2:] != (self.size, self.size):
-            images = functional.interpolate(images, (self.size, self.size), mode=self.interpolation, antialias=True)
+            if self.resizing is not None and images.shape[-2:] == (self.resizing.shape[1],) * 2:
+                images = self.resizing @ images @ self.resizing.T
+            else:
+                images = functional.interpolate(images, (self.size, self.size), mode=self.interpolation, antialias=True)
         if self.repeat > 1:
             images = images.expand(-1, self.repeat, -1, -1)
-        return (images - self.mean) / self.std
+        images = (images - self.mean) / self.std
+        return images if self.precision is None else images.to(self.precision, memory_format=torch.channels_last)
 
     def blocks(self, images: Tensor) -> list[Tensor]:
         """See :meth:`Surrogate.blocks`."""
@@ -77,3 +86,8 @@ class Classifier(Surrogate):
         """Logits ``(N, num_classes)`` of float images in [0, 1]."""
         logits: Tensor = self.head(self.features(images))
         return logits
+
+
+def widened(features: Tensor) -> Tensor:
+    """The same numbers in single precision, if they have less."""
+    return features.to(torch.promote_types(features.dtype, torch.float32))

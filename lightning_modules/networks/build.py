@@ -1,20 +1,18 @@
 """From what a network is to the network itself."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.core.reading.arrays import read_tensors
-from poison_and_defend.core.reading.files import guarded
 from poison_and_defend.lightning_modules.networks.base import Classifier, Inputs
 from poison_and_defend.lightning_modules.networks.foreign import Foreign, check_layers, count_features, cut_head, quiet
 from poison_and_defend.lightning_modules.networks.ours import build_ours
 from poison_and_defend.lightning_modules.networks.sources import build_source, mean_of
 from poison_and_defend.lightning_modules.networks.spec import INTERPOLATIONS, Network
+from poison_and_defend.lightning_modules.networks.weights import load_into
 
 
 def build_network(
@@ -51,7 +49,7 @@ def build_network(
         raise InputError(f"dropout is {dropout:g}: it is a probability in [0, 1) (--dropout)")
     if network.size is not None and network.size < 1:
         raise InputError(f"size is {network.size}: images have at least 1 pixel ({option}.size)")
-    if network.interpolation not in INTERPOLATIONS:
+    if network.resizing not in INTERPOLATIONS:
         known = " or ".join(INTERPOLATIONS)
         raise InputError(f"interpolation is {network.interpolation!r}: choose {known} ({option}.interpolation)")
     with torch.random.fork_rng(devices=[]):
@@ -60,7 +58,7 @@ def build_network(
         build = _build_ours if network.ours else _build_foreign
         model = build(network, in_channels, num_classes, (mean, std), dropout, option)
     if network.weights is not None:
-        _load(model, network.weights, f"{option}.weights")
+        load_into(model, network.weights, getattr(model, "head_name", None), f"{option}.weights")
     return model
 
 
@@ -127,26 +125,4 @@ def _inputs(network: Network, in_channels: int, channels: int, own: tuple[Any, A
         found = given if given is not None else of_data if trained is None else mean_of(trained, channels)
         chosen.append(tuple(found))
     repeat = channels if channels != in_channels else 1
-    return Inputs(chosen[0], chosen[1], network.size, network.interpolation, repeat)
-
-
-def _load(model: Classifier, path: str, option: str) -> None:
-    """Load a file of the classifier's own names, or of those that the module had before its head was cut off."""
-    what = "no weights of this network"
-    state = read_tensors(Path(path), what, option)
-    with guarded(path, what, option):
-        wanted = model.state_dict()
-        if not set(state) <= set(wanted):
-            state = {_current(model, name): value for name, value in state.items()}
-        for name in ("head.weight", "head.bias"):
-            if name not in state or state[name].shape != wanted[name].shape:
-                # A head of other classes, or over other features, is no part of what is wanted of the file.
-                state[name] = wanted[name]
-        model.load_state_dict(state)
-
-
-def _current(model: Classifier, name: str) -> str:
-    own = getattr(model, "head_name", None)
-    if own is not None and name.startswith(f"{own}."):
-        return "head" + name.removeprefix(own)
-    return f"body.{name}"
+    return Inputs(chosen[0], chosen[1], network.size, network.resizing, repeat)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.lightning_modules.networks.base import Classifier, Inputs
+from poison_and_defend.lightning_modules.networks.base import Classifier, Inputs, widened
 
 # Where nothing says how large a network's images are; what is pooled has as many channels at any size.
 _SIDES = (32, 64, 224)
@@ -57,7 +57,8 @@ class Foreign(Classifier):
         prepared, wanted = self.prepared(images), dict.fromkeys((*names, *self.layers))
         with self._dropout():
             if not self.layers:
-                return layer_outputs(self.body, prepared, wanted)
+                found, features = layer_outputs(self.body, prepared, wanted)
+                return found, widened(features)
             # What comes behind the last of them would be computed for nothing.
             found, _ = layer_outputs(self.body, prepared, wanted, stop=True)
         last = channels_last(self.body)
@@ -132,6 +133,7 @@ def as_tensor(output: Any) -> Tensor:
 
 def pooled(outputs: Tensor, last: bool) -> Tensor:
     """Mean over all places: of ``(N, C, H, W)``, or ``(N, H, W, C)`` if channels are last, of ``(N, T, C)``, or ``(N, C)``."""
+    outputs = widened(outputs)
     if outputs.ndim == 4:
         return outputs.mean((1, 2) if last else (2, 3))
     if outputs.ndim == 3:

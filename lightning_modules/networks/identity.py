@@ -8,6 +8,7 @@ from poison_and_defend.core.hashing import checksum_file
 from poison_and_defend.core.reading.files import guarded
 from poison_and_defend.lightning_modules.networks.sources import source_files
 from poison_and_defend.lightning_modules.networks.spec import Network
+from poison_and_defend.lightning_modules.networks.weights import weights_file
 
 
 def network_identity(network: Network, option: str = "--network") -> Any:
@@ -23,12 +24,12 @@ def network_identity(network: Network, option: str = "--network") -> Any:
         return network.build
     known = {name: value for name, value in network.options().items() if value not in (None, {}, [])}
     # What it was before there was a choice has the digest that it had.
-    if known["interpolation"] == "bilinear":
-        del known["interpolation"]
+    if network.resizing == "bilinear":
+        known.pop("interpolation", None)
     kind, joined, name = network.build.partition(":")
     if network.weights is not None:
         with guarded(network.weights, "no weights of this network", f"{option}.weights"):
-            known["weights"] = checksum_file(Path(network.weights))
+            known["weights"] = checksum_file(weights_file(network.weights, f"{option}.weights"))
     if kind == "hf" and joined and Path(name).is_dir():
         with guarded(name, "no network of transformers", option):
             files = [path for path in sorted(Path(name).iterdir()) if path.suffix in (".json", ".safetensors")]

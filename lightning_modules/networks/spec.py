@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, Self, get_args
 
 from poison_and_defend.core.errors import InputError
+from poison_and_defend.lightning_modules.networks.presets import network_presets
 
 OURS = ("convnet", "convnet_wide", "patchnet", "resnet18", "resnet18_slim", "resnet34", "vgg11", "vgg16", "mobilenet_v2")
 """Short names of the networks that this project brings."""
@@ -21,11 +22,12 @@ class Network:
     Args:
         build: Architecture: ``convnet``, ``convnet_wide``, ``patchnet``, ``resnet18``, ``resnet18_slim``, ``resnet34``,
             ``vgg11``, ``vgg16`` or ``mobilenet_v2``; ``timm:NAME``; ``torchvision:NAME``; ``hf:ID``, an image classifier of
-            transformers from a local folder or the Hub; or the path of a class or function that gives an ``nn.Module``.
+            transformers from a local folder or the Hub; the path of a class or function that gives an ``nn.Module``; or a
+            preset, which says all other options that are not given: ``efficientnet_lite0`` or ``efficientnet_lite2``.
         arguments: What the architecture is built with besides the number of classes, such as ``{pretrained: true}`` for the
             weights that timm, torchvision or the Hub have for it.
         size: Height and width that images are resized to inside the network; by default they stay as they are.
-        interpolation: How a network resizes images to its size, ``bilinear`` or ``bicubic``.
+        interpolation: How a network resizes images to its size, ``bilinear`` or ``bicubic``; by default bilinear.
         mean: Mean of each channel of images in [0, 1]; by default the data's, and that of a pretrained network its own.
         std: Standard deviation of each channel of images in [0, 1]; by default the data's, and that of a pretrained network
             its own.
@@ -34,13 +36,14 @@ class Network:
             default what the head sees.
         blocks: Dotted names of layers that end-to-end attacks look at, and that dropout comes before; by default the features
             alone.
-        weights: A safetensors file with the network's weights; a head of another number of classes in it is left out.
+        weights: A safetensors file with the network's weights, or ``package:NAME`` of an installed package that holds them; a
+            head of another number of classes in it is left out.
     """
 
     build: str = "convnet"
     arguments: dict[str, Any] = field(default_factory=dict)
     size: int | None = None
-    interpolation: Interpolation = "bilinear"
+    interpolation: Interpolation | None = None
     mean: list[float] | None = None
     std: list[float] | None = None
     head: str | None = None
@@ -50,6 +53,15 @@ class Network:
 
     shorthand: ClassVar[str] = "build"
     """The option that a network stands for where one word describes it."""
+
+    def __post_init__(self) -> None:
+        """What a preset says, where nothing else is said."""
+        for name, value in network_presets().get(self.build, {}).items():
+            if name == "build" or getattr(self, name) in (None, {}):
+                object.__setattr__(self, name, value)
+        if self.interpolation == "bilinear":
+            # Said or not, it is the same network.
+            object.__setattr__(self, "interpolation", None)
 
     @classmethod
     def of(cls, value: "Network | str | Mapping[str, Any]") -> Self:
@@ -71,6 +83,11 @@ class Network:
     def ours(self) -> bool:
         """Whether this project brings the architecture."""
         return self.build in OURS
+
+    @property
+    def resizing(self) -> str:
+        """How images are resized."""
+        return self.interpolation or "bilinear"
 
     @property
     def plain(self) -> bool:

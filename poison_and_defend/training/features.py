@@ -18,15 +18,18 @@ def extract_features(
     model: Classifier,
     images: Tensor,
     device: torch.device,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     transform: Callable[[Tensor, Tensor], Tensor] = lambda images, rows: images,
 ) -> Tensor:
     """Penultimate features ``(N, F)`` float32 on the CPU, in batches of constant shape.
 
     Args:
         images: ``(N, C, H, W)`` uint8.
+        batch_size: Images at once, by default 256, and 32 of a network in its frozen form on a CPU, whose caches hold no more.
         transform: Applied to float images in [0, 1] and their positions.
     """
+    if batch_size is None:
+        batch_size = 32 if model.precision is not None and device.type == "cpu" else 256
     parts = []
     for start in range(0, len(images), batch_size):
         rows = torch.arange(start, start + batch_size).clamp_max(len(images) - 1)

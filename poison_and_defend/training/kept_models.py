@@ -34,6 +34,7 @@ class ModelSpec:
         dropout: Between blocks.
         defense: What each step of its training does otherwise than the recipe says.
         start: The network that it starts from, of the same architecture and outputs; None for an initialisation by its seed.
+        trained: Whether it is trained at all; else it is what it is built as, with the weights that it comes with.
     """
 
     network: Network
@@ -46,6 +47,7 @@ class ModelSpec:
     threads: int = 1
     defense: Training = field(default_factory=Plain)
     start: "ModelSpec | None" = None
+    trained: bool = True
 
     def build(self, seed: int | None = None) -> Classifier:
         """The untrained network, of another seed if one is given."""
@@ -100,15 +102,17 @@ def trained_models(
 ) -> list[Classifier]:
     """Networks by content: read from ``folder``, where missing ones are first trained by all ranks and kept.
 
+    Those that are not to be trained are built, and have no file.
+
     Args:
         specs: Those that start from another network come in a later call than that.
 
     Returns:
         In the order of ``specs``, on every rank: in evaluation mode on its device, their parameters frozen.
     """
-    paths = [folder / spec.file_name for spec in specs]
+    paths = [folder / spec.file_name if spec.trained else folder for spec in specs]
     ranks.barrier("before models")
-    missing = {path: spec for path, spec in zip(paths, specs, strict=True) if not path.exists()}
+    missing = {path: spec for path, spec in zip(paths, specs, strict=True) if spec.trained and not path.exists()}
     # All ranks must have looked before one of them writes.
     ranks.barrier("models counted")
     for group in dict.fromkeys(spec.group for spec in missing.values()):
@@ -135,7 +139,8 @@ def trained_models(
     models = []
     for path, spec in zip(paths, specs, strict=True):
         model = spec.build()
-        _load(model, path)
+        if spec.trained:
+            _load(model, path)
         models.append(frozen(model, ranks.device))
     return models
 

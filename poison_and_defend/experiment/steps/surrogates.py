@@ -12,13 +12,20 @@ from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.datamodules import Split
 from poison_and_defend.experiment.task.plan import ExperimentPlan
 from poison_and_defend.lightning_modules.networks.base import Classifier
+from poison_and_defend.lightning_modules.networks.frozen import frozen_form
 from poison_and_defend.training.features import frozen
 from poison_and_defend.training.kept_models import trained_models
 
 
 def extractor(plan: ExperimentPlan, network: str, ranks: Ranks, logger: Logger | None = None) -> Classifier:
     """What victims of an architecture start from in transfer learning and fine-tuning."""
-    return trained_models([plan.networks.standard(network)], plan.models, ranks, "features", logger)[0]
+    model = trained_models([plan.networks.standard(network)], plan.models, ranks, "features", logger)[0]
+    return _fast(plan, model, ranks) if plan.networks.frozen else model
+
+
+def _fast(plan: ExperimentPlan, model: Classifier, ranks: Ranks) -> Classifier:
+    channels, side, _ = plan.data.image_shape
+    return frozen_form(model, channels, side, ranks.device)
 
 
 def attacker_models(plan: ExperimentPlan, ranks: Ranks, logger: Logger | None = None) -> list[Surrogate]:
@@ -29,6 +36,9 @@ def attacker_models(plan: ExperimentPlan, ranks: Ranks, logger: Logger | None = 
         models = [frozen(model, ranks.device) for model in networks.given()]
     else:
         specs = networks.surrogates()
+        if networks.frozen:
+            # One architecture has one network: all of its surrogates would be the same.
+            return [extractor(plan, name, ranks, logger) for name in networks.attackers]
         kind = "adversarially trained" if networks.robust else "surrogate"
         models = trained_models(specs, plan.models, ranks, kind, logger)
         if networks.robust:

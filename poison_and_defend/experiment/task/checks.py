@@ -37,6 +37,8 @@ def check_options(experiment: Experiment) -> None:
         shape = options.pretraining.image_shape
         raise InputError(f"pretraining images are {shape}, the data's {data.image_shape} (--pretraining)")
     _check_one_class(experiment)
+    if options.frozen:
+        _check_frozen(experiment)
     check_networks(experiment)
 
 
@@ -55,6 +57,32 @@ def _check_one_class(experiment: Experiment) -> None:
             f"{attack.name} needs public images of other classes for its surrogates, which are trained on those and on the "
             "adversarial class: name a data set (--pretraining TinyImageNetDataModule)"
         )
+
+
+def _check_frozen(experiment: Experiment) -> None:
+    """Networks that are taken as they come must come with weights, and nobody may ask for what only training gives."""
+    options, attack = experiment.surrogates, experiment.threat.attack
+    if experiment.threat.scenario != "transfer":
+        raise InputError(
+            f"frozen goes with transfer learning, and the scenario is {experiment.threat.scenario}: all layers are trained "
+            "there (--frozen, --scenario)"
+        )
+    for name, network in experiment.described.items():
+        if not network.trained:
+            raise InputError(
+                f"{name} has no weights to be frozen with: name their file, or another network such as efficientnet_lite0 "
+                "(--network, --network.weights)"
+            )
+    given = {
+        "--pretraining": options.pretraining is not None,
+        "--surrogate_weights": options.surrogate_weights is not None,
+        "--surrogates": options.surrogates > 1,
+    }
+    for option, said in given.items():
+        if said:
+            raise InputError(f"frozen networks are not trained, and there is one of each: leave {option} away (--frozen)")
+    if attack.uses_logits and not attack.robust_surrogates and experiment.threat.poisons_from is None:
+        raise InputError(f"{attack.name} needs surrogates whose heads are trained, and frozen ones have none (--frozen)")
 
 
 def _check_scenario(attack: Attack, scenario: Scenario, *, outside: bool) -> None:

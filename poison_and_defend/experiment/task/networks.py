@@ -33,6 +33,7 @@ class Networks:
         weights: safetensors files of the attackers, in their order, if the user gave any.
         robust: Whether surrogates are trained adversarially.
         same_extractor: Whether the attacker holds the very network that victims of his architectures start from.
+        frozen: Whether networks are taken as they come, and none is trained; ``split`` then says the shape of images alone.
     """
 
     data: ArrayDataModule
@@ -50,6 +51,7 @@ class Networks:
     same_extractor: bool
     dropout: float
     low_precision: bool
+    frozen: bool
     seed: int
     threads: int
 
@@ -61,7 +63,15 @@ class Networks:
         """The ``number``-th network of an architecture: the first is the victims' own extractor where they have one."""
         seed = self.model_seed(number)
         return ModelSpec(
-            self.described[name], seed, self.recipe, self.split, self.num_classes, self.data, self.dropout, self.threads
+            self.described[name],
+            seed,
+            self.recipe,
+            self.split,
+            self.num_classes,
+            self.data,
+            self.dropout,
+            self.threads,
+            trained=not self.frozen,
         )
 
     def adversarial(self, name: str, number: int = 0) -> ModelSpec:

@@ -69,6 +69,8 @@ class Surrogates:
         dropout: Dropout between the blocks of surrogates and extractors; Bullseye and Convex Polytope keep it on
             while crafting.
         precision: Precision of the surrogates while crafting.
+        frozen: In transfer learning, take networks with the weights that they come with as frozen features, instead of training
+            them on public images first; they compute in the form and precision that the device does fastest.
         pretraining: Data that extractors and surrogates are trained on in transfer and fine-tuning, by default the public part;
             for Narcissus, from scratch too, data of other classes than the victim's.
         feature_recipe: How extractors and surrogates are trained.
@@ -83,6 +85,7 @@ class Surrogates:
     surrogate_weights: list[str] | None = None
     dropout: float = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
+    frozen: bool = False
     pretraining: ArrayDataModule | None = None
     feature_recipe: Recipe = field(default_factory=Recipe)
     robust_recipe: Recipe = field(default_factory=Recipe)

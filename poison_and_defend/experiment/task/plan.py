@@ -165,7 +165,8 @@ def _build_arms(options: Comparison, seed: int) -> dict[str, Arm]:
 
 def _public(experiment: Experiment, rows: NDArray[np.int64]) -> Split | None:
     """What features may be trained on in transfer learning: no training row, no base, no test image; None if nothing is."""
-    needed = experiment.surrogates.pretraining is None or experiment.threat.attack.robust_surrogates
+    surrogates, robust = experiment.surrogates, experiment.threat.attack.robust_surrogates
+    needed = (surrogates.pretraining is None and not surrogates.frozen) or robust
     if experiment.threat.scenario == "from_scratch" or not needed:
         return None
     return public_split(experiment.setups.data, rows)
@@ -174,7 +175,9 @@ def _public(experiment: Experiment, rows: NDArray[np.int64]) -> Split | None:
 def _networks(experiment: Experiment, rows: NDArray[np.int64], public: Split | None) -> Networks:
     options, data, robust = experiment.surrogates, experiment.setups.data, experiment.threat.attack.robust_surrogates
     scratch, classes, own = experiment.threat.scenario == "from_scratch", data.num_classes, public
-    if scratch:
+    if options.frozen:
+        split = data.split("train").subset(rows)
+    elif scratch:
         # The attacker knows the training set but not the victim's initialisation (grey box).
         own = split = data.split("train").subset(rows)
     elif options.pretraining is not None:
@@ -199,6 +202,7 @@ def _networks(experiment: Experiment, rows: NDArray[np.int64], public: Split | N
         same_extractor=not scratch and options.surrogate_weights is None and not robust,
         dropout=options.dropout,
         low_precision=options.precision == "bfloat16",
+        frozen=options.frozen,
         seed=experiment.place.seed,
         threads=experiment.speed.threads,
     )

@@ -61,7 +61,7 @@ def settings_of(
         "num_poisons": len(setups[0].base_indices),
         "rows": hash_array(rows),
         "surrogates": networks.per_attacker,
-        "feature_recipe": networks.recipe.settings(),
+        "feature_recipe": None if networks.frozen else networks.recipe.settings(),
         "robust_recipe": networks.robust_recipe.settings(networks.robust_training) if networks.robust else None,
         "victim_recipe": victims.victim_recipe.settings(),
         "head_views": victims.head_views,

@@ -100,7 +100,7 @@ def test_a_file_of_weights_is_the_network_but_for_a_head_of_other_classes(tmp_pa
     assert torch.equal(kept.head.weight, built(spec, seed=9).head.weight)
     save_file({"convolve.weight": torch.zeros(2)}, tmp_path / "bad.safetensors")
     bad = Network(spec.build, weights=str(tmp_path / "bad.safetensors"))
-    refused(r"bad.safetensors is damaged or no weights of this network: .*--network.weights", bad)
+    refused(r"bad.safetensors does not fit the network: body.convolve.weight is \(2,\) there, and .*--network.weights", bad)
 
 
 def test_weights_of_transformers_are_read_where_they_are_asked_for(tmp_path) -> None:
