@@ -130,7 +130,7 @@ class DenoiserModule(L.LightningModule):
             shape = (in_channels, size, size)
             network = build_network(features, in_channels=in_channels, num_classes=2, option="--model.features")
             check_images(network, features, shape, "--model.features")
-            self.feature_loss = FeatureLoss(network)
+            self.feature_loss = FeatureLoss(network, shape)
         self.learning_rate, self.warmup = learning_rate, warmup
         self.seed = seed
 
@@ -142,6 +142,8 @@ class DenoiserModule(L.LightningModule):
         """Lay tensors out as the hardware's convolutions want them: half precision is twice as fast so."""
         if self.device.type == "cuda" or str(self.trainer.precision).startswith("bf16"):
             self.to(memory_format=torch.channels_last)
+        if self.feature_loss is not None:
+            self.feature_loss.prepare(self.device)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Mean squared error of the prediction at random noise levels, and of the features where a network is given."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from poison_and_defend.lightning_modules.networks.base import Classifier
+from poison_and_defend.lightning_modules.networks.frozen import frozen_form
 
 NoiseLevels = Literal["timesteps", "log_uniform"]
 
@@ -38,12 +39,18 @@ class FeatureLoss(nn.Module):
     head is trained on afterwards.
 
     Args:
-        network: Gives the features; it is frozen.
+        network: Gives the features; a copy of it is frozen, in the form that the device computes fastest.
+        shape: ``(C, H, W)`` of the images.
     """
 
-    def __init__(self, network: Classifier) -> None:
+    def __init__(self, network: Classifier, shape: tuple[int, int, int]) -> None:
         super().__init__()
-        self.network = network.eval().requires_grad_(False)
+        self.network, self.shape = network.eval().requires_grad_(False), shape
+
+    def prepare(self, device: torch.device) -> None:
+        """Take the form that the device computes fastest, on it."""
+        if self.network.precision is None:
+            self.network = frozen_form(self.network, *self.shape[:2], device)
 
     def train(self, mode: bool = True) -> "FeatureLoss":
         """Never: statistics and dropout of the network stay as they are."""
@@ -57,8 +64,13 @@ class FeatureLoss(nn.Module):
             clean: Of the same shape; features deviate over these images, of which there are at least two.
         """
         with torch.no_grad():
-            wanted = self.network.features(clean).float()
+            wanted = self._features(clean)
             # Features that hardly ever change would outweigh all others.
             deviation = wanted.std(0)
             scale = deviation.clamp_min(0.1 * deviation.mean() + 1e-12)
-        return ((self.network.features(denoised).float() - wanted) / scale).square().mean()
+        return ((self._features(denoised) - wanted) / scale).square().mean()
+
+    def _features(self, images: Tensor) -> Tensor:
+        # The network has a precision of its own; the denoiser's, such as float16, might not hold its features.
+        with torch.autocast(images.device.type, enabled=False):
+            return self.network.features(images.float()).float()

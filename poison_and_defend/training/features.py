@@ -13,13 +13,22 @@ def frozen(model: Classifier, device: torch.device) -> Classifier:
     return model.to(device).eval().requires_grad_(False)
 
 
+Transform = Callable[[Tensor, Tensor], Tensor]
+"""Float images ``(N, C, H, W)`` in [0, 1] and their positions ``(N,)`` to images."""
+
+
+def unchanged(images: Tensor, rows: Tensor) -> Tensor:
+    """Images as they are."""
+    return images
+
+
 @torch.no_grad()
 def extract_features(
     model: Classifier,
     images: Tensor,
     device: torch.device,
     batch_size: int | None = None,
-    transform: Callable[[Tensor, Tensor], Tensor] = lambda images, rows: images,
+    transform: Transform = unchanged,
 ) -> Tensor:
     """Penultimate features ``(N, F)`` float32 on the CPU, in batches of constant shape.
 

@@ -7,11 +7,14 @@ from urllib.parse import quote
 
 from torch import nn
 
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.defenses.training.base import State
 from poison_and_defend.experiment.task.plan import ExperimentPlan
 from poison_and_defend.lightning_modules.classifier import fresh_head
 from poison_and_defend.lightning_modules.networks.base import Classifier
 from poison_and_defend.lightning_modules.networks.build import build_network
+from poison_and_defend.lightning_modules.networks.identity import network_identity
+from poison_and_defend.training.kept_features import KeptFeatures
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +44,16 @@ class VictimNetworks:
     def file_name(self) -> str:
         """The architecture's name as that of a file."""
         return quote(self.victim, safe="")
+
+    def kept_features(self, ranks: Ranks) -> KeptFeatures:
+        """What computes features of the shared extractor; those of networks that are taken as they come are kept."""
+        plan, base = self.plan, self.base
+        assert base is not None
+        identity = None
+        if plan.networks.frozen:
+            statistics = [base.mean.flatten().tolist(), base.std.flatten().tolist()]
+            identity = [network_identity(plan.networks.described[self.victim]), statistics]
+        return KeptFeatures(base, identity, plan.features, ranks)
 
     def build(self, seed: int) -> nn.Module:
         """An untrained victim: a linear head in transfer learning, else a whole network."""

@@ -12,6 +12,7 @@ from poison_and_defend.attacks.crafting.augmentation import augment, draw_augmen
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.callbacks.ensemble_scores import EnsembleScores, Score, Watch
 from poison_and_defend.core.files import digest
+from poison_and_defend.core.hashing import hash_array
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.streams import step_generator
 from poison_and_defend.defenses.arm import Arm
@@ -26,7 +27,7 @@ from poison_and_defend.experiment.steps.victim_networks import VictimNetworks
 from poison_and_defend.experiment.task.plan import ExperimentPlan
 from poison_and_defend.lightning_modules.member_data import EnsembleData
 from poison_and_defend.lightning_modules.networks.base import Classifier
-from poison_and_defend.training.features import extract_features
+from poison_and_defend.training.kept_features import KeptFeatures
 from poison_and_defend.training.members import Fit, fit_members
 
 
@@ -143,11 +144,13 @@ class Cohort:
         between = None
         if self.networks.shared and base is not None:
             # A recipe that changes images needs them; the extractor then works in every step.
+            features = self.networks.kept_features(ranks)
             if is_plain(training):
-                data = head_inputs(plan, base, data, ranks)
+                lengths = [len(part) for arm in sanitized.values() for part in (arm.clean, arm.poisons)]
+                data = head_inputs(plan, features, data, lengths)
             else:
                 between = base
-            clean = extract_features(base, clean, ranks.device)
+            clean = features.of(clean)
         tested = triggered_inputs(plan, self.poison_sets, base if self.networks.shared else None, ranks.device)
         scores: list[EnsembleScores] = []
 
@@ -209,20 +212,28 @@ class Cohort:
         )
 
 
-def head_inputs(plan: ExperimentPlan, base: Classifier, data: EnsembleData, ranks: Ranks) -> EnsembleData:
-    """Features of every pool row, of several augmented views if heads are trained with augmentation."""
-    recipe, device = plan.victim_recipe, ranks.device
-    if not recipe.augments:
-        return EnsembleData(extract_features(base, data.pool, device), data.labels, data.rows)
-    parts = [
-        extract_features(base, data.pool, device, transform=_view(plan, view, len(data.pool)))
-        for view in range(plan.head_views)
-    ]
-    return EnsembleData(torch.cat(parts), data.labels, data.rows, plan.head_views)
+def head_inputs(plan: ExperimentPlan, features: KeptFeatures, data: EnsembleData, lengths: Sequence[int]) -> EnsembleData:
+    """Features of every pool row, of several augmented views if heads are trained with augmentation.
+
+    Args:
+        lengths: Of the parts of the pool, each of which is kept by itself: clean rows come again in other experiments.
+    """
+    parts = data.pool.split(list(lengths))
+    if not plan.victim_recipe.augments:
+        return EnsembleData(torch.cat([features.of(part) for part in parts]), data.labels, data.rows)
+    found = [_view(plan, features, parts, view) for view in range(plan.head_views)]
+    return EnsembleData(torch.cat(found), data.labels, data.rows, plan.head_views)
 
 
-def _view(plan: ExperimentPlan, view: int, count: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """One augmentation of every one of ``count`` rows, the same in every run."""
+def _view(plan: ExperimentPlan, features: KeptFeatures, parts: Sequence[Tensor], view: int) -> Tensor:
+    """Features of one augmentation of every row, the same in every run."""
     recipe = plan.victim_recipe
-    drawn = draw_augmentation((count,), step_generator(plan.seed, -1 - view), flip=recipe.flip)
-    return lambda images, rows: augment(images, drawn[rows].to(images.device), recipe.max_shift)
+    drawn = draw_augmentation((sum(map(len, parts)),), step_generator(plan.seed, -1 - view), flip=recipe.flip)
+    found = []
+    for part, own in zip(parts, drawn.split([len(part) for part in parts]), strict=True):
+
+        def seen(images: Tensor, rows: Tensor, own: Tensor = own) -> Tensor:
+            return augment(images, own[rows].to(images.device), recipe.max_shift)
+
+        found.append(features.of(part, seen, [hash_array(own.numpy()), recipe.max_shift]))
+    return torch.cat(found)

@@ -82,6 +82,11 @@ class ExperimentPlan:
         return self.shared / "stores"
 
     @property
+    def features(self) -> Path:
+        """Where features of frozen networks are kept by content, for all experiments beside this one."""
+        return self.shared / "features"
+
+    @property
     def models(self) -> Path:
         """Where trained surrogates and extractors are kept by content, for all experiments beside this one."""
         return self.shared / "models"

@@ -159,13 +159,15 @@ def test_cached_views_are_the_augmented_images_features(plan) -> None:
     sets = blank_poisons(own)
     clean = own.data.split("train").images
     data = training_sets(own, [Member(0, "none", 0)], sets, {"none": Sanitized(clean, torch.cat([p.images for p in sets]))})
-    found = head_inputs(own, base, data, Ranks())
+    features = VictimNetworks(own, "convnet", base).kept_features(Ranks())
+    lengths = [len(clean), len(data.pool) - len(clean)]
+    found = head_inputs(own, features, data, lengths)
     assert found.views == 3 and len(found.pool) == 3 * len(data.labels)
     first, second, third = found.pool.chunk(3)
     plain = extract_features(base, data.pool, torch.device("cpu"))
     distances = [(view - plain).norm(dim=1).mean() for view in (first, second, third)]
     assert min(distances) > 0 and not torch.equal(first, second)
-    none = head_inputs(plan(victim_recipe=Recipe()), base, data, Ranks())
+    none = head_inputs(plan(victim_recipe=Recipe()), features, data, lengths)
     assert none.views == 1 and torch.equal(none.pool, plain)
 
 
