@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 from torchvision.datasets import FashionMNIST
 
+from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.datamodules.base import SplitName
 from poison_and_defend.datamodules.idx import IdxDataModule
@@ -23,11 +25,12 @@ class FashionMNISTDataModule(IdxDataModule):
             ``/usr/share/datasets/fashion-mnist``; null for the images that come with the package.
         download: Whether torchvision may fetch the files into ``root``.
         public_size: How many training images of the whole set are set aside, 1 to 59,999.
+        train_size: How many images the training split has, from its first on; by default all of them.
         batch_size: Rows per training batch, over all ranks.
         seed: Seeds the order of training rows.
 
     Raises:
-        InputError: If ``public_size`` is out of range, or ``download`` has no ``root`` to go to; when a split is read, if files
+        InputError: If ``public_size`` or ``train_size`` is out of range, or ``download`` has no ``root`` to go to; when a split is read, if files
             are missing or damaged.
     """
 
@@ -42,6 +45,7 @@ class FashionMNISTDataModule(IdxDataModule):
         root: str | None = None,
         download: bool = False,
         public_size: int = 10_000,
+        train_size: int | None = None,
         batch_size: int = 128,
         seed: int = 0,
     ) -> None:
@@ -52,11 +56,20 @@ class FashionMNISTDataModule(IdxDataModule):
         if self.embedded:
             # Other rows than the whole set's, and a digest of the whole must not pass for one of these.
             self.name = "fashion_mnist_7000"
+        if train_size is not None:
+            at_least("train_size", train_size, 1, "--data.train_size")
+        self.train_size = train_size
 
     def load(self, name: SplitName) -> Split:
         """See :meth:`ArrayDataModule.load`."""
-        if not self.embedded:
-            return super().load(name)
+        split = super().load(name) if not self.embedded else self._embedded(name)
+        if name != "train" or self.train_size is None:
+            return split
+        if self.train_size > len(split):
+            raise InputError(f"train_size is {self.train_size}: there are {len(split)} training images (--data.train_size)")
+        return split.subset(np.arange(self.train_size))
+
+    def _embedded(self, name: SplitName) -> Split:
         images, labels = f"{name}_images", f"{name}_labels"
         arrays = read_embedded("fashion_mnist.npz", (images, labels))
         return make_split(arrays[images], arrays[labels], self.num_classes, f"{self.title} {name}")

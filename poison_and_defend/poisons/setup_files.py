@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +18,14 @@ _MOST_BYTES = 1 << 26  # A thousand setups of ten thousand bases each.
 
 
 def load_setups(
-    path: Path, train_labels: Indices, test_labels: Indices, *, num_setups: int, train_size: int | None, seed: int
+    path: Path,
+    train_labels: Indices,
+    test_labels: Indices,
+    *,
+    num_setups: int,
+    train_size: int | None,
+    seed: int,
+    first_poisons: int | None = None,
 ) -> list[Setup]:
     """Read the public benchmark's setups, its own pickle or JSON, and rebuild its training sets.
 
@@ -30,6 +37,7 @@ def load_setups(
         path: JSON with ``setups: [{target_class, target_index, base_class, base_indices}]``, or the benchmark's pickle of
             dictionaries with these keys (blanks for underscores).
         train_size: Size of each victim's training set; None keeps the whole training split.
+        first_poisons: How many bases of each setup count, from its first on; None for all.
 
     Raises:
         InputError: If the file is missing or malformed, or an index or a class disagrees with the data.
@@ -37,6 +45,9 @@ def load_setups(
     at_least("num_setups", num_setups, 1)
     with guarded(path, _WHAT, "--setups"):
         entries = [_Entry.read(entry) for entry in _listed(path)[:num_setups]]
+    if first_poisons is not None:
+        at_least("first_poisons", first_poisons, 1)
+        entries = [entry.first(first_poisons, f"setup {index} of {path}") for index, entry in enumerate(entries)]
     if len(entries) < num_setups:
         raise InputError(f"{path} holds {len(entries)} setups, fewer than the {num_setups} asked for (--num_setups)")
     setups = []
@@ -64,6 +75,12 @@ class _Entry:
     def read(cls, entry: dict[str, Any]) -> Self:
         bases = np.array([_integer(row) for row in entry["base_indices"]], np.int64)
         return cls(_integer(entry["target_index"]), _integer(entry["target_class"]), _integer(entry["base_class"]), bases)
+
+    def first(self, count: int, name: str) -> Self:
+        """With so many of its bases."""
+        if count > len(self.bases):
+            raise InputError(f"first_poisons is {count}, but {name} has {len(self.bases)} bases (--first_poisons)")
+        return replace(self, bases=self.bases[:count])
 
     def claims(self, train: Indices, test: Indices, k: int, train_size: int | None) -> Iterator[tuple[bool, str]]:
         """What must hold for these labels, each with the sentence that says that it does not; each relies on those before."""

@@ -139,16 +139,17 @@ def _choose_setups(options: Setups, seed: int) -> list[Setup]:
     train, test = options.data.split("train").labels.numpy(), options.data.split("test").labels.numpy()
     check_num_poisons(options.num_poisons, len(train), 0)
     if options.setups is None:
-        if options.train_size is not None:
-            raise InputError("train_size goes with setups from a file (--setups)")
+        if options.train_size is not None or options.first_poisons is not None:
+            name = "train_size" if options.train_size is not None else "first_poisons"
+            raise InputError(f"{name} goes with setups from a file (--setups)")
         counts = {"num_setups": options.num_setups, "num_poisons": options.num_poisons, "num_targets": options.num_targets}
         return draw_setups(train, test, seed=seed, in_turn=options.classes_in_turn, **counts)
     if options.classes_in_turn:
         raise InputError("classes_in_turn goes with setups drawn by seed, a file says its classes itself (--classes_in_turn)")
     if options.num_targets > 1:
         raise InputError("num_targets goes with setups drawn by seed, the benchmark's have one (--num_targets)")
-    path, count, size = Path(options.setups), options.num_setups, options.train_size
-    return load_setups(path, train, test, num_setups=count, train_size=size, seed=seed)
+    sizes = {"num_setups": options.num_setups, "train_size": options.train_size, "first_poisons": options.first_poisons}
+    return load_setups(Path(options.setups), train, test, seed=seed, **sizes)
 
 
 def _imported(experiment: Experiment, setups: list[Setup]) -> list[PoisonSet] | None:
