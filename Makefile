@@ -52,8 +52,8 @@ test: install ## the tests, a few minutes
 test-all: install ## the slow tests: whole experiments, several processes
 	$(BIN)/python -m pytest -m slow $(WORKERS) $(ARGS)
 
-poison-and-defend: install ## the whole story on digits; ARGS="--sigma 0.5" overrides
-	$(BIN)/poison-and-defend poison-and-defend $(ARGS)
+poison-and-defend: install ## the whole story on photographs; ARGS="--sigma 0.25" or "--config digits" overrides
+	$(BIN)/poison-and-defend poison-and-defend --config fashion_mnist $(ARGS)
 
 ATTACKS := poison_frogs,convex_polytope,bullseye_polytope,hidden_trigger,label_consistent,witches_brew,sleeper_agent
 

@@ -46,7 +46,7 @@ class Foreign(Classifier):
     def blocks(self, images: Tensor) -> list[Tensor]:
         """See :meth:`Surrogate.blocks`."""
         found, features = self._run(images, self.block_names)
-        return [*(found[name].flatten(1) for name in self.block_names), features]
+        return [*(widened(found[name].flatten(1)) for name in self.block_names), features]
 
     def features(self, images: Tensor) -> Tensor:
         """Penultimate features ``(N, F)`` of float images ``(N, C, H, W)`` in [0, 1]."""

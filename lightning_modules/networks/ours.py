@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.resnet import BasicBlock
 
-from poison_and_defend.lightning_modules.networks.base import Classifier, Inputs
+from poison_and_defend.lightning_modules.networks.base import Classifier, Inputs, widened
 
 
 class Blocks(Classifier):
@@ -33,12 +33,12 @@ class Blocks(Classifier):
 
     def blocks(self, images: Tensor) -> list[Tensor]:
         """See :meth:`Surrogate.blocks`."""
-        return [outputs.flatten(1) for outputs in self._outputs(images)]
+        return [widened(outputs.flatten(1)) for outputs in self._outputs(images)]
 
     def features(self, images: Tensor) -> Tensor:
         """Penultimate features ``(N, F)`` of float images ``(N, C, H, W)`` in [0, 1]."""
         *_, features = self._outputs(images)
-        return features
+        return widened(features)
 
 
 Body = tuple[nn.Sequential, int]

@@ -16,10 +16,10 @@ BASES = np.flatnonzero(TRAIN == 1)[[6, 0, 3]].tolist()
 ENTRY = {"target_class": 2, "target_index": 4, "base_class": 1, "base_indices": BASES}
 
 
-def load(folder: Path, *entries: Any, num_setups: int = 1, train_size: int | None = 20, seed: int = 0) -> list[Setup]:
+def load(folder: Path, *entries: Any, num_setups: int = 1, train_size: int | None = 20, seed: int = 0, **more: Any) -> list[Setup]:
     path = folder / "setups.json"
     path.write_text(json.dumps({"setups": entries}))
-    return load_setups(path, TRAIN, TEST, num_setups=num_setups, train_size=train_size, seed=seed)
+    return load_setups(path, TRAIN, TEST, num_setups=num_setups, train_size=train_size, seed=seed, **more)
 
 
 def benchmark_rows(bases: list[int], base_class: int, train_size: int) -> list[int]:
@@ -41,6 +41,22 @@ def test_the_public_training_set_is_rebuilt(tmp_path: Path, train_size: int) -> 
     assert np.bincount(TRAIN[setup.train_rows]).tolist() == [train_size // CLASSES] * CLASSES
     assert (setup.target_index, setup.target_label, setup.adversarial_label) == (4, 2, 1)
     np.testing.assert_array_equal(setup.rows(len(TRAIN)), setup.train_rows)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_of_fewer_poisons_the_first_bases_count_and_the_others_are_images_like_all(tmp_path: Path, count: int) -> None:
+    (setup,) = load(tmp_path, ENTRY, first_poisons=count)
+    assert setup.base_indices.tolist() == BASES[:count]
+    assert setup.train_rows.tolist() == benchmark_rows(BASES[:count], 1, 20)
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [(0, r"first_poisons is 0.*--first_poisons"), (4, r"first_poisons is 4, but setup 0 of .* has 3 bases \(--first_poisons\)")],
+)
+def test_more_poisons_than_bases_or_none_are_refused(tmp_path: Path, count: int, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        load(tmp_path, ENTRY, first_poisons=count)
 
 
 def test_positions_point_at_the_bases_in_the_victims_training_set(tmp_path: Path) -> None:

@@ -21,8 +21,7 @@ class Setups:
         setups: File of the public benchmark's setups, its pickle or JSON; without one, setups are drawn by seed.
         train_size: Size of each victim's training set when setups come from a file; by default the whole training split.
         num_poisons: Poisons per setup when setups are drawn.
-        first_poisons: How many bases of each setup from a file are perturbed, from its first on; by default all of them. The others
-            are left out of the training set.
+        first_poisons: How many bases of each setup from a file are perturbed, from its first on; by default all of them.
         num_targets: Targets per setup when setups are drawn, all of one class.
         classes_in_turn: Make every class the adversarial one in turn when setups are drawn, instead of drawing it; with as many
             setups as classes each is tried once.
