@@ -1,5 +1,6 @@
 """Which rows of the training split an experiment's victims train on, and which are left for anybody's features."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from poison_and_defend.datamodules.base import ArrayDataModule, Split
 from poison_and_defend.poisons.setup_files import load_setups
 
 
-def rows_of(setups: list[Setup], count: int) -> np.ndarray:
+def rows_of(setups: Sequence[Setup], count: int) -> np.ndarray:
     """Sorted int64: every row, of ``count``, that a victim of one of the setups trains on."""
     used = np.zeros(count, bool)
     for setup in setups:

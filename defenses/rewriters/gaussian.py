@@ -168,7 +168,7 @@ class Diffusion(GaussianRewriter):
 
     Args:
         sigma: Standard deviation of the noise in [0, 1] pixels, or a fraction such as 25/255; null for that of all arms.
-        denoiser: A name (digits, mnist, cifar10), a diffusers folder, or hf:OWNER/NAME of the Hugging Face Hub; null for
+        denoiser: A name such as digits or photos-32, a diffusers folder, or hf:OWNER/NAME of the Hugging Face Hub; null for
             that of all arms.
         steps: Model evaluations for each image; null for that of all arms, which is 1, one-shot.
         seed: Seed of the noise; null for that of the run, or for a secret one where a set is sanitized alone.
@@ -229,7 +229,7 @@ class DenoiseOnly(GaussianRewriter):
     """The denoiser at its lowest timestep without noise, the limit sigma -> 0: what diffusion is compared with.
 
     Args:
-        denoiser: A name (digits, mnist, cifar10), a diffusers folder, or hf:OWNER/NAME of the Hugging Face Hub; null for
+        denoiser: A name such as digits or photos-32, a diffusers folder, or hf:OWNER/NAME of the Hugging Face Hub; null for
             that of all arms.
         steps: Model evaluations for each image; null for that of all arms, which is 1, one-shot.
         large: What happens to images that are not of the denoiser's size: ``tiles`` denoises them in overlapping tiles,

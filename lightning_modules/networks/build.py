@@ -15,6 +15,10 @@ from poison_and_defend.lightning_modules.networks.spec import INTERPOLATIONS, Ne
 from poison_and_defend.lightning_modules.networks.weights import load_into
 
 
+_LEAST = 32
+"""Pixels of a side below which a pretrained network's features are worth nothing."""
+
+
 def build_network(
     network: Network | str,
     *,
@@ -49,6 +53,11 @@ def build_network(
         raise InputError(f"dropout is {dropout:g}: it is a probability in [0, 1) (--dropout)")
     if network.size is not None and network.size < 1:
         raise InputError(f"size is {network.size}: images have at least 1 pixel ({option}.size)")
+    if network.size is not None and network.size < _LEAST and network.trained and not network.ours:
+        raise InputError(
+            f"size is {network.size}: networks that were trained on photographs see nothing in images of fewer than {_LEAST} "
+            f"pixels ({option}.size)"
+        )
     if network.resizing not in INTERPOLATIONS:
         known = " or ".join(INTERPOLATIONS)
         raise InputError(f"interpolation is {network.interpolation!r}: choose {known} ({option}.interpolation)")

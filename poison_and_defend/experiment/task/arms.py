@@ -5,8 +5,12 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from poison_and_defend.attacks.threat.setups import Setup
+from poison_and_defend.core.errors import InputError
 from poison_and_defend.datamodules import ArrayDataModule
+from poison_and_defend.datamodules.wrappers.rows import rows_of
 from poison_and_defend.defenses.arm import Arm
+from poison_and_defend.diffusion.find_denoiser import find_denoiser
+from poison_and_defend.images.row_digests import read_training_rows, row_digests, shared_rows
 
 
 def check_arms(arms: Mapping[str, Arm], data: ArrayDataModule, setups: Sequence[Setup], told: int | None) -> None:
@@ -22,6 +26,7 @@ def check_arms(arms: Mapping[str, Arm], data: ArrayDataModule, setups: Sequence[
         InputError: Naming value, bound and option.
     """
     labels = data.split("train").labels
+    _check_denoisers(arms, data, setups)
     rows = [torch.from_numpy(setup.rows(len(labels))) for setup in setups]
     for arm in arms.values():
         arm.check(data.image_shape, data.num_classes)
@@ -30,6 +35,24 @@ def check_arms(arms: Mapping[str, Arm], data: ArrayDataModule, setups: Sequence[
                 arm.filters[0].check_set(labels[own], told)
             elif arm.voting is not None:
                 arm.voting.check_parts(arm.voting.parts(own, labels[own], data.num_classes), len(own))
+
+
+def _check_denoisers(arms: Mapping[str, Arm], data: ArrayDataModule, setups: Sequence[Setup]) -> None:
+    """Refuse a denoiser that knows what it is to clean: what it then achieves, no defender would."""
+    for arm in arms.values():
+        for rewriter in arm.rewriters:
+            source = getattr(rewriter, "source", None)
+            folder = find_denoiser(source)[1] if isinstance(source, str) else None
+            seen = None if folder is None else read_training_rows(folder)
+            if seen is None:
+                continue
+            images = data.split("train").images
+            rows = rows_of(setups, len(images))
+            if common := shared_rows(seen, row_digests(images[torch.from_numpy(rows)])):
+                raise InputError(
+                    f"the denoiser {source} was trained on {common} of the {len(rows)} images that victims receive, and would "
+                    f"know them better than any defender's: take one that has seen others (--denoiser, --arms.{arm.name})"
+                )
 
 
 def unproved(arm: Arm, data: ArrayDataModule) -> str | None:

@@ -119,7 +119,7 @@ class Comparison:
             undefended run.
         sigma: Standard deviation of the noise in [0, 1] pixels, or a fraction such as 25/255, of every arm that states no
             other.
-        denoiser: A name (digits, mnist, cifar10), a diffusers folder, or hf:OWNER/NAME of the Hugging Face Hub, of every arm
+        denoiser: A name such as digits or photos-32, a diffusers folder, or hf:OWNER/NAME of the Hugging Face Hub, of every arm
             that states no other.
         denoise_steps: Model evaluations per image, of every arm that states no other; 1 is one-shot.
         draw: Which independent realisation of the noise, of every arm that states no other.

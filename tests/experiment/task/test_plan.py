@@ -1,7 +1,9 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from poison_and_defend.attacks import BullseyePolytope, HiddenTrigger, LabelConsistent, PoisonFrogs, SleeperAgent, WitchesBrew
@@ -9,9 +11,12 @@ from poison_and_defend.attacks.threat.trigger import PatchTrigger
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.datamodules import DigitsDataModule
 from poison_and_defend.datamodules.base import Split
+from poison_and_defend.diffusion.find_denoiser import find_denoiser
 from poison_and_defend.experiment.task.claim import claim
+from poison_and_defend.images.row_digests import write_training_rows
 from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.recipe import Recipe
+from tests.countermeasures import arms
 
 
 class ManyClasses(DigitsDataModule):
@@ -124,3 +129,14 @@ def test_an_experiment_of_its_own_settings_is_claimed_again_and_of_others_is_not
     claim(tmp_path, own.settings)
     with pytest.raises(InputError, match=r"holds an experiment with attack.*--name"):
         claim(tmp_path, plan(attack=PoisonFrogs(tolerance=1e-6)).settings)
+
+
+def test_a_denoiser_that_has_seen_what_victims_receive_is_named_with_how_many_images(plan, digits, tmp_path) -> None:
+    own = tmp_path / "knowing"
+    shutil.copytree(find_denoiser("digits")[1], own)
+    plan(arms=arms(["diffusion"]), denoiser=str(own))
+    received = digits.split("train").images
+    write_training_rows(own, torch.cat([received[:3], digits.split("public").images]))
+    said = rf"the denoiser {own} was trained on 3 of the {len(received)} images that victims receive.*--denoiser, --arms.diffusion\)"
+    refused(plan, said, arms=arms(["none", "diffusion"]), denoiser=str(own))
+    plan(arms=arms(["none", "jpeg"]), denoiser=str(own))

@@ -154,3 +154,9 @@ def test_a_preset_says_what_is_not_said_and_no_more() -> None:
     assert (other.size, other.resizing, other.layers, other.weights) == (96, "bilinear", ["blocks.6"], preset.weights)
     assert Network.of(other.options()) == other and Network.of("efficientnet_lite0") == preset
     assert timm.is_model(preset.build.removeprefix("timm:"))
+
+
+def test_a_pretrained_network_is_not_shown_less_than_it_can_see() -> None:
+    with pytest.raises(InputError, match=r"size is 31: networks that were trained on photographs.*32 pixels \(--network.size\)"):
+        build_network(Network("efficientnet_lite0", size=31), in_channels=3, num_classes=10)
+    build_network(Network("efficientnet_lite0", size=32), in_channels=3, num_classes=10)
