@@ -112,6 +112,11 @@ class Arm:
         return max((step.sigma for step in self.rewriters), default=0.0)
 
     @property
+    def draws(self) -> int:
+        """How many versions of each image victims train on."""
+        return max((step.draws for step in self.rewriters), default=1)
+
+    @property
     def unproved(self) -> str | None:
         """Why a vote's bound does not hold, in words; None where it does, or there is no vote."""
         before = [step.name for step in self.filters]

@@ -22,6 +22,14 @@ class Rewriter(Defense):
     denoiser: Denoiser | None = None
     """The model that it puts images through, whose batches may then be shared by images of different sizes."""
 
+    draws: int = 1
+    """How many independent versions of each image victims train on, of which every step takes one at random."""
+
+    def version(self, number: int) -> Self:
+        """What makes one of these versions."""
+        del number
+        return self
+
     @abstractmethod
     def __call__(self, images: Tensor, keys: Tensor, draws: Tensor | None = None) -> Tensor:
         """Rewrite one batch.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.defenses.base import SECRET
 from poison_and_defend.defenses.rewriters.base import Rewriter
@@ -81,6 +82,12 @@ class GaussianRewriter(Rewriter):
         other.seed = seed
         return other
 
+    def version(self, number: int) -> Self:
+        """See :meth:`Rewriter.version`: the next draws of the noise, each as if it were the only one."""
+        other = copy.copy(self)
+        other.draw, other.draws = self.draw + number, 1
+        return other
+
     @property
     def overlap(self) -> int:
         """Pixels that neighbouring tiles share."""
@@ -94,7 +101,7 @@ class GaussianRewriter(Rewriter):
             found |= {"sigma": self.sigma, "seed": SECRET if self.seed is None else self.seed, "draw": self.draw}
         if self.denoiser is not None:
             found |= {"denoiser": self.denoiser.fingerprint, "denoise_steps": self.denoiser.steps}
-        return found
+        return found if self.draws == 1 else found | {"draws": self.draws}
 
     def settings_for(self, image_shape: tuple[int, ...]) -> dict[str, Any]:
         """The settings, and how images are cut or scaled that are not of the model's size."""
@@ -176,6 +183,8 @@ class Diffusion(GaussianRewriter):
         large: What happens to images that are not of the denoiser's size: ``tiles`` denoises them in overlapping tiles,
             ``resize`` scales them to it, and back.
         overlap: Pixels that neighbouring tiles share; by default 8, or a quarter of a smaller model.
+        draws: How many versions of each image, with noise of their own, victims train on; every step takes one at random. In
+            experiments alone: a sanitized set has one.
 
     Raises:
         InputError: If a value is out of range.
@@ -194,11 +203,14 @@ class Diffusion(GaussianRewriter):
         draw: int | None = None,
         large: Large = "tiles",
         overlap: int | None = None,
+        draws: int = 1,
     ) -> None:
         self.given = {
             "sigma": sigma, "denoiser": denoiser, "steps": steps, "seed": seed, "draw": draw, "large": large,
-            "overlap": overlap,
+            "overlap": overlap, "draws": draws,
         }  # fmt: skip
+        at_least("draws", draws, 1, "--defense.draws")
+        self.draws = draws
         self._prepare_noise(sigma, seed, draw)
         self._prepare_denoiser(denoiser, steps, large, overlap)
 

@@ -1,5 +1,6 @@
 """Several rewriters one after the other, as one."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,14 @@ class InOrder(Rewriter):
     def __init__(self, rewriters: Sequence[Rewriter]) -> None:
         self.rewriters = [_apart(rewriter, place) for place, rewriter in enumerate(rewriters)]
         self.sigma = max(rewriter.sigma for rewriter in rewriters)
+        self.draws = max(rewriter.draws for rewriter in rewriters)
+
+    def version(self, number: int) -> "InOrder":
+        """See :meth:`Rewriter.version`."""
+        other = copy.copy(self)
+        other.rewriters = [rewriter.version(number) for rewriter in self.rewriters]
+        other.draws = 1
+        return other
 
     def settings(self) -> dict[str, Any]:
         """Those of all, in order."""

@@ -30,6 +30,8 @@ def find_rewriter(wanted: Rewriter | str, **common: Any) -> Rewriter:
                 "my_module.MyRewriter (--defense)"
             )
         wanted = REWRITERS[wanted]()
+    if wanted.draws > 1:
+        raise InputError(f"draws is {wanted.draws}: a sanitized set holds one version of each image (--defense)")
     return wanted.completed(**common)
 
 

@@ -1,7 +1,7 @@
 """Rewriting what the victims of an experiment train on: the clean rows once for all experiments, each one's poisons apart."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -25,10 +25,17 @@ class Sanitized:
     Attributes:
         clean: ``(U, C, H, W)`` uint8: the plan's rows of the training split.
         poisons: ``(S * k, C, H, W)`` uint8: the poisons, setup after setup.
+        further: The same under further draws of the rewriters' noise, where victims train on several.
     """
 
     clean: Tensor
     poisons: Tensor
+    further: "tuple[Sanitized, ...]" = ()
+
+    @property
+    def versions(self) -> "tuple[Sanitized, ...]":
+        """All draws."""
+        return (self, *self.further)
 
 
 def sanitize_all(
@@ -51,9 +58,25 @@ def sanitize_all(
         rewriter, known = in_order(arm.rewriters), digest([arm.attacked, *(step.settings() for step in arm.rewriters)])
         if known not in made:
             own = Sanitized(clean, changed[arm.attacked])
-            made[known] = own if rewriter is None else _rewritten(plan, arm, rewriter, own, rows, keys, ranks)
+            made[known] = own if rewriter is None else _versions(plan, arm, rewriter, own, rows, keys, ranks)
         results[arm.name] = made[known]
     return {arm.name: results[arm.name] for arm in arms}
+
+
+def _versions(
+    plan: ExperimentPlan,
+    arm: Arm,
+    rewriter: Rewriter,
+    images: Sanitized,
+    rows: Tensor,
+    keys: Tensor,
+    ranks: Ranks,
+) -> Sanitized:
+    made = [
+        _rewritten(plan, arm, rewriter.version(number) if rewriter.draws > 1 else rewriter, images, rows, keys, ranks)
+        for number in range(rewriter.draws)
+    ]
+    return replace(made[0], further=tuple(made[1:]))
 
 
 def _rewritten(
@@ -66,7 +89,7 @@ def _rewritten(
     ranks: Ranks,
 ) -> Sanitized:
     # Arms that go on with the same rewriters share a store, and the arm of these alone has it under its name.
-    alone = len(arm.steps) == len(arm.rewriters) and arm.attacked
+    alone = len(arm.steps) == len(arm.rewriters) and arm.attacked and max(step.draws for step in arm.rewriters) == 1
     name = "+".join(step.name for step in arm.rewriters)
     fill = partial(sanitize, defense=rewriter, ranks=ranks, batch_size=plan.speed.sanitize_batch_size)
     shown = arm.name if alone else name

@@ -59,12 +59,19 @@ def pool_of(
 def training_sets(
     plan: ExperimentPlan, members: Sequence[Member], poison_sets: Sequence[PoisonSet], sanitized: dict[str, Sanitized]
 ) -> EnsembleData:
-    """All members' training sets over one pool; shorter ones are gone through again until all have one length."""
-    pool, labels, sets = pool_of(plan, poison_sets, list(sanitized.values()))
+    """All members' training sets over one pool; shorter ones are gone through again until all have one length.
+
+    Args:
+        sanitized: What each arm makes of the images, all in as many versions, which are the views of the pool.
+    """
+    versions = [pool_of(plan, poison_sets, parts) for parts in zip(*(one.versions for one in sanitized.values()), strict=True)]
+    pool, labels, sets = versions[0]
     width = len(pool) // len(sanitized)
     offsets = {name: number * width for number, name in enumerate(sanitized)}
     own = [sets[m.setup] if m.positions is None else sets[m.setup][m.positions] for m in members]
-    return EnsembleData(pool, labels, same_length([rows + offsets[m.arm] for rows, m in zip(own, members, strict=True)]))
+    images = pool if len(versions) == 1 else torch.cat([version[0] for version in versions])
+    rows = same_length([rows + offsets[m.arm] for rows, m in zip(own, members, strict=True)])
+    return EnsembleData(images, labels, rows, len(versions))
 
 
 def same_length(sets: Sequence[Tensor]) -> Tensor:

@@ -86,11 +86,11 @@ def train_victims(
 
 
 def _together(arms: Sequence[Arm], judged: dict[str, list[Judgement]]) -> list[list[Arm]]:
-    """Arms that are trained in one fit: those of the same recipe that train on the whole set, every other by itself."""
+    """Arms that are trained in one fit: those of one recipe and as many draws, on the whole set; every other by itself."""
     groups: dict[str, list[Arm]] = {}
     for arm in arms:
         alone = arm.name if judged[arm.name] or arm.voting is not None else ""
-        groups.setdefault(digest([arm.training.settings(), alone]), []).append(arm)
+        groups.setdefault(digest([arm.training.settings(), alone, arm.draws]), []).append(arm)
     return list(groups.values())
 
 
@@ -142,11 +142,11 @@ class Cohort:
         data = training_sets(plan, self.members, self.poison_sets, sanitized)
         clean = plan.data.split("test").images
         between = None
+        lengths = [len(part) for arm in sanitized.values() for part in (arm.clean, arm.poisons)]
         if self.networks.shared and base is not None:
             # A recipe that changes images needs them; the extractor then works in every step.
             features = self.networks.kept_features(ranks)
             if is_plain(training):
-                lengths = [len(part) for arm in sanitized.values() for part in (arm.clean, arm.poisons)]
                 data = head_inputs(plan, features, data, lengths)
             else:
                 between = base
@@ -213,16 +213,19 @@ class Cohort:
 
 
 def head_inputs(plan: ExperimentPlan, features: KeptFeatures, data: EnsembleData, lengths: Sequence[int]) -> EnsembleData:
-    """Features of every pool row, of several augmented views if heads are trained with augmentation.
+    """Features of every pool row in all of its versions, and of several augmented views if heads are trained with augmentation.
 
     Args:
-        lengths: Of the parts of the pool, each of which is kept by itself: clean rows come again in other experiments.
+        data: One version of every row after another; an augmented view is one of the next version.
+        lengths: Of the parts of a version, each of which is kept by itself: clean rows come again in other experiments.
     """
-    parts = data.pool.split(list(lengths))
+    versions = [version.split(list(lengths)) for version in data.pool.chunk(data.views)]
     if not plan.victim_recipe.augments:
-        return EnsembleData(torch.cat([features.of(part) for part in parts]), data.labels, data.rows)
-    found = [_view(plan, features, parts, view) for view in range(plan.head_views)]
-    return EnsembleData(torch.cat(found), data.labels, data.rows, plan.head_views)
+        found = [torch.cat([features.of(part) for part in parts]) for parts in versions]
+    else:
+        count = -(-plan.head_views // len(versions)) * len(versions)
+        found = [_view(plan, features, versions[view % len(versions)], view) for view in range(count)]
+    return EnsembleData(torch.cat(found), data.labels, data.rows, len(found))
 
 
 def _view(plan: ExperimentPlan, features: KeptFeatures, parts: Sequence[Tensor], view: int) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 
 from poison_and_defend.attacks import PoisonFrogs
 from poison_and_defend.core.processes.ranks import Ranks
-from poison_and_defend.defenses import Chain, Jpeg, Mixup, NoiseOnly
+from poison_and_defend.defenses import Chain, Diffusion, Jpeg, Mixup, NoiseOnly
 from poison_and_defend.experiment.steps.protect import sanitize_all
 from poison_and_defend.sanitizing.engine import sanitize
 from tests.countermeasures import arms, rewriter
@@ -78,3 +78,22 @@ def test_a_run_that_finds_anothers_store_where_it_wanted_to_put_its_own_uses_it(
     found = sanitize(images, torch.arange(4), defense, tmp_path / "store", Ranks(), batch_size=2)
     assert os.rename is not late and torch.equal(found, whole)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["store", "whole"]
+
+
+def test_several_draws_are_the_single_draws_one_after_another(plan) -> None:
+    own = plan(
+        arms={
+            "one": Diffusion(draw=0),
+            "next": Diffusion(draw=1),
+            "three": Diffusion(draws=3),
+            "chain": Chain([Jpeg(), Diffusion(draws=2)]),
+        }
+    )
+    found = sanitize_all(own, blank_poisons(own), Ranks())
+    first, second, third = found["three"].versions
+    for single, version in (("one", first), ("next", second)):
+        assert version.clean.equal(found[single].clean) and version.poisons.equal(found[single].poisons)
+    assert not third.clean.equal(first.clean) and not third.clean.equal(second.clean)
+    assert len(found["one"].versions) == 1 and len(found["chain"].versions) == 2
+    # Clean rows of a draw are kept once, whoever asks for it.
+    assert len(list(own.stores.iterdir())) == 3 + 2

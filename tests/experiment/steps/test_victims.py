@@ -12,6 +12,7 @@ from poison_and_defend.callbacks.ensemble_scores import Score
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.defenses import Chain, Partition, SpectralSignatures
 from poison_and_defend.defenses.voting.partition import part_of
+from poison_and_defend.defenses import Diffusion
 from poison_and_defend.experiment.steps.judge import Judgement
 from poison_and_defend.experiment.steps.protect import Sanitized, sanitize_all
 from poison_and_defend.experiment.steps.surrogates import extractor
@@ -169,6 +170,26 @@ def test_cached_views_are_the_augmented_images_features(plan) -> None:
     assert min(distances) > 0 and not torch.equal(first, second)
     none = head_inputs(plan(victim_recipe=Recipe()), features, data, lengths)
     assert none.views == 1 and torch.equal(none.pool, plain)
+
+
+@pytest.mark.parametrize("augmented", [False, True])
+def test_heads_are_trained_on_every_draw_of_a_rewriter(plan, augmented) -> None:
+    recipe = Recipe(max_shift=0.1, flip=True) if augmented else Recipe()
+    own = plan(victim_recipe=recipe, head_views=3, arms={"two": Diffusion(draws=2)})
+    base, sets = extractor(own, "convnet", Ranks()), blank_poisons(own)
+    clean = own.data.split("train").images
+    poisons = torch.cat([p.images for p in sets])
+    further = Sanitized(255 - clean, 255 - poisons)
+    data = training_sets(own, [Member(0, "two", 0)], sets, {"two": Sanitized(clean, poisons, (further,))})
+    assert data.views == 2 and data.pool.equal(torch.cat([clean, poisons, 255 - clean, 255 - poisons]))
+    features = VictimNetworks(own, "convnet", base).kept_features(Ranks())
+    found = head_inputs(own, features, data, [len(clean), len(poisons)])
+    assert found.views == (4 if augmented else 2) and len(found.pool) == found.views * len(data.labels)
+    plain = [extract_features(base, images, torch.device("cpu")) for images in data.pool.chunk(2)]
+    for view, seen in enumerate(found.pool.chunk(found.views)):
+        # Views come from the draws in turn: each is nearest to its own.
+        distances = [(seen - one).norm(dim=1).mean() for one in plain]
+        assert distances[view % 2] < distances[1 - view % 2]
 
 
 def test_every_arm_is_handed_on_with_the_time_of_one_victim_and_the_first_setups_features(plan) -> None:
