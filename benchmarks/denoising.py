@@ -1,8 +1,8 @@
 """What denoisers leave of photographs: their pixels, and how well a head over a pretrained network's features learns from them.
 
-Test images are as they are, as in the defence.
+Test images are as they are, as in the defence. Of several draws each is a training row of its own.
 
-python benchmarks/denoising.py --root DATA --weights efficientnet_lite0.safetensors --denoisers cifar10 photos --out FILE
+    python benchmarks/denoising.py --root DATA --denoisers cifar10 photos-32 --out docs/records/denoising.json
 """
 
 import argparse
@@ -22,17 +22,10 @@ from poison_and_defend.diffusion.denoiser import Denoiser, load_denoiser
 from poison_and_defend.diffusion.row_noise import row_noise
 from poison_and_defend.lightning_modules.networks.base import Classifier
 from poison_and_defend.lightning_modules.networks.build import build_network
+from poison_and_defend.lightning_modules.networks.frozen import frozen_form
 from poison_and_defend.lightning_modules.networks.spec import Network
 from poison_and_defend.reports.provenance import provenance
 
-LITE0 = {
-    "build": "timm:tf_efficientnet_lite0",
-    "size": 128,
-    "interpolation": "bicubic",
-    "mean": [0.5] * 3,
-    "std": [0.5] * 3,
-    "layers": ["blocks.4", "blocks.5", "blocks.6"],
-}
 _DECAY = 0.02
 _BATCH = {"cpu": 32, "cuda": 512}
 
@@ -50,31 +43,32 @@ class Bench:
     device: torch.device
 
     @classmethod
-    def of(cls, data: ArraysDataModule, weights: str, count: int, device: torch.device) -> "Bench":
+    def of(cls, data: ArraysDataModule, name: str, count: int, device: torch.device) -> "Bench":
         """The first ``count`` training images, and all test images."""
-        network = build_network(Network.of({**LITE0, "weights": weights}), in_channels=3, num_classes=2)
-        network = network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+        network = frozen_form(build_network(Network(name), in_channels=3, num_classes=2), 3, 32, device)
         train, test = data.split("train"), data.split("test")
         images = test.images.float() / 255
         features = _in_batches(network.features, images, device)
         return cls(network, train.images[:count].float() / 255, train.labels[:count], images, test.labels, features, device)
 
-    def accuracies(self, images: Tensor, counts: Sequence[int]) -> dict[str, float]:
-        """Percentage of test images that heads read, each trained on the first so many rows of ``images``."""
-        features = _in_batches(self.network.features, images, self.device)
-        return {
-            str(count): head_accuracy(features[:count], self.labels[:count], self.test_features, self.test_labels, self.device)
-            for count in counts
-        }
+    def accuracies(self, versions: Sequence[Tensor], counts: Sequence[int]) -> dict[str, float]:
+        """Percentage of test images that heads read, each trained on the first so many rows of every version."""
+        features = [_in_batches(self.network.features, images, self.device) for images in versions]
+        found = {}
+        for count in counts:
+            train, labels = torch.cat([one[:count] for one in features]), self.labels[:count].repeat(len(versions))
+            found[str(count)] = head_accuracy(train, labels, self.test_features, self.test_labels, self.device)
+        return found
 
-    def measure(self, denoiser: Denoiser, sigma: float, counts: Sequence[int]) -> dict[str, Any]:
-        """Peak signal-to-noise ratio of 2,000 test images in dB, and the accuracies."""
+    def measure(self, denoiser: Denoiser, sigma: float, counts: Sequence[int], draws: int) -> dict[str, Any]:
+        """Peak signal-to-noise ratio of 2,000 test images in dB, and the accuracies for one draw and for all."""
         denoiser = denoiser.to(self.device).to(memory_format=torch.channels_last).eval()
         images, test = self.train[: max(counts)], self.test[:2000]
-        denoised = [self._denoised(denoiser, some, sigma, draw) for draw, some in enumerate((images, test))]
-        error = (denoised[1] - test).square().mean((1, 2, 3))
+        error = (self._denoised(denoiser, test, sigma, draws) - test).square().mean((1, 2, 3))
         ratio = (-10 * error.log10()).mean().item()
-        return {"psnr": round(ratio, 2), "accuracy": self.accuracies(denoised[0], counts)}
+        versions = [self._denoised(denoiser, images, sigma, draw) for draw in range(draws)]
+        found: dict[str, Any] = {"psnr": round(ratio, 2), "accuracy": self.accuracies(versions[:1], counts)}
+        return found if draws == 1 else found | {f"accuracy, {draws} draws": self.accuracies(versions, counts)}
 
     def _denoised(self, denoiser: Denoiser, images: Tensor, sigma: float, draw: int) -> Tensor:
         noise = row_noise(torch.arange(len(images)), tuple(images.shape[1:]), seed=0, draw=draw)
@@ -86,7 +80,7 @@ def _in_batches(function: Any, images: Tensor, device: torch.device) -> Tensor:
     parts = []
     for batch in images.split(_BATCH[device.type]):
         with torch.autocast(device.type, torch.bfloat16):
-            parts.append(function(batch.to(device, memory_format=torch.channels_last)).float().cpu())
+            parts.append(function(batch.to(device)).float().cpu())
     return torch.cat(parts)
 
 
@@ -115,7 +109,8 @@ def main() -> None:
     """Measure and write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True, help="folder with cifar10-jpeg/train.npz and test.npz")
-    parser.add_argument("--weights", required=True, help="safetensors file of timm's tf_efficientnet_lite0")
+    parser.add_argument("--network", default="efficientnet_lite0", help="whose features heads see")
+    parser.add_argument("--draws", type=int, default=1)
     parser.add_argument("--denoisers", nargs="+", required=True)
     parser.add_argument("--sigmas", nargs="+", type=float, default=[0.05, 0.1, 0.25, 0.5])
     parser.add_argument("--counts", nargs="+", type=int, default=[500, 2500, 5000], help="training images of the heads")
@@ -123,14 +118,17 @@ def main() -> None:
     given = parser.parse_args()
     files = [str(given.root / "cifar10-jpeg" / f"{name}.npz") for name in ("train", "test")]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    bench = Bench.of(ArraysDataModule(files[0], files[1]), given.weights, max(given.counts), device)
-    rows: list[dict[str, Any]] = [{"denoiser": None, "sigma": 0, "accuracy": bench.accuracies(bench.train, given.counts)}]
+    bench = Bench.of(ArraysDataModule(files[0], files[1]), given.network, max(given.counts), device)
+    rows: list[dict[str, Any]] = [{"denoiser": None, "sigma": 0, "accuracy": bench.accuracies([bench.train], given.counts)}]
     for name in given.denoisers:
         denoiser = load_denoiser(name)
         for sigma in given.sigmas:
-            rows.append({"denoiser": Path(name).name, "sigma": sigma, **bench.measure(denoiser, sigma, given.counts)})
+            rows.append(
+                {"denoiser": Path(name).name, "sigma": sigma, **bench.measure(denoiser, sigma, given.counts, given.draws)}
+            )
             print(json.dumps(rows[-1]), flush=True)
-    write_json(given.out, {**provenance(device.type, 1), "counts": given.counts, "rows": rows})
+    known = {"network": given.network, "counts": given.counts, "draws": given.draws}
+    write_json(given.out, {**provenance(device.type, 1), **known, "rows": rows})
 
 
 if __name__ == "__main__":

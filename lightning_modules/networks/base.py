@@ -45,7 +45,7 @@ class Classifier(Surrogate):
     precision: torch.dtype | None = None
     """What the body computes in, channels last; None for whatever it is given. Features are single precision at least."""
     resizing: Tensor | None
-    """``(size, side)``: what resizes a column of ``side`` pixels; None for torch's own function, the same at a third of the speed."""
+    """``(size, side)``: what resizes a column of ``side`` pixels; None for torch's function, the same at a third of the speed."""
 
     def __init__(self, body: nn.Module, head: nn.Linear, inputs: Inputs, dropout: float = 0.0) -> None:
         super().__init__()
@@ -66,7 +66,8 @@ class Classifier(Surrogate):
         """Images ``(N, C, H, W)`` float in [0, 1] as the first layer takes them."""
         if self.size is not None and images.shape[-2:] != (self.size, self.size):
             if self.resizing is not None and images.shape[-2:] == (self.resizing.shape[1],) * 2:
-                images = self.resizing @ images @ self.resizing.T
+                with torch.autocast(images.device.type, enabled=False):
+                    images = self.resizing @ images.float() @ self.resizing.T
             else:
                 images = functional.interpolate(images, (self.size, self.size), mode=self.interpolation, antialias=True)
         if self.repeat > 1:

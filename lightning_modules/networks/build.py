@@ -14,7 +14,6 @@ from poison_and_defend.lightning_modules.networks.sources import build_source, m
 from poison_and_defend.lightning_modules.networks.spec import INTERPOLATIONS, Network
 from poison_and_defend.lightning_modules.networks.weights import load_into
 
-
 _LEAST = 32
 """Pixels of a side below which a pretrained network's features are worth nothing."""
 

@@ -163,9 +163,7 @@ class StridedDepthwise(nn.Module):
 
 
 def _padded_as_tensorflow(images: Tensor, kernel: int, stride: int) -> Tensor:
-    height, width = (
-        max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in (images.shape[-2], images.shape[-1])
-    )
+    height, width = (max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in (images.shape[-2], images.shape[-1]))
     if height == width == 0:
         return images
     return functional.pad(images, (width // 2, width - width // 2, height // 2, height - height // 2))
@@ -173,9 +171,7 @@ def _padded_as_tensorflow(images: Tensor, kernel: int, stride: int) -> Tensor:
 
 class _Strided(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
-    ) -> Tensor:
+    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.stride, ctx.padding, ctx.sides = stride, padding, images.shape[-2:]
         return functional.conv2d(images, weight, bias, stride, padding, groups=len(weight))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.core.reading.arrays import MAX_BYTES, parse_tensors, read_tensors
+from poison_and_defend.core.reading.arrays import MAX_BYTES, read_tensors
 from poison_and_defend.core.reading.files import guarded, read_bytes
 
 PACKAGE = "package:"
@@ -81,8 +81,8 @@ def load_into(model: nn.Module, source: str, head_name: str | None, option: str)
     """Give a classifier its weights.
 
     Entries are found under the classifier's own names or those that the module had before its head was cut off; where no name
-    fits, a ``.pth`` in its order. A head of other classes, or over other features, is left out. Convolutions over colours are summed for
-    a network that sees grey images.
+    fits, a ``.pth`` in its order. A head of other classes, or over other features, is left out. Convolutions over colours are
+    summed for a network that sees grey images.
 
     Args:
         model: With a ``body`` and a ``head``.

@@ -80,7 +80,9 @@ def test_a_smaller_training_split_is_its_first_images_and_the_other_parts_stay()
     assert len(small.split("public")) == 4000 and len(small.split("test")) == 1000
 
 
-@pytest.mark.parametrize(("size", "said"), [(0, "train_size is 0"), (2001, "train_size is 2001: there are 2000 training images")])
+@pytest.mark.parametrize(
+    ("size", "said"), [(0, "train_size is 0"), (2001, "train_size is 2001: there are 2000 training images")]
+)
 def test_a_training_split_of_no_images_or_more_than_there_are_is_refused(size: int, said: str) -> None:
     with pytest.raises(InputError, match=rf"{said}.*--data.train_size"):
         FashionMNISTDataModule(train_size=size).split("train")

@@ -16,7 +16,9 @@ BASES = np.flatnonzero(TRAIN == 1)[[6, 0, 3]].tolist()
 ENTRY = {"target_class": 2, "target_index": 4, "base_class": 1, "base_indices": BASES}
 
 
-def load(folder: Path, *entries: Any, num_setups: int = 1, train_size: int | None = 20, seed: int = 0, **more: Any) -> list[Setup]:
+def load(
+    folder: Path, *entries: Any, num_setups: int = 1, train_size: int | None = 20, seed: int = 0, **more: Any
+) -> list[Setup]:
     path = folder / "setups.json"
     path.write_text(json.dumps({"setups": entries}))
     return load_setups(path, TRAIN, TEST, num_setups=num_setups, train_size=train_size, seed=seed, **more)
@@ -52,7 +54,10 @@ def test_of_fewer_poisons_the_first_bases_count_and_the_others_are_images_like_a
 
 @pytest.mark.parametrize(
     ("count", "said"),
-    [(0, r"first_poisons is 0.*--first_poisons"), (4, r"first_poisons is 4, but setup 0 of .* has 3 bases \(--first_poisons\)")],
+    [
+        (0, r"first_poisons is 0.*--first_poisons"),
+        (4, r"first_poisons is 4, but setup 0 of .* has 3 bases \(--first_poisons\)"),
+    ],
 )
 def test_more_poisons_than_bases_or_none_are_refused(tmp_path: Path, count: int, said: str) -> None:
     with pytest.raises(InputError, match=said):

@@ -148,8 +148,15 @@ def _choose_setups(options: Setups, seed: int) -> list[Setup]:
         raise InputError("classes_in_turn goes with setups drawn by seed, a file says its classes itself (--classes_in_turn)")
     if options.num_targets > 1:
         raise InputError("num_targets goes with setups drawn by seed, the benchmark's have one (--num_targets)")
-    sizes = {"num_setups": options.num_setups, "train_size": options.train_size, "first_poisons": options.first_poisons}
-    return load_setups(Path(options.setups), train, test, seed=seed, **sizes)
+    return load_setups(
+        Path(options.setups),
+        train,
+        test,
+        num_setups=options.num_setups,
+        train_size=options.train_size,
+        seed=seed,
+        first_poisons=options.first_poisons,
+    )
 
 
 def _imported(experiment: Experiment, setups: list[Setup]) -> list[PoisonSet] | None:

@@ -48,15 +48,21 @@ def test_an_experiment_on_frozen_features_keeps_them_and_finds_them_again(plan, 
     assert len(kept) == 4
     run(plan(network=given, frozen=True, name="again"), Launch(), "{}")
     assert sorted(path.name for path in folder.with_name("features").iterdir()) == kept
-    lines = [[json.loads(line) for line in (place / "results.jsonl").read_text().splitlines()] for place in
-             (folder, folder.with_name("again"))]
-    assert [[line["predicted"] for line in one] for one in lines][0] == [line["predicted"] for line in lines[1]]
+    lines = [
+        [json.loads(line) for line in (place / "results.jsonl").read_text().splitlines()]
+        for place in (folder, folder.with_name("again"))
+    ]
+    first, second = ([line["predicted"] for line in one] for one in lines)
+    assert first == second
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"network": Network("convnet")}, r"convnet has no weights to be frozen with.*efficientnet_lite0 \(--network, --network.weights\)"),
+        (
+            {"network": Network("convnet")},
+            r"convnet has no weights to be frozen with.*efficientnet_lite0 \(--network, --network.weights\)",
+        ),
         ({"scenario": "fine_tune"}, r"frozen goes with transfer learning, and the scenario is fine_tune.*--scenario"),
         ({"surrogates": 2}, r"leave --surrogates away \(--frozen\)"),
         ({"surrogate_weights": ["any"]}, r"leave --surrogate_weights away \(--frozen\)"),

@@ -10,9 +10,8 @@ from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.attacks.threat.trigger import Trigger
 from poison_and_defend.callbacks.ensemble_scores import Score
 from poison_and_defend.core.processes.ranks import Ranks
-from poison_and_defend.defenses import Chain, Partition, SpectralSignatures
+from poison_and_defend.defenses import Chain, Diffusion, Partition, SpectralSignatures
 from poison_and_defend.defenses.voting.partition import part_of
-from poison_and_defend.defenses import Diffusion
 from poison_and_defend.experiment.steps.judge import Judgement
 from poison_and_defend.experiment.steps.protect import Sanitized, sanitize_all
 from poison_and_defend.experiment.steps.surrogates import extractor

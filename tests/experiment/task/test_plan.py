@@ -137,6 +137,6 @@ def test_a_denoiser_that_has_seen_what_victims_receive_is_named_with_how_many_im
     plan(arms=arms(["diffusion"]), denoiser=str(own))
     received = digits.split("train").images
     write_training_rows(own, torch.cat([received[:3], digits.split("public").images]))
-    said = rf"the denoiser {own} was trained on 3 of the {len(received)} images that victims receive.*--denoiser, --arms.diffusion\)"
+    said = rf"denoiser {own} was trained on 3 of the {len(received)} images that victims receive.*--arms.diffusion\)"
     refused(plan, said, arms=arms(["none", "diffusion"]), denoiser=str(own))
     plan(arms=arms(["none", "jpeg"]), denoiser=str(own))

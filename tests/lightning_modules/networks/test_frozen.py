@@ -35,7 +35,9 @@ def norms(model: nn.Module) -> int:
     return sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
 
 
-@pytest.mark.parametrize("build", ["timm:tf_efficientnet_lite0", "torchvision:resnet18", "resnet18_slim", "vgg11", "mobilenet_v2"])
+@pytest.mark.parametrize(
+    "build", ["timm:tf_efficientnet_lite0", "torchvision:resnet18", "resnet18_slim", "vgg11", "mobilenet_v2"]
+)
 def test_every_normalization_behind_a_convolution_is_folded_and_features_stay(build) -> None:
     model = network(build)
     folded = fold_batch_norm(model, IMAGES)
@@ -107,7 +109,8 @@ def test_the_gradient_of_a_strided_depthwise_convolution_is_pytorchs(kernel, str
 
 
 @pytest.mark.parametrize(
-    "options", [{"groups": 1}, {"stride": 1}, {"dilation": 2}, {"padding_mode": "reflect"}, {"kernel_size": (3, 5)}, {"padding": 3}]
+    "options",
+    [{"groups": 1}, {"stride": 1}, {"dilation": 2}, {"padding_mode": "reflect"}, {"kernel_size": (3, 5)}, {"padding": 3}],
 )
 def test_other_convolutions_are_left_alone(options) -> None:
     usual = {"kernel_size": 3, "stride": 2, "padding": 1, "groups": 6}

@@ -65,7 +65,9 @@ def test_imagenet_weights_of_a_package_are_those_of_the_network_in_its_order() -
     given = [value for name, value in stored.items() if not name.endswith("num_batches_tracked")]
     body = [value for name, value in model.body.state_dict().items() if not name.endswith("num_batches_tracked")]
     assert len(given) == len(body) + 2 and all(map(torch.equal, given[:-2], body))
-    assert network_identity(Network("efficientnet_lite0"))["weights"] != network_identity(Network("efficientnet_lite2"))["weights"]
+    assert (
+        network_identity(Network("efficientnet_lite0"))["weights"] != network_identity(Network("efficientnet_lite2"))["weights"]
+    )
 
 
 def test_a_network_of_grey_images_sees_them_as_one_of_colours_sees_them_three_times() -> None:
@@ -87,7 +89,10 @@ def test_entries_of_other_names_are_taken_in_their_order_and_a_head_of_other_cla
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda found: found.update({"001.other": torch.zeros(6)}), r"body\.0\.bias is \(6,\) there, and \(5,\) in the network"),
+        (
+            lambda found: found.update({"001.other": torch.zeros(6)}),
+            r"body\.0\.bias is \(6,\) there, and \(5,\) in the network",
+        ),
         (lambda found: found.pop("000.other"), r"body\.0\.weight is \(5,\) there, and \(5, 3, 3, 3\) in the network"),
         (lambda found: found.update({"999.other": torch.zeros(2)}), r"entry 9 is \(2,\) there, and absent in the network"),
     ],
@@ -157,6 +162,8 @@ def test_a_preset_says_what_is_not_said_and_no_more() -> None:
 
 
 def test_a_pretrained_network_is_not_shown_less_than_it_can_see() -> None:
-    with pytest.raises(InputError, match=r"size is 31: networks that were trained on photographs.*32 pixels \(--network.size\)"):
+    with pytest.raises(
+        InputError, match=r"size is 31: networks that were trained on photographs.*32 pixels \(--network.size\)"
+    ):
         build_network(Network("efficientnet_lite0", size=31), in_channels=3, num_classes=10)
     build_network(Network("efficientnet_lite0", size=32), in_channels=3, num_classes=10)
