@@ -1,8 +1,8 @@
 """How fast poisons are crafted through upsampled pretrained features, as ratios within one run.
 
 The prototype computes EfficientNet-Lite0 under autocast to bfloat16, channels last, as it was built. Ours is the form that
-frozen networks take. The floor is one forward and one backward pass of that form to the images, without an attack. Variants take
-turns, so that a busy machine slows all alike; ratios are medians over repeats.
+frozen networks take. The floor is one forward and one backward pass of that form to the images, without an attack. Variants
+take turns, so that a busy machine slows all alike; ratios are medians over repeats.
 
     python -m benchmarks.photographs --out docs/records/photographs_speed.json
 """

@@ -30,8 +30,8 @@ class FashionMNISTDataModule(IdxDataModule):
         seed: Seeds the order of training rows.
 
     Raises:
-        InputError: If ``public_size`` or ``train_size`` is out of range, or ``download`` has no ``root`` to go to; when a split is
-            read, if files are missing or damaged.
+        InputError: If ``public_size`` or ``train_size`` is out of range, or ``download`` has no ``root`` to go to; when a
+            split is read, if files are missing or damaged.
     """
 
     name = "fashion_mnist"

@@ -127,6 +127,68 @@ def attacks(
     return table
 
 
+PHOTOGRAPHS = {
+    "photographs_8": ("8/255", "25 (5 %)"),
+    "photographs_8_augmented": ("8/255", "25 (5 %)"),
+    "photographs_16": ("16/255", "25 (5 %)"),
+    "photographs_8_five": ("8/255", "5 (1 %)"),
+    "photographs_16_five": ("16/255", "5 (1 %)"),
+}
+"""Records of the transfer track on photographs: budget and poisons of each."""
+
+
+def photographs(victim: str, defenses: dict[str, str], records: Arms, *, accuracy: str | None = None) -> Callable[[], Rows]:
+    """Attacks on one victim, one a row, with the number of targets misread under each arm.
+
+    Args:
+        defenses: Arms by name, and the heads of their columns.
+        accuracy: The arm whose accuracy on clean images stands beside that without a defence; None for a last row of all arms.
+    """
+
+    def table() -> Rows:
+        last = [f"accuracy, undefended → {defenses[accuracy]}"] if accuracy else []
+        rows = [["attack", "budget", "poisons", "n", *defenses.values(), *last]]
+        shares: dict[str, list[float]] = {name: [] for name in defenses}
+        for record in records:
+            found: dict[str, dict[str, Row]] = {}
+            for row in read(f"{record}/summary.json"):
+                if row["victim"] == victim:
+                    variant = f" ({row['variant']})" if row.get("variant") else ""
+                    found.setdefault(name_of(row["attack"]) + variant, {})[row["defense"]] = row
+            for name, own in found.items():
+                cells = [success(own[arm]) if accuracy else str(own[arm]["successes"]) for arm in defenses]
+                for arm in defenses:
+                    shares[arm].append(100 * own[arm]["clean_accuracy"])
+                ends = " → ".join(f"{100 * own[arm]['clean_accuracy']:.1f}" for arm in ("none", accuracy) if arm) + " %"
+                rows.append([name, *PHOTOGRAPHS[record], str(own["none"]["n"]), *cells, *([ends] if accuracy else [])])
+        if accuracy is None:
+            means = [f"{sum(values) / len(values):.1f} %" for values in shares.values()]
+            rows.append(["accuracy, mean of the rows", "", "", "", *means])
+        return rows
+
+    return table
+
+
+def frontier(records: dict[str, str]) -> Callable[[], Rows]:
+    """What denoisers leave of CIFAR-10 by noise: distance in pixels, and accuracy of heads, an extractor after another."""
+
+    def table() -> Rows:
+        pages = {name: read(record) for name, record in records.items()}
+        counts = [str(count) for count in next(iter(pages.values()))["counts"]]
+        heads = [f"{name}, {count} labels" for name in pages for count in counts]
+        rows = [["denoiser", "sigma", "draws", "PSNR", *heads]]
+        for group in zip(*(page["rows"] for page in pages.values()), strict=True):
+            first = group[0]
+            for key in [key for key in first if key.startswith("accuracy")]:
+                draws = key.partition(", ")[2].removesuffix(" draws") or "1"
+                named = [first["denoiser"] or "as received", f"{first['sigma']:g}" if first["denoiser"] else ""]
+                looks = [draws, f"{first['psnr']:.1f} dB"] if first["denoiser"] else ["", ""]
+                rows.append([*named, *looks, *(f"{one[key][count]:.1f} %" for one in group for count in counts)])
+        return rows
+
+    return table
+
+
 def by_class(record: str) -> Callable[[], Rows]:
     """Success of a backdoor by adversarial class: of each class the mean of its setups' rates, an arm a row."""
 

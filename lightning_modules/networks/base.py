@@ -45,7 +45,7 @@ class Classifier(Surrogate):
     precision: torch.dtype | None = None
     """What the body computes in, channels last; None for whatever it is given. Features are single precision at least."""
     resizing: Tensor | None
-    """``(size, side)``: what resizes a column of ``side`` pixels; None for torch's function, the same at a third of the speed."""
+    """``(size, side)``: what resizes a column of ``side`` pixels; None for torch's function, which is slower."""
 
     def __init__(self, body: nn.Module, head: nn.Linear, inputs: Inputs, dropout: float = 0.0) -> None:
         super().__init__()
