@@ -49,3 +49,11 @@ def test_a_second_public_set_of_another_shape_is_refused() -> None:
     other.image_shape = (3, 32, 32)
     with pytest.raises(InputError, match=r"shape \(3, 32, 32\).*--data\.more"):
         PublicDataModule(DigitsDataModule(), more=other)
+
+
+def test_a_set_that_nobody_receives_is_public_as_a_whole() -> None:
+    own = DigitsDataModule()
+    assert PublicDataModule(own, whole=True).split("train").images.equal(own.split("train").images)
+    assert not len(PublicDataModule(own).split("train")) == len(own.split("train"))
+    with pytest.raises(InputError, match=r"whole is true.*--data.whole, --data.setups"):
+        PublicDataModule(own, setups="any.json", whole=True)
