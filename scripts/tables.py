@@ -308,9 +308,33 @@ def crafting() -> Rows:
     return rows
 
 
+README_ARMS = {
+    "no_attack": "no attack",
+    "none": "undefended",
+    "jpeg_25": "JPEG 25",
+    "diffusion_10_4": "noise + denoise",
+}
+ALL_ARMS = {
+    "no_attack": "no attack",
+    "none": "undefended",
+    "jpeg_50": "JPEG 50",
+    "jpeg_25": "25",
+    "jpeg_10": "10",
+    "noise_only": "noise",
+    "denoise_only": "denoise",
+    "diffusion_05": "both, .05",
+    "diffusion_10": ".1",
+    "diffusion_10_4": ".1 x 4",
+    "diffusion_25": ".25",
+}
 SHOWN = ("no_attack", "none", "diffusion")
 WITH_JPEG = ("no_attack", "none", "jpeg", "diffusion")
 TABLES: dict[str, Callable[[], Rows]] = {
+    "photographs": photographs("lite0", README_ARMS, tuple(PHOTOGRAPHS), accuracy="diffusion_10_4"),
+    "photographs-white-box": photographs("lite0", ALL_ARMS, tuple(PHOTOGRAPHS)),
+    "photographs-black-box": photographs("lite2", ALL_ARMS, tuple(PHOTOGRAPHS)),
+    "denoising-frontier": frontier({"Lite0": "denoising_lite0.json", "Lite2": "denoising_lite2.json"}),
+    "fashion-mnist-defences": defences("fashion_mnist_bullseye_polytope"),
     "digits-defences": defences("digits_bullseye_polytope"),
     "digits-countermeasures": defences("digits_countermeasures"),
     "digits-workings": filters_recipes_votes("digits_countermeasures"),
