@@ -127,7 +127,7 @@ def _with_quick_gradients(model: Classifier) -> Classifier:
 class StridedDepthwise(nn.Module):
     """A depthwise convolution with a stride, whose gradient for images is one too, over the gradient with zeros between.
 
-    PyTorch's own is twenty times slower on CPUs in half precision, and most of the time of a backward pass through a mobile
+    PyTorch's own is more than ten times slower on CPUs in half precision, most of the time of a backward pass through a mobile
     network. There is no gradient for the weights.
 
     Args:

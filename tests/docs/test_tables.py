@@ -59,12 +59,16 @@ def sentences() -> list[tuple[str, str]]:
     told_of = "misleads {} of {} victims, {} after noise and denoising"
     counts = (convex["none"]["successes"], convex["none"]["n"], convex["diffusion"]["successes"])
     found.append(("docs/results/cifar10.md", told_of.format(*counts)))
-    rows = {row["defense"]: row for row in record("digits_bullseye_polytope/summary.json")}
+    rows = {row["defense"]: row for row in record("fashion_mnist_bullseye_polytope/summary.json")}
     for name in ("no_attack", "none", "diffusion"):
         row = rows[name]
         low, high = (f"{100 * row[end]:.1f}%" for end in ("ci_low", "ci_high"))
         shown = f"{row['successes']} of {row['n']} = {row['success_rate']:.0%} │ {low} to {high} │ {row['clean_accuracy']:.2%}"
         found.append(("README.md", shown))
+    for network in ("lite0", "lite2"):
+        noise = {(row["denoiser"], row["sigma"]): row for row in record(f"denoising_{network}.json")["rows"]}
+        before, after = (noise[name, 0.25]["accuracy"]["500"] for name in ("pixels", "photos-32"))
+        found.append(("docs/results/photographs.md", f"{before:.1f} → {after:.1f} %"))
     digits = record("digits_certificate/certificate.json")
     best = [max(one["table_all_settings"][-1][i] for one in digits["settings"]) for i in range(len(digits["eps"]))]
     found.append(("README.md", f"{digits['k'][-1]} │ " + " │ ".join(f"{share:.1%}" for share in best)))
