@@ -37,7 +37,9 @@ class PublicDataModule(WrapperDataModule):
                 "denoiser takes one shape (--data.more)"
             )
         if whole and setups is not None:
-            raise InputError("whole is true: rows of setups are left out of a part, not of the whole (--data.whole, --data.setups)")
+            raise InputError(
+                "whole is true: rows of setups are left out of a part, not of the whole (--data.whole, --data.setups)"
+            )
         self.more, self.whole = more, whole
         self.setups, self.train_size, self.num_setups = setups, train_size, num_setups
 

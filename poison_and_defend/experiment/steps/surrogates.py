@@ -35,10 +35,10 @@ def attacker_models(plan: ExperimentPlan, ranks: Ranks, logger: Logger | None = 
     if networks.weights:
         models = [frozen(model, ranks.device) for model in networks.given()]
     else:
-        specs = networks.surrogates()
-        if networks.frozen:
-            # One architecture has one network: all of its surrogates would be the same.
+        if networks.frozen and not networks.robust:
+            # Of one architecture there is one network.
             return [extractor(plan, name, ranks, logger) for name in networks.attackers]
+        specs = networks.surrogates()
         kind = "adversarially trained" if networks.robust else "surrogate"
         models = trained_models(specs, plan.models, ranks, kind, logger)
         if networks.robust:
