@@ -54,6 +54,6 @@ def test_a_second_public_set_of_another_shape_is_refused() -> None:
 def test_a_set_that_nobody_receives_is_public_as_a_whole() -> None:
     own = DigitsDataModule()
     assert PublicDataModule(own, whole=True).split("train").images.equal(own.split("train").images)
-    assert not len(PublicDataModule(own).split("train")) == len(own.split("train"))
+    assert len(PublicDataModule(own).split("train")) != len(own.split("train"))
     with pytest.raises(InputError, match=r"whole is true.*--data.whole, --data.setups"):
         PublicDataModule(own, setups="any.json", whole=True)
