@@ -137,33 +137,60 @@ PHOTOGRAPHS = {
 """Records of the transfer track on photographs: budget and poisons of each."""
 
 
-def photographs(victim: str, defenses: dict[str, str], records: Arms, *, accuracy: str | None = None) -> Callable[[], Rows]:
+def photographs(
+    victim: str, defenses: dict[str, str], records: Arms, *, only: str = "", accuracy: Arms = ()
+) -> Callable[[], Rows]:
     """Attacks on one victim, one a row, with the number of targets misread under each arm.
 
     Args:
         defenses: Arms by name, and the heads of their columns.
-        accuracy: The arm whose accuracy on clean images stands beside that without a defence; None for a last row of all arms.
+        only: What the names of attacks begin with that are shown.
+        accuracy: Arms whose accuracies on clean images stand behind each row; none for a last row of all arms' means.
     """
 
     def table() -> Rows:
-        last = [f"accuracy, undefended → {defenses[accuracy]}"] if accuracy else []
+        last = [f"accuracy: {', '.join(defenses[arm] for arm in accuracy)}"] if accuracy else []
         rows = [["attack", "budget", "poisons", "n", *defenses.values(), *last]]
         shares: dict[str, list[float]] = {name: [] for name in defenses}
         for record in records:
             found: dict[str, dict[str, Row]] = {}
             for row in read(f"{record}/summary.json"):
-                if row["victim"] == victim:
-                    variant = f" ({row['variant']})" if row.get("variant") else ""
-                    found.setdefault(name_of(row["attack"]) + variant, {})[row["defense"]] = row
+                variant = f" ({row['variant']})" if row.get("variant") else ""
+                name = name_of(row["attack"]) + variant
+                if row["victim"] == victim and name.startswith(only):
+                    found.setdefault(name, {})[row["defense"]] = row
             for name, own in found.items():
+                right = {arm: 100 * own[arm]["clean_accuracy"] for arm in defenses}
+                for arm, value in right.items():
+                    shares[arm].append(value)
                 cells = [success(own[arm]) if accuracy else str(own[arm]["successes"]) for arm in defenses]
-                for arm in defenses:
-                    shares[arm].append(100 * own[arm]["clean_accuracy"])
-                ends = " → ".join(f"{100 * own[arm]['clean_accuracy']:.1f}" for arm in ("none", accuracy) if arm) + " %"
-                rows.append([name, *PHOTOGRAPHS[record], str(own["none"]["n"]), *cells, *([ends] if accuracy else [])])
-        if accuracy is None:
+                ends = [", ".join(f"{right[arm]:.1f}" for arm in accuracy) + " %"] if accuracy else []
+                rows.append([name, *PHOTOGRAPHS[record], str(own["none"]["n"]), *cells, *ends])
+        if not accuracy:
             means = [f"{sum(values) / len(values):.1f} %" for values in shares.values()]
             rows.append(["accuracy, mean of the rows", "", "", "", *means])
+        return rows
+
+    return table
+
+
+def goal(records: dict[str, str], victims: dict[str, str]) -> Callable[[], Rows]:
+    """Success and accuracy over the noise, four draws each, by number of poisons and victim."""
+
+    def table() -> Rows:
+        columns = [(records[key], victim) for key in records for victim in victims]
+        heads = [f"{key}, {name}" for key in records for name in victims.values()]
+        found = {
+            column: {row["defense"]: row for row in read(f"{column[0]}/summary.json") if row["victim"] == column[1]}
+            for column in columns
+        }
+        arms = ["no_attack", "none", *(f"diffusion_{number}_4" for number in ("05", "10", "15", "20", "25"))]
+        rows = [["defence", *heads]]
+        for arm in arms:
+            own = [found[column][arm] for column in columns]
+            name = name_of(arm) if own[0]["sigma"] == 0 else f"sigma {own[0]['sigma']:g}"
+            cells = [f"{one['successes']} of {one['n']}, {100 * one['clean_accuracy']:.1f} %" for one in own]
+            rows.append([name, *cells])
         return rows
 
     return table
@@ -312,7 +339,8 @@ README_ARMS = {
     "no_attack": "no attack",
     "none": "undefended",
     "jpeg_25": "JPEG 25",
-    "diffusion_10_4": "noise + denoise",
+    "diffusion_10_4": "sigma .1 x 4",
+    "diffusion_25": "sigma .25",
 }
 ALL_ARMS = {
     "no_attack": "no attack",
@@ -330,9 +358,18 @@ ALL_ARMS = {
 SHOWN = ("no_attack", "none", "diffusion")
 WITH_JPEG = ("no_attack", "none", "jpeg", "diffusion")
 TABLES: dict[str, Callable[[], Rows]] = {
-    "photographs": photographs("lite0", README_ARMS, tuple(PHOTOGRAPHS), accuracy="diffusion_10_4"),
+    "photographs": photographs(
+        "lite0",
+        README_ARMS,
+        tuple(PHOTOGRAPHS),
+        only="Bullseye",
+        accuracy=("no_attack", "jpeg_25", "diffusion_10_4", "diffusion_25"),
+    ),
     "photographs-white-box": photographs("lite0", ALL_ARMS, tuple(PHOTOGRAPHS)),
     "photographs-black-box": photographs("lite2", ALL_ARMS, tuple(PHOTOGRAPHS)),
+    "photographs-goal": goal(
+        {"25 poisons": "photographs_8_sigmas", "5 poisons": "photographs_8_five_sigmas"}, {"lite0": "Lite0", "lite2": "Lite2"}
+    ),
     "denoising-frontier": frontier({"Lite0": "denoising_lite0.json", "Lite2": "denoising_lite2.json"}),
     "fashion-mnist-defences": defences("fashion_mnist_bullseye_polytope"),
     "digits-defences": defences("digits_bullseye_polytope"),

