@@ -69,6 +69,27 @@ def sentences() -> list[tuple[str, str]]:
         noise = {(row["denoiser"], row["sigma"]): row for row in record(f"denoising_{network}.json")["rows"]}
         before, after = (noise[name, 0.25]["accuracy"]["500"] for name in ("pixels", "photos-32"))
         found.append(("docs/results/photographs.md", f"{before:.1f} → {after:.1f} %"))
+    white = {
+        (name, row["defense"]): row
+        for name in ("photographs_8", "photographs_8_sigmas", "photographs_8_five")
+        for row in record(f"{name}/summary.json")
+        if row["victim"] == "lite0" and row["attack"] == "bullseye_polytope"
+    }
+    misread = {key: row["successes"] for key, row in white.items()}
+    lost = {key: 100 * (white[key[0], "no_attack"]["clean_accuracy"] - row["clean_accuracy"]) for key, row in white.items()}
+    strong, mild = ("photographs_8", "diffusion_25"), ("photographs_8", "diffusion_10_4")
+    few = "photographs_8_five", "diffusion_10_4"
+    assert 1.5 < lost[mild] < 2 and misread[few] <= misread["photographs_8_five", "no_attack"]
+    cost = f"({misread[strong]} of 40 targets against {misread['photographs_8', 'no_attack']} without an attack), costs "
+    found += [
+        ("docs/results/photographs.md", f"{cost}{lost[strong]:.0f} points of accuracy"),
+        ("docs/results/photographs.md", f"sigma .1 with four draws, leaves {misread[mild]} of 40"),
+        ("docs/results/photographs.md", f"no more than chance, for {lost[few]:.1f} points"),
+        (
+            "docs/results/photographs.md",
+            f"at sigma .25 {misread['photographs_8_sigmas', 'diffusion_25_4']} of 40 targets instead of {misread[strong]}",
+        ),
+    ]
     digits = record("digits_certificate/certificate.json")
     best = [max(one["table_all_settings"][-1][i] for one in digits["settings"]) for i in range(len(digits["eps"]))]
     found.append(("README.md", f"{digits['k'][-1]} │ " + " │ ".join(f"{share:.1%}" for share in best)))

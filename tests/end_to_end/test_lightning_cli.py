@@ -95,8 +95,8 @@ def test_sanitize_writes_arrays_with_labels_and_order_kept(cli, tmp_path):
 
 
 CONFIGS = ROOT / "poison_and_defend" / "configs"
-# Presets of countermeasures are values of an option, and no configurations.
-WHOLE = [path for path in sorted(CONFIGS.rglob("*.yaml")) if path.parent.name != "defense"]
+# Presets of countermeasures and networks are values of an option, and no configurations.
+WHOLE = [path for path in sorted(CONFIGS.rglob("*.yaml")) if path.parent.name not in ("defense", "network")]
 
 
 @pytest.mark.parametrize("path", WHOLE, ids=lambda path: str(path.relative_to(CONFIGS)))
@@ -127,3 +127,18 @@ def test_every_configuration_is_understood(path, tmp_path, monkeypatch):
             assert resolved[key]["build"] == value
         elif not isinstance(value, dict):
             assert resolved[key] == value or resolved[key]["class_path"].endswith(value)
+
+
+def test_the_digits_take_the_place_of_whatever_the_photographs_say() -> None:
+    import contextlib
+    import io
+
+    from poison_and_defend.cli.dispatch import dispatch
+
+    found = []
+    for configs in (["--config=fashion_mnist", "--config=digits"], []):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed), pytest.raises(SystemExit):
+            dispatch(["poison-and-defend", *configs, "--print_config"])
+        found.append(yaml.safe_load(printed.getvalue()))
+    assert found[0] == found[1] and found[0]["data"]["class_path"].endswith("DigitsDataModule")
