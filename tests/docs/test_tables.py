@@ -166,6 +166,10 @@ def sentences() -> list[tuple[str, str]]:
         ("docs/results/speed.md", f"after {gpu['stopped_by_sigterm']['seconds']:.1f} s) or killed"),
         ("docs/results/speed.md", f"by {moved['mean_levels']:.2f} levels on average and {moved['most']} at most"),
     ]
+    quick = record("photographs_speed.json")
+    ratio, (low, high) = quick["medians"]["prototype over ours"], quick["ranges"]["prototype over ours"]
+    found.append(("docs/results/speed.md", f"crafts {ratio:.1f} times as fast ({low:.1f} to {high:.1f})"))
+    found.append(("docs/results/speed.md", f"take {quick['medians']['ours over floor']:.2f} times one forward"))
     kills = record("kills.json")
     assert not any(kind[bad] for kind in kills["kinds"].values() for bad in ("lost", "wrong", "left", "failed"))
     found.append(("docs/explain/determinism.md", f"{kills['kills']} kills at random moments"))
