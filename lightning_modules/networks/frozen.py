@@ -131,7 +131,7 @@ class StridedDepthwise(nn.Module):
     network. There is no gradient for the weights.
 
     Args:
-        convolution: See :meth:`fits`.
+        convolution: Depthwise, square, with a stride, and not dilated.
     """
 
     def __init__(self, convolution: nn.Conv2d) -> None:

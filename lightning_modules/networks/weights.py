@@ -88,7 +88,7 @@ def load_into(model: nn.Module, source: str, head_name: str | None, option: str)
 
     Args:
         model: With a ``body`` and a ``head``.
-        source: See :func:`read_weights`.
+        source: A safetensors file, or ``package:NAME`` of an installed package that holds one file of weights.
         head_name: Where in the module its head was.
 
     Raises:
@@ -101,7 +101,7 @@ def load_into(model: nn.Module, source: str, head_name: str | None, option: str)
         ordered = weights_file(source, option).suffix == ".pth"
         state = _in_order(state, wanted) if ordered and not set(current) & set(wanted) else current
     for name in wanted:
-        if name.endswith("num_batches_tracked") or (name in _HEAD and _unlike(state.get(name), wanted[name])):
+        if name.endswith("num_batches_tracked") or (name in _HEAD and _shape(state.get(name)) != _shape(wanted[name])):
             # A head over other features is no part of what is wanted of the file, and older files count no batches.
             state[name] = wanted[name]
         elif name in state and _shape(wanted[name])[1:2] == (1,) and _shape(state[name])[1:] == (3, *wanted[name].shape[2:]):
@@ -123,10 +123,6 @@ def _in_order(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict
     if len(given) > len(names):
         names += [f"entry {number + 1}" for number in range(len(names), len(given))]
     return dict(zip(names, given, strict=False))
-
-
-def _unlike(found: Tensor | None, wanted: Tensor) -> bool:
-    return _shape(found) != _shape(wanted)
 
 
 def _shape(tensor: Tensor | None) -> tuple[int, ...]:

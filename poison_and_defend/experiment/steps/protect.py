@@ -25,7 +25,7 @@ class Sanitized:
     Attributes:
         clean: ``(U, C, H, W)`` uint8: the plan's rows of the training split.
         poisons: ``(S * k, C, H, W)`` uint8: the poisons, setup after setup.
-        further: The same under further draws of the rewriters' noise, where victims train on several.
+        further: Clean rows and poisons under each further draw of the rewriters' noise, where victims train on several draws.
     """
 
     clean: Tensor
@@ -58,25 +58,13 @@ def sanitize_all(
         rewriter, known = in_order(arm.rewriters), digest([arm.attacked, *(step.settings() for step in arm.rewriters)])
         if known not in made:
             own = Sanitized(clean, changed[arm.attacked])
-            made[known] = own if rewriter is None else _versions(plan, arm, rewriter, own, rows, keys, ranks)
+            if rewriter is not None:
+                versions = [rewriter.version(number) for number in range(rewriter.draws)] if rewriter.draws > 1 else [rewriter]
+                first, *further = [_rewritten(plan, arm, one, own, rows, keys, ranks) for one in versions]
+                own = replace(first, further=tuple(further))
+            made[known] = own
         results[arm.name] = made[known]
     return {arm.name: results[arm.name] for arm in arms}
-
-
-def _versions(
-    plan: ExperimentPlan,
-    arm: Arm,
-    rewriter: Rewriter,
-    images: Sanitized,
-    rows: Tensor,
-    keys: Tensor,
-    ranks: Ranks,
-) -> Sanitized:
-    made = [
-        _rewritten(plan, arm, rewriter.version(number) if rewriter.draws > 1 else rewriter, images, rows, keys, ranks)
-        for number in range(rewriter.draws)
-    ]
-    return replace(made[0], further=tuple(made[1:]))
 
 
 def _rewritten(

@@ -39,20 +39,20 @@ def check_arms(arms: Mapping[str, Arm], data: ArrayDataModule, setups: Sequence[
 
 def _check_denoisers(arms: Mapping[str, Arm], data: ArrayDataModule, setups: Sequence[Setup]) -> None:
     """Refuse a denoiser that knows what it is to clean: what it then achieves, no defender would."""
-    for arm in arms.values():
-        for rewriter in arm.rewriters:
-            source = getattr(rewriter, "source", None)
-            folder = find_denoiser(source)[1] if isinstance(source, str) else None
-            seen = None if folder is None else read_training_rows(folder)
-            if seen is None:
-                continue
-            images = data.split("train").images
-            rows = rows_of(setups, len(images))
-            if common := shared_rows(seen, row_digests(images[torch.from_numpy(rows)])):
-                raise InputError(
-                    f"the denoiser {source} was trained on {common} of the {len(rows)} images that victims receive, and would "
-                    f"know them better than any defender's: take one that has seen others (--denoiser, --arms.{arm.name})"
-                )
+    sources = {getattr(step, "source", None): arm.name for arm in arms.values() for step in arm.rewriters}
+    folders = {source: find_denoiser(source)[1] for source in sources if isinstance(source, str)}
+    seen = {source: read_training_rows(folder) for source, folder in folders.items() if folder is not None}
+    if all(rows is None for rows in seen.values()):
+        return
+    images = data.split("train").images
+    received = row_digests(images[torch.from_numpy(rows_of(setups, len(images)))])
+    for source, rows in seen.items():
+        common = 0 if rows is None else shared_rows(rows, received)
+        if common:
+            raise InputError(
+                f"the denoiser {source} was trained on {common} of the {len(received)} images that victims receive, and would "
+                f"know them better than any defender's: take one that has seen others (--denoiser, --arms.{sources[source]})"
+            )
 
 
 def unproved(arm: Arm, data: ArrayDataModule) -> str | None:
