@@ -94,7 +94,8 @@ def test_a_committed_record_adds_up_to_its_summary(path: Path) -> None:
 def test_a_committed_comparison_holds_the_rows_of_its_attacks(path: Path) -> None:
     comparison = json.loads((path.parents[1] / "summary.json").read_text())
     own = json.loads((path.parent / "summary.json").read_text())
-    assert [{key: row[key] for key in own[0]} for row in comparison if row["run"] == path.parent.name] == own
+    rows = [row for row in comparison if row["run"] == path.parent.name]
+    assert [{key: row[key] for key in kept} for row, kept in zip(rows, own, strict=True)] == own
 
 
 def test_the_order_of_records_does_not_change_a_row(results) -> None:
