@@ -32,6 +32,8 @@ class TinyImageNetDataModule(ArrayDataModule):
         first_class: Position of the first class to read, among all sorted by id.
         num_classes: How many to read from there; by default all that follow.
         size: Height and width that images are scaled to.
+        only_validation: Whether both splits are of the validation part: the first half of each class to train on, the second
+            to test on. For experiments whose denoiser has seen the training part, as ``photos-32`` and ``photos-64`` have.
         follow_links: Whether symbolic links may lead out of ``root``.
         batch_size: Rows per training batch, over all ranks.
         seed: Seeds the order of training rows.
@@ -46,6 +48,7 @@ class TinyImageNetDataModule(ArrayDataModule):
         first_class: int = 0,
         num_classes: int | None = None,
         size: int = 64,
+        only_validation: bool = False,
         follow_links: bool = False,
         batch_size: int = 128,
         seed: int = 0,
@@ -68,7 +71,8 @@ class TinyImageNetDataModule(ArrayDataModule):
         self.image_shape = (3, size, size)
         # Parts of the data set are other data sets: their rows and labels mean something else.
         part = "" if self.num_classes == len(known) else f"_{first_class}_{first_class + self.num_classes - 1}"
-        self.name = f"tiny_imagenet{part}"
+        self.only_validation = only_validation
+        self.name = f"tiny_imagenet{part}{'_validation' if only_validation else ''}"
 
     def prepare_data(self) -> None:
         """Decode on one process per node; the others then read the file that this leaves."""
@@ -82,7 +86,10 @@ class TinyImageNetDataModule(ArrayDataModule):
                 "Tiny ImageNet has no public part: pretrain on rows that no setup trains on (--setups, --train_size), or on "
                 "other classes (--data.first_class, --data.num_classes)"
             )
-        rows = self._train() if name == "train" else self._validation()
+        if self.only_validation:
+            rows = self._half(second=name == "test")
+        else:
+            rows = self._train() if name == "train" else self._validation()
         images = decode_cached(
             self.root,
             [path for path, _ in rows],
@@ -99,6 +106,16 @@ class TinyImageNetDataModule(ArrayDataModule):
             for label, wnid in enumerate(self.classes)
             for path in list_images(self.root / "train" / wnid / "images", self._rules, self.root)
         ]
+
+    def _half(self, *, second: bool) -> list[tuple[Path, int]]:
+        """The first or the second half of each class's validation images by file name, class after class."""
+        found, rows = [], self._validation()
+        for label, wnid in enumerate(self.classes):
+            own = [row for row in rows if row[1] == label]
+            if len(own) < 2:
+                raise InputError(f"{wnid} has {len(own)} validation images: 2 are needed (--data.only_validation)")
+            found += own[len(own) // 2 :] if second else own[: len(own) // 2]
+        return found
 
     def _validation(self) -> list[tuple[Path, int]]:
         folder = self.root / "val"

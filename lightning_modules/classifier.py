@@ -130,7 +130,8 @@ class ClassifierModule(L.LightningModule):
             state=self._begin(len(labels)),
         )
         step = self.defense.inputs(step)
-        logits = self(step.inputs[0])
+        with self.recipe.computing(self.device):
+            logits = self(self.recipe.laid_out(step.inputs[0])).float()
         loss = self.defense.losses(logits[None], step).mean()
         self.train_accuracy(logits, labels)
         self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True)

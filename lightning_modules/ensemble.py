@@ -78,7 +78,7 @@ class EnsembleModule(L.LightningModule):
         self._linear = isinstance(self._template[0], nn.Linear)
         self._stacks: bool | None = None
         self._closed_form = fast and self._linear
-        self._workers = Workers(self._template[0]) if fast and not self._linear else None
+        self._workers = Workers(self._template[0], recipe) if fast and not self._linear else None
         self.parameter_names: list[str] = []
         self.buffer_names: list[str] = []
         self.stacked = nn.ParameterList()
@@ -113,11 +113,17 @@ class EnsembleModule(L.LightningModule):
         return {k: v[place].detach().cpu().clone() for k, v in (parameters | buffers).items() if k in persistent}
 
     def block_logits(self, number: int, inputs: Tensor) -> Tensor:
-        """Logits ``(m, B, classes)`` of a block's m members.
+        """Logits ``(m, B, classes)`` of a block's m members; while they train, in the recipe's precision.
 
         Args:
             inputs: ``(m, B, ...)`` float, each member's own batch.
         """
+        if not self.training or self._linear:
+            return self._logits(number, inputs)
+        with self.recipe.computing(inputs.device):
+            return self._logits(number, inputs).float()
+
+    def _logits(self, number: int, inputs: Tensor) -> Tensor:
         parameters, buffers = self.block_state(number)
         template = self._template[0]
 
@@ -134,7 +140,7 @@ class EnsembleModule(L.LightningModule):
         split = {name: parameter.unbind(0) for name, parameter in parameters.items()}
         return torch.stack(
             [
-                one({k: v[i] for k, v in split.items()}, {k: v[i] for k, v in buffers.items()}, inputs[i])
+                one({k: v[i] for k, v in split.items()}, {k: v[i] for k, v in buffers.items()}, self.recipe.laid_out(inputs[i]))
                 for i in range(len(inputs))
             ]
         )

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from poison_and_defend.lightning_modules.recipe import Recipe
+
 State = dict[str, Tensor]
 
 _CHUNK = 16
@@ -24,11 +26,12 @@ class Workers:
 
     Args:
         template: What members are instances of; its mode when work starts is theirs.
+        recipe: Whose precision their training computes in.
     """
 
-    def __init__(self, template: nn.Module) -> None:
+    def __init__(self, template: nn.Module, recipe: Recipe) -> None:
         # In a list, so that it is no part of the module that holds this.
-        self._template = [template]
+        self._template, self._recipe = [template], recipe
         self._pool: ThreadPoolExecutor | None = None
         self._own = threading.local()
 
@@ -39,7 +42,7 @@ class Workers:
         self._pool, self._own = None, threading.local()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Workers":
-        return Workers(copy.deepcopy(self._template[0], memo))
+        return Workers(copy.deepcopy(self._template[0], memo), self._recipe)
 
     def _map(self, work: Callable[[nn.Module, int], Tensor], count: int) -> list[Tensor]:
         if self._pool is None:
@@ -84,7 +87,10 @@ class Workers:
             _become(network, parameters, buffers, place)
             total = torch.zeros(())
             for images, wanted in zip(inputs[place].split(size), labels[place].split(size), strict=True):
-                loss = functional.cross_entropy(network(_channels_last(images)), wanted, reduction="sum") / len(labels[place])
+                # Autocast is a thread's own.
+                with self._recipe.computing(images.device):
+                    logits = network(_channels_last(images)).float()
+                loss = functional.cross_entropy(logits, wanted, reduction="sum") / len(labels[place])
                 total += loss.detach()
                 loss.backward()
             for name, own in network.named_parameters():

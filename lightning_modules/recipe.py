@@ -1,11 +1,12 @@
 """How a classifier is trained: one description for a single model and for an ensemble."""
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from poison_and_defend.core.bounds import above, at_least
 from poison_and_defend.defenses.training.adversarial import Adversarial
@@ -28,6 +29,8 @@ class Recipe:
         decay: Factor of the rate at a milestone.
         max_shift: Largest random translation of training images as a share of the side; 0 for none.
         flip: Whether training images are mirrored at random.
+        precision: Of the passes that train a network, ``bfloat16`` by autocast with channels last; weights, updates, linear
+            heads and tests stay in single precision.
     """
 
     epochs: int = 40
@@ -41,6 +44,7 @@ class Recipe:
     decay: float = 0.1
     max_shift: float = 0.0
     flip: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         for name, value in {"epochs": self.epochs, "batch_size": self.batch_size}.items():
@@ -51,6 +55,16 @@ class Recipe:
     def augments(self) -> bool:
         """Whether training images are seen through random views."""
         return self.max_shift > 0 or self.flip
+
+    def computing(self, device: torch.device) -> AbstractContextManager[object]:
+        """What passes that train a network run within."""
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(device.type, torch.bfloat16)
+
+    def laid_out(self, images: Tensor) -> Tensor:
+        """Images ``(N, C, H, W)`` as this precision's convolutions want them."""
+        return images if self.precision == "float32" else images.contiguous(memory_format=torch.channels_last)
 
     def build_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimiser; elementwise, so that stacked parameters are optimised as if apart."""
@@ -81,13 +95,17 @@ class Recipe:
         Args:
             defense: What its steps do otherwise; None for nothing.
         """
+        own = asdict(self)
+        if self.precision == "float32":
+            # As networks were named before there was a choice.
+            del own["precision"]
         if defense is None or is_plain(defense):
             return (
-                asdict(self)
+                own
                 | {"adversarial_eps": 0.0, "adversarial_norm": "linf", "adversarial_steps": 7}
                 | {"adversarial_step_size": 0.0}
             )
         if isinstance(defense, Adversarial):
             found = defense.settings()
-            return asdict(self) | {f"adversarial_{name}": found[name] for name in ("eps", "norm", "steps", "step_size")}
-        return asdict(self) | {"defense": defense.settings()}
+            return own | {f"adversarial_{name}": found[name] for name in ("eps", "norm", "steps", "step_size")}
+        return own | {"defense": defense.settings()}

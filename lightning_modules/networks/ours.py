@@ -110,6 +110,22 @@ def _resnet18_slim(channels: int) -> Body:
     return nn.Sequential(stem, *stages, last), widths[-1]
 
 
+def _airbench_slim(channels: int) -> Body:
+    """After airbench (Jordan, arXiv:2404.00498, section 3.1), half as wide and narrower: 0.15 M parameters, for CPUs.
+
+    A 2 x 2 convolution without padding, then three blocks of convolution, pooling, convolution, each of both with batch
+    normalization and GELU, and the largest value of each channel. The first convolution is learned, not whitened.
+    """
+
+    def block(inputs: int, outputs: int) -> nn.Module:
+        first = [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.MaxPool2d(2), nn.BatchNorm2d(outputs), nn.GELU()]
+        return nn.Sequential(*first, nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.GELU())
+
+    stem = nn.Sequential(nn.Conv2d(channels, 24, 2), nn.GELU())
+    last = nn.Sequential(block(64, 64), nn.AdaptiveMaxPool2d(1), nn.Flatten())
+    return nn.Sequential(stem, block(24, 32), block(32, 64), last), 64
+
+
 def _vgg(features: nn.Sequential, channels: int) -> Body:
     """Torchvision's convolutions with batch normalization, a block up to each pooling; 512 features, no dense layers."""
     layers = list(features)
@@ -136,6 +152,7 @@ _BODIES: dict[str, Callable[[int], Body]] = {
     "convnet": _convnet,
     "convnet_wide": _convnet_wide,
     "patchnet": _patchnet,
+    "airbench_slim": _airbench_slim,
     "resnet18": _resnet18,
     "resnet18_slim": _resnet18_slim,
     "resnet34": _resnet34,

@@ -8,7 +8,18 @@ from typing import Any, ClassVar, Literal, Self, get_args
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.lightning_modules.networks.presets import network_presets
 
-OURS = ("convnet", "convnet_wide", "patchnet", "resnet18", "resnet18_slim", "resnet34", "vgg11", "vgg16", "mobilenet_v2")
+OURS = (
+    "convnet",
+    "convnet_wide",
+    "patchnet",
+    "airbench_slim",
+    "resnet18",
+    "resnet18_slim",
+    "resnet34",
+    "vgg11",
+    "vgg16",
+    "mobilenet_v2",
+)
 """Short names of the networks that this project brings."""
 
 Interpolation = Literal["bilinear", "bicubic"]
@@ -20,8 +31,8 @@ class Network:
     """A classifier network: what is built, and which of its layers give its features.
 
     Args:
-        build: Architecture: ``convnet``, ``convnet_wide``, ``patchnet``, ``resnet18``, ``resnet18_slim``, ``resnet34``,
-            ``vgg11``, ``vgg16`` or ``mobilenet_v2``; ``timm:NAME``; ``torchvision:NAME``; ``hf:ID``, an image classifier of
+        build: Architecture: ``convnet``, ``convnet_wide``, ``patchnet``, ``airbench_slim``, ``resnet18``, ``resnet18_slim``,
+            ``resnet34``, ``vgg11``, ``vgg16`` or ``mobilenet_v2``; ``timm:NAME``; ``torchvision:NAME``; ``hf:ID``, an image classifier of
             transformers from a local folder or the Hub; the path of a class or function that gives an ``nn.Module``; or a
             preset, which says all other options that are not given: ``efficientnet_lite0`` or ``efficientnet_lite2``.
         arguments: What the architecture is built with besides the number of classes, such as ``{pretrained: true}`` for the

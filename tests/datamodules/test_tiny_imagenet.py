@@ -66,6 +66,27 @@ def test_rows_and_labels_of_a_part_count_from_its_first_class(root):
     assert len(list(root.glob(".decoded*"))) == 6  # One for each split of each part.
 
 
+def test_the_validation_part_alone_is_halved_within_every_class(root):
+    for number in range(8):
+        save(root / "val" / "images" / f"more_{number}.JPEG", 30 * number + 10)
+    lines = [f"more_{number}.JPEG\t{WNIDS[number % 4]}\t0\t0\t63\t63" for number in range(8)]
+    with (root / "val" / "val_annotations.txt").open("a") as file:
+        file.write("\n".join(lines) + "\n")
+    data = TinyImageNetDataModule(str(root), only_validation=True)
+    train, test = data.split("train"), data.split("test")
+    assert data.name == "tiny_imagenet_validation"
+    # n01 has more_1, more_5, val_1, val_3; n02 more_3, more_7, val_2; n03 more_2, more_6, val_0; n04 more_0, more_4, val_10.
+    assert train.labels.tolist() == [0, 0, 1, 2, 3]
+    assert test.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert (reds(train) - torch.tensor([40, 160, 100, 70, 10])).abs().max() <= 1
+    assert (reds(test) - torch.tensor([60, 180, 220, 140, 190, 20, 130, 100])).abs().max() <= 1
+
+
+def test_a_class_that_cannot_be_halved_is_named(root):
+    with pytest.raises(InputError, match=r"^n02 has 1 validation images: 2 are needed \(--data.only_validation\)$"):
+        TinyImageNetDataModule(str(root), only_validation=True).split("train")
+
+
 def test_classes_are_the_folders_that_are_there_and_listed(root):
     (root / "wnids.txt").write_text("\n".join([*WNIDS[1:], "n99"]))
     assert TinyImageNetDataModule(str(root)).classes == ["n01", "n02", "n03"]

@@ -1,17 +1,15 @@
 """Figures of pages are those of the committed records."""
 
-import importlib.util
 import json
 import re
 from pathlib import Path
 
 import pytest
 
+from scripts.tables import pages as tables
+
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = ROOT / "docs" / "records"
-SPEC = importlib.util.spec_from_file_location("tables", ROOT / "scripts" / "tables.py")
-tables = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(tables)
 
 
 def record(name: str):
@@ -21,7 +19,7 @@ def record(name: str):
 @pytest.mark.parametrize("page", tables.PAGES, ids=lambda page: page.stem)
 def test_tables_are_what_the_records_say(page: Path) -> None:
     text = page.read_text()
-    assert text == tables.filled(text), "run: python scripts/tables.py"
+    assert text == tables.filled(text), "run: python -m scripts.tables"
     # A table beside the marked regions would be one that nobody compares.
     assert not re.findall(r"^\|---", tables.REGION.sub("", text), re.MULTILINE)
 

@@ -17,6 +17,7 @@ from tests.lightning_modules.fitting import Few, fit
         ("convnet", Recipe(epochs=2, batch_size=20, max_shift=0.1, flip=True)),
         ("resnet18", Recipe(epochs=1, batch_size=24, learning_rate=0.01)),
         ("patchnet", Recipe(epochs=3, batch_size=16, optimizer="adam", learning_rate=0.01, milestones=[])),
+        ("airbench_slim", Recipe(epochs=1, batch_size=24, learning_rate=0.05, precision="bfloat16")),
     ],
 )
 def test_a_member_equals_a_single_classifier_of_the_same_data_and_seed(name, recipe):

@@ -13,8 +13,9 @@ from poison_and_defend.lightning_modules.recipe import Recipe
 from tests.lightning_modules.fitting import Few, fit
 
 
-def trained(name: str, fast: bool, threads: int = 2) -> EnsembleModule:
-    split, recipe = Few().split("train"), Recipe(epochs=3, batch_size=20, learning_rate=0.02, max_shift=0.1)
+def trained(name: str, fast: bool, threads: int = 2, precision: str = "float32") -> EnsembleModule:
+    recipe = Recipe(epochs=3, batch_size=20, learning_rate=0.02, max_shift=0.1, precision=precision)
+    split = Few().split("train")
     rows = torch.stack([torch.arange(48).roll(i)[:40] for i in range(3)])
 
     def build(seed):
@@ -39,6 +40,22 @@ def test_members_on_threads_learn_what_members_in_turn_learn(name):
     assert max((slow.member_state(1)[n].float() - v.float()).abs().max().item() for n, v in start.items()) > 1e-2
     images = Few().split("test").images
     assert (fast.member_predictions(images) == slow.member_predictions(images)).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_half_precision_rounds_what_single_precision_learns_and_tests_are_not_in_it(fast):
+    half, single = trained("patchnet", fast, precision="bfloat16"), trained("patchnet", fast)
+    start = build_network("patchnet", in_channels=1, num_classes=10, seed=5).state_dict()
+    moved = torch.cat([(v - start[n]).flatten() for n, v in single.member_state(1).items()])
+    apart = torch.cat([(half.member_state(1)[n] - v).flatten() for n, v in single.member_state(1).items()])
+    # Eight bits of mantissa: another path, that goes the same way.
+    assert 1e-3 < apart.norm() / moved.norm() < 0.1
+    images = Few().split("test").images.float() / 255
+    network = build_network("patchnet", in_channels=1, num_classes=10).eval()
+    network.load_state_dict(half.member_state(1))
+    with torch.no_grad():
+        expected = network(images)
+    torch.testing.assert_close(half.member_logits(images)[1], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_running_statistics_are_each_members_own():

@@ -1,0 +1,83 @@
+"""Which table stands where.
+
+A page marks where a table goes, ``<!-- table: NAME -->`` to ``<!-- /table -->``; what lies between is written anew. A test
+compares every page with what this would write, so that no figure of a table can differ from its record.
+"""
+
+import re
+from collections.abc import Callable
+
+from scripts.tables.certificates import digits_certificate, mnist_certificate, radii, warm_starts
+from scripts.tables.comparisons import attacks, by_class, defences, filters_recipes_votes
+from scripts.tables.measurements import crafting, recipes, sanitized_photographs, tiles
+from scripts.tables.photographs import ALL_ARMS, PHOTOGRAPHS, README_ARMS, frontier, goal, photographs
+from scripts.tables.reading import ROOT, Rows
+
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs" / "results").glob("*.md")))
+
+REGION = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+
+SHOWN = ("no_attack", "none", "diffusion")
+
+WITH_JPEG = ("no_attack", "none", "jpeg", "diffusion")
+
+TABLES: dict[str, Callable[[], Rows]] = {
+    "photographs": photographs(
+        "lite0",
+        README_ARMS,
+        tuple(PHOTOGRAPHS),
+        only="Bullseye",
+        accuracy=("no_attack", "jpeg_25", "diffusion_10_4", "diffusion_25"),
+    ),
+    "photographs-white-box": photographs("lite0", ALL_ARMS, tuple(PHOTOGRAPHS)),
+    "photographs-black-box": photographs("lite2", ALL_ARMS, tuple(PHOTOGRAPHS)),
+    "photographs-goal": goal(
+        {"25 poisons": "photographs_8_sigmas", "5 poisons": "photographs_8_five_sigmas"}, {"lite0": "Lite0", "lite2": "Lite2"}
+    ),
+    "denoising-frontier": frontier({"Lite0": "denoising_lite0.json", "Lite2": "denoising_lite2.json"}),
+    "fashion-mnist-defences": defences("fashion_mnist_bullseye_polytope"),
+    "digits-defences": defences("digits_bullseye_polytope"),
+    "digits-countermeasures": defences("digits_countermeasures"),
+    "digits-workings": filters_recipes_votes("digits_countermeasures"),
+    "digits-attacks": attacks("digits_attacks", SHOWN, accuracy=True),
+    "sleeper-agent-seed-1": attacks("digits_sleeper_agent_seed_1", SHOWN, accuracy=True),
+    "digits-certificate": digits_certificate,
+    "digits-radii": radii("digits_certificate", 30),
+    "warm-starts": warm_starts,
+    "cifar10-augmented": attacks("cifar10_transfer", WITH_JPEG, accuracy=True),
+    "cifar10-plain": attacks("cifar10_transfer_plain", WITH_JPEG, accuracy=True),
+    "cifar10-backdoors": attacks("cifar10_transfer_backdoors", WITH_JPEG, accuracy=True),
+    "cifar10-label-consistent": attacks(
+        {
+            "64/255": "cifar10_label_consistent/label_consistent",
+            "overwrites pixels": "cifar10_label_consistent/label_consistent_full",
+        },
+        SHOWN,
+        "trigger",
+        accuracy=True,
+    ),
+    "narcissus-by-class": by_class("cifar10_narcissus"),
+    "digits-sapa": attacks({rho: f"digits_sapa_{rho}" for rho in ("0", "0.05", "0.5")}, SHOWN[:2], "sharpness"),
+    "cifar10-from-scratch": attacks("cifar10_from_scratch", SHOWN, accuracy=True),
+    "cifar10-few-poisons": attacks({"50": "cifar10_from_scratch_50", "150": "cifar10_from_scratch_150"}, SHOWN[:2], "poisons"),
+    "tiny-imagenet": attacks(
+        {"50 (1 %)": "tiny_imagenet_transfer", "25 (0.5 %)": "tiny_imagenet_transfer_25"}, WITH_JPEG, "poisons", accuracy=True
+    ),
+    "sanitized-photographs": sanitized_photographs,
+    "tiles": tiles,
+    "mnist-certificate": mnist_certificate,
+    "mnist-radii": radii("mnist_certificate", 50),
+    "crafting": crafting,
+    "recipes": recipes,
+}
+
+
+def markdown(rows: Rows) -> str:
+    """A table; the first row is its head."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]]) + "\n"
+
+
+def filled(text: str) -> str:
+    """A page with its tables as the records say."""
+    return REGION.sub(lambda region: f"{region[1]}{markdown(TABLES[region[2]]())}{region[3]}", text)

@@ -1,0 +1,115 @@
+"""Attacks on features that know photographs, and what denoising leaves of these."""
+
+from collections.abc import Callable
+
+from scripts.tables.reading import Arms, Row, Rows, name_of, read, success
+
+PHOTOGRAPHS = {
+    "photographs_8": ("8/255", "25 (5 %)"),
+    "photographs_8_augmented": ("8/255", "25 (5 %)"),
+    "photographs_16": ("16/255", "25 (5 %)"),
+    "photographs_8_five": ("8/255", "5 (1 %)"),
+    "photographs_16_five": ("16/255", "5 (1 %)"),
+}
+"""Records of the transfer track on photographs: budget and poisons of each."""
+
+README_ARMS = {
+    "no_attack": "no attack",
+    "none": "undefended",
+    "jpeg_25": "JPEG 25",
+    "diffusion_10_4": "sigma .1 x 4",
+    "diffusion_25": "sigma .25",
+}
+
+ALL_ARMS = {
+    "no_attack": "no attack",
+    "none": "undefended",
+    "jpeg_50": "JPEG 50",
+    "jpeg_25": "25",
+    "jpeg_10": "10",
+    "noise_only": "noise",
+    "denoise_only": "denoise",
+    "diffusion_05": "both, .05",
+    "diffusion_10": ".1",
+    "diffusion_10_4": ".1 x 4",
+    "diffusion_25": ".25",
+}
+
+
+def photographs(
+    victim: str, defenses: dict[str, str], records: Arms, *, only: str = "", accuracy: Arms = ()
+) -> Callable[[], Rows]:
+    """Attacks on one victim, one a row, with the number of targets misread under each arm.
+
+    Args:
+        defenses: Arms by name, and the heads of their columns.
+        only: What the names of attacks begin with that are shown.
+        accuracy: Arms whose accuracies on clean images stand behind each row; none for a last row of all arms' means.
+    """
+
+    def table() -> Rows:
+        last = [f"accuracy: {', '.join(defenses[arm] for arm in accuracy)}"] if accuracy else []
+        rows = [["attack", "budget", "poisons", "n", *defenses.values(), *last]]
+        shares: dict[str, list[float]] = {name: [] for name in defenses}
+        for record in records:
+            found: dict[str, dict[str, Row]] = {}
+            for row in read(f"{record}/summary.json"):
+                variant = f" ({row['variant']})" if row.get("variant") else ""
+                name = name_of(row["attack"]) + variant
+                if row["victim"] == victim and name.startswith(only):
+                    found.setdefault(name, {})[row["defense"]] = row
+            for name, own in found.items():
+                right = {arm: 100 * own[arm]["clean_accuracy"] for arm in defenses}
+                for arm, value in right.items():
+                    shares[arm].append(value)
+                cells = [success(own[arm]) if accuracy else str(own[arm]["successes"]) for arm in defenses]
+                ends = [", ".join(f"{right[arm]:.1f}" for arm in accuracy) + " %"] if accuracy else []
+                rows.append([name, *PHOTOGRAPHS[record], str(own["none"]["n"]), *cells, *ends])
+        if not accuracy:
+            means = [f"{sum(values) / len(values):.1f} %" for values in shares.values()]
+            rows.append(["accuracy, mean of the rows", "", "", "", *means])
+        return rows
+
+    return table
+
+
+def goal(records: dict[str, str], victims: dict[str, str]) -> Callable[[], Rows]:
+    """Success and accuracy over the noise, four draws each, by number of poisons and victim."""
+
+    def table() -> Rows:
+        columns = [(records[key], victim) for key in records for victim in victims]
+        heads = [f"{key}, {name}" for key in records for name in victims.values()]
+        found = {
+            column: {row["defense"]: row for row in read(f"{column[0]}/summary.json") if row["victim"] == column[1]}
+            for column in columns
+        }
+        arms = ["no_attack", "none", *(f"diffusion_{number}_4" for number in ("05", "10", "15", "20", "25"))]
+        rows = [["defence", *heads]]
+        for arm in arms:
+            own = [found[column][arm] for column in columns]
+            name = name_of(arm) if own[0]["sigma"] == 0 else f"sigma {own[0]['sigma']:g}"
+            cells = [f"{one['successes']} of {one['n']}, {100 * one['clean_accuracy']:.1f} %" for one in own]
+            rows.append([name, *cells])
+        return rows
+
+    return table
+
+
+def frontier(records: dict[str, str]) -> Callable[[], Rows]:
+    """What denoisers leave of CIFAR-10 by noise: distance in pixels, and accuracy of heads, an extractor after another."""
+
+    def table() -> Rows:
+        pages = {name: read(record) for name, record in records.items()}
+        counts = [str(count) for count in next(iter(pages.values()))["counts"]]
+        heads = [f"{name}, {count} labels" for name in pages for count in counts]
+        rows = [["denoiser", "sigma", "draws", "PSNR", *heads]]
+        for group in zip(*(page["rows"] for page in pages.values()), strict=True):
+            first = group[0]
+            for key in [key for key in first if key.startswith("accuracy")]:
+                draws = key.partition(", ")[2].removesuffix(" draws") or "1"
+                named = [first["denoiser"] or "as received", f"{first['sigma']:g}" if first["denoiser"] else ""]
+                looks = [draws, f"{first['psnr']:.1f} dB"] if first["denoiser"] else ["", ""]
+                rows.append([*named, *looks, *(f"{one[key][count]:.1f} %" for one in group for count in counts)])
+        return rows
+
+    return table
