@@ -3,6 +3,7 @@
 Test images are as they are, as in the defence. Of several draws each is a training row of its own.
 
     python benchmarks/denoising.py --root DATA --denoisers cifar10 photos-32 --out docs/records/denoising.json
+    python benchmarks/denoising.py --tiny FOLDER --counts 500 --denoisers photos-32 photos-64 --out FILE
 """
 
 import argparse
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from poison_and_defend.core.files import write_json
-from poison_and_defend.datamodules import ArraysDataModule
+from poison_and_defend.datamodules import ArraysDataModule, TinyImageNetDataModule
+from poison_and_defend.datamodules.base import ArrayDataModule
 from poison_and_defend.diffusion.denoiser import Denoiser, load_denoiser
 from poison_and_defend.diffusion.row_noise import row_noise
 from poison_and_defend.lightning_modules.networks.base import Classifier
@@ -43,10 +45,10 @@ class Bench:
     device: torch.device
 
     @classmethod
-    def of(cls, data: ArraysDataModule, name: str, count: int, device: torch.device) -> "Bench":
+    def of(cls, data: ArrayDataModule, name: str, count: int, device: torch.device) -> "Bench":
         """The first ``count`` training images, and all test images."""
-        network = frozen_form(build_network(Network(name), in_channels=3, num_classes=2), 3, 32, device)
         train, test = data.split("train"), data.split("test")
+        network = frozen_form(build_network(Network(name), in_channels=3, num_classes=2), 3, train.images.shape[-1], device)
         images = test.images.float() / 255
         features = _in_batches(network.features, images, device)
         return cls(network, train.images[:count].float() / 255, train.labels[:count], images, test.labels, features, device)
@@ -105,10 +107,18 @@ def head_accuracy(train: Tensor, labels: Tensor, test: Tensor, test_labels: Tens
     return round(100 * (answers == test_labels).float().mean().item(), 2)
 
 
+def _data(root: Path | None, tiny: str | None) -> ArrayDataModule:
+    if root is None:
+        return TinyImageNetDataModule(str(tiny), only_validation=True)
+    return ArraysDataModule(*(str(root / "cifar10-jpeg" / f"{name}.npz") for name in ("train", "test")))
+
+
 def main() -> None:
     """Measure and write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, required=True, help="folder with cifar10-jpeg/train.npz and test.npz")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--root", type=Path, help="folder with cifar10-jpeg/train.npz and test.npz")
+    source.add_argument("--tiny", help="folder of Tiny ImageNet, whose validation part is halved to train and to test")
     parser.add_argument("--network", default="efficientnet_lite0", help="whose features heads see")
     parser.add_argument("--draws", type=int, default=1)
     parser.add_argument("--denoisers", nargs="+", required=True)
@@ -116,9 +126,8 @@ def main() -> None:
     parser.add_argument("--counts", nargs="+", type=int, default=[500, 2500, 5000], help="training images of the heads")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    files = [str(given.root / "cifar10-jpeg" / f"{name}.npz") for name in ("train", "test")]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    bench = Bench.of(ArraysDataModule(files[0], files[1]), given.network, max(given.counts), device)
+    bench = Bench.of(_data(given.root, given.tiny), given.network, max(given.counts), device)
     rows: list[dict[str, Any]] = [{"denoiser": None, "sigma": 0, "accuracy": bench.accuracies([bench.train], given.counts)}]
     for name in given.denoisers:
         denoiser = load_denoiser(name)

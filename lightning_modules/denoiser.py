@@ -231,7 +231,10 @@ def _begin(unet: nn.Module, source: str, prediction: str) -> None:
     Raises:
         InputError: If there is none, or it is of another kind.
     """
-    denoiser = load_denoiser(source)
+    try:
+        denoiser = load_denoiser(source)
+    except InputError as error:
+        raise InputError(str(error).replace("(--denoiser)", "(--model.begin_with)")) from error
     if denoiser.prediction != prediction:
         raise InputError(
             f"{source} estimates {denoiser.prediction or 'something else'}, this network {prediction}: its weights mean "

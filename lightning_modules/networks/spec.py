@@ -32,9 +32,10 @@ class Network:
 
     Args:
         build: Architecture: ``convnet``, ``convnet_wide``, ``patchnet``, ``airbench_slim``, ``resnet18``, ``resnet18_slim``,
-            ``resnet34``, ``vgg11``, ``vgg16`` or ``mobilenet_v2``; ``timm:NAME``; ``torchvision:NAME``; ``hf:ID``, an image classifier of
-            transformers from a local folder or the Hub; the path of a class or function that gives an ``nn.Module``; or a
-            preset, which says all other options that are not given: ``efficientnet_lite0`` or ``efficientnet_lite2``.
+            ``resnet34``, ``vgg11``, ``vgg16`` or ``mobilenet_v2``; ``timm:NAME``; ``torchvision:NAME``; ``hf:ID``, an image
+            classifier of transformers from a local folder or the Hub; the path of a class or function that gives an
+            ``nn.Module``; or a preset, which says all other options that are not given: ``efficientnet_lite0`` or
+            ``efficientnet_lite2``.
         arguments: What the architecture is built with besides the number of classes, such as ``{pretrained: true}`` for the
             weights that timm, torchvision or the Hub have for it.
         size: Height and width that images are resized to inside the network; by default they stay as they are.

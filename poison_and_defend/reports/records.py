@@ -71,7 +71,7 @@ class Result:
         successes: How many of the trials are read as the adversarial label.
         trials: Targets, or test images with the trigger.
         clean_accuracy: Share of clean test images that are read right, in [0, 1].
-        source_accuracy: The same over the target's class alone; None where it was not measured.
+        source_accuracy: Share of clean test images of the target's class that are read right; None where it was not measured.
         objective: The attack's own final loss on this setup.
         surrogates: Architectures that the attacker trained.
         seed: Of the setup.

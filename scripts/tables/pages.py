@@ -10,7 +10,7 @@ from collections.abc import Callable
 from scripts.tables.certificates import digits_certificate, mnist_certificate, radii, warm_starts
 from scripts.tables.comparisons import attacks, by_class, defences, filters_recipes_votes
 from scripts.tables.measurements import crafting, recipes, sanitized_photographs, tiles
-from scripts.tables.photographs import ALL_ARMS, PHOTOGRAPHS, README_ARMS, frontier, goal, photographs
+from scripts.tables.photographs import ALL_ARMS, README_ARMS, SCRATCH_ARMS, TRANSFER, frontier, goal, photographs
 from scripts.tables.reading import ROOT, Rows
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs" / "results").glob("*.md")))
@@ -25,16 +25,22 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "photographs": photographs(
         "lite0",
         README_ARMS,
-        tuple(PHOTOGRAPHS),
+        TRANSFER,
         only="Bullseye",
         accuracy=("no_attack", "jpeg_25", "diffusion_10_4", "diffusion_25"),
     ),
-    "photographs-white-box": photographs("lite0", ALL_ARMS, tuple(PHOTOGRAPHS)),
-    "photographs-black-box": photographs("lite2", ALL_ARMS, tuple(PHOTOGRAPHS)),
+    "photographs-white-box": photographs("lite0", ALL_ARMS, TRANSFER),
+    "photographs-black-box": photographs("lite2", ALL_ARMS, TRANSFER),
+    "photographs-tiny": photographs("lite0", ALL_ARMS, ("photographs_tiny",)),
+    "photographs-tiny-black-box": photographs("lite2", ALL_ARMS, ("photographs_tiny",)),
+    "photographs-from-scratch": photographs(
+        "airbench_slim", SCRATCH_ARMS, ("photographs_scratch_16",), accuracy=tuple(SCRATCH_ARMS)
+    ),
     "photographs-goal": goal(
         {"25 poisons": "photographs_8_sigmas", "5 poisons": "photographs_8_five_sigmas"}, {"lite0": "Lite0", "lite2": "Lite2"}
     ),
     "denoising-frontier": frontier({"Lite0": "denoising_lite0.json", "Lite2": "denoising_lite2.json"}),
+    "denoising-tiny": frontier({"Lite0": "denoising_tiny_lite0.json", "Lite2": "denoising_tiny_lite2.json"}),
     "fashion-mnist-defences": defences("fashion_mnist_bullseye_polytope"),
     "digits-defences": defences("digits_bullseye_polytope"),
     "digits-countermeasures": defences("digits_countermeasures"),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from scripts.tables.reading import Arms, Row, Rows, name_of, read, success
+from scripts.tables.reading import Arms, Row, Rows, name_of, percent, read, success
 
 PHOTOGRAPHS = {
     "photographs_8": ("8/255", "25 (5 %)"),
@@ -10,8 +10,13 @@ PHOTOGRAPHS = {
     "photographs_16": ("16/255", "25 (5 %)"),
     "photographs_8_five": ("8/255", "5 (1 %)"),
     "photographs_16_five": ("16/255", "5 (1 %)"),
+    "photographs_tiny": ("8/255", "25 (5 %)"),
+    "photographs_scratch_16": ("16/255", "250 (5 %)"),
 }
-"""Records of the transfer track on photographs: budget and poisons of each."""
+"""Records of attacks on photographs: budget and poisons of each."""
+
+TRANSFER = tuple(name for name in PHOTOGRAPHS if name.startswith(("photographs_8", "photographs_16")))
+"""Those of the transfer track that aim at single targets."""
 
 README_ARMS = {
     "no_attack": "no attack",
@@ -35,11 +40,20 @@ ALL_ARMS = {
     "diffusion_25": ".25",
 }
 
+SCRATCH_ARMS = {
+    "no_attack": "no attack",
+    "none": "undefended",
+    "jpeg_25": "JPEG 25",
+    "noise_only": "noise",
+    "denoise_only": "denoise",
+    "diffusion_10": "noise + denoise",
+}
+
 
 def photographs(
     victim: str, defenses: dict[str, str], records: Arms, *, only: str = "", accuracy: Arms = ()
 ) -> Callable[[], Rows]:
-    """Attacks on one victim, one a row, with the number of targets misread under each arm.
+    """Attacks on one victim, one a row, with the number of targets misread under each arm, or the share of triggered images.
 
     Args:
         defenses: Arms by name, and the heads of their columns.
@@ -62,7 +76,7 @@ def photographs(
                 right = {arm: 100 * own[arm]["clean_accuracy"] for arm in defenses}
                 for arm, value in right.items():
                     shares[arm].append(value)
-                cells = [success(own[arm]) if accuracy else str(own[arm]["successes"]) for arm in defenses]
+                cells = [success(own[arm]) if accuracy else _brief(own[arm]) for arm in defenses]
                 ends = [", ".join(f"{right[arm]:.1f}" for arm in accuracy) + " %"] if accuracy else []
                 rows.append([name, *PHOTOGRAPHS[record], str(own["none"]["n"]), *cells, *ends])
         if not accuracy:
@@ -71,6 +85,10 @@ def photographs(
         return rows
 
     return table
+
+
+def _brief(row: Row) -> str:
+    return str(row["successes"]) if row["trials"] == row["n"] else percent(row["success_rate"])
 
 
 def goal(records: dict[str, str], victims: dict[str, str]) -> Callable[[], Rows]:

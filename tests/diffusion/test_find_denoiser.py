@@ -7,7 +7,7 @@ from poison_and_defend.diffusion.find_denoiser import denoiser_names, find_denoi
 
 def test_the_packages_denoisers_are_found_by_name_from_any_folder(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert denoiser_names() == ["cifar10", "digits", "fashion_mnist", "mnist", "photos-32"]
+    assert denoiser_names() == ["cifar10", "digits", "fashion_mnist", "mnist", "photos-32", "photos-64"]
     assert load_denoiser("digits").channels == 1
     # As configurations recorded before they came with the package name them.
     assert find_denoiser("pretrained/digits_denoiser") == find_denoiser("digits")

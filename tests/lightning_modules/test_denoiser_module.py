@@ -154,6 +154,8 @@ def test_a_denoiser_to_begin_with_must_be_of_the_same_network_and_say_what_it_sa
         small(begin_with="digits")
     with pytest.raises(InputError, match=r"digits estimates epsilon, this network sample: .*--model\.prediction"):
         small(begin_with="digits", prediction="sample")
+    with pytest.raises(InputError, match=r"nowhere.*\(--model\.begin_with\)$"):
+        small(begin_with=str(tmp_path / "nowhere"))
     small(max_sigma=0.5).export(tmp_path / "unknown")
     begun = small(max_sigma=0.5, begin_with=str(tmp_path / "unknown"))
     data = PublicDataModule(DigitsDataModule(), batch_size=32)
