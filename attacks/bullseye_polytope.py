@@ -12,6 +12,7 @@ from torch import Tensor
 from poison_and_defend.attacks.base import Attack, check_positive
 from poison_and_defend.attacks.crafting.augmentation import Augmentation
 from poison_and_defend.attacks.crafting.dropout import dropout_kept_on, has_dropout, setup_features
+from poison_and_defend.attacks.crafting.views import draw_views, mean_gradient
 from poison_and_defend.attacks.threat.budget import Norm
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
 from poison_and_defend.core.bounds import at_least
@@ -87,17 +88,18 @@ class BullseyePolytope(Attack):
         poisons = batch.bases.clone().requires_grad_()
         # Adam is elementwise, so that one optimiser over all setups equals one per setup.
         optimizer = torch.optim.Adam([poisons], lr=self.learning_rate)
-        known, generators = self.augmentation or Augmentation(), batch.generators()
+        generators = batch.generators()
         with dropout_kept_on(surrogates, batch):
             centres = self._centres(batch, surrogates)
             for _ in range(self.steps):
-                objective = self._objective(known.random_views(poisons, generators), centres, surrogates)
-                # The gradient of the images alone: the parameters' would double the work and is not needed.
-                (poisons.grad,) = torch.autograd.grad(objective.sum(), [poisons])
+                views = draw_views(self.augmentation, poisons.shape[1], generators)
+                objective, poisons.grad = mean_gradient(
+                    poisons, views, lambda seen, _: self._objective(seen, centres, surrogates)
+                )
                 optimizer.step()
                 with torch.no_grad():
                     poisons.copy_(self.budget.project(poisons, batch.bases))
-                progress(objective.detach())
+                progress(objective)
         with torch.no_grad():
             if any(map(has_dropout, surrogates)):
                 centres = self._centres(batch, surrogates)

@@ -20,6 +20,7 @@ from poison_and_defend.attacks.crafting.parameter_gradients import (
 )
 from poison_and_defend.attacks.crafting.precision import full_precision
 from poison_and_defend.attacks.crafting.sharpness import sharp_goal_gradient
+from poison_and_defend.attacks.crafting.views import View, draw_views
 from poison_and_defend.attacks.threat.budget import Norm
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
 from poison_and_defend.core.bounds import at_least
@@ -143,7 +144,7 @@ class GradientMatching(Attack):
             return True
         few = batch.bases[:1, :2]
         return not stackable(
-            lambda: stacked_gradients(models[:1], goals[:1], few, batch.base_labels[:1, :2], None, 0.0, few.shape[1])
+            lambda: stacked_gradients(models[:1], goals[:1], few, batch.base_labels[:1, :2], [View()], few.shape[1])
         )
 
     def _gradient(
@@ -157,15 +158,14 @@ class GradientMatching(Attack):
     ) -> tuple[Tensor, Tensor]:
         """dB/d(poison) of every lane, averaged over surrogates, and B ``(lanes,)``; one random view per poison."""
         count, setups = poisons.shape[1], len(batch.seeds)
-        views = self.augmentation.draw(count, generators)
+        views = draw_views(self.augmentation, count, generators)
         lanes = [lane % setups for lane in range(len(poisons))]
         gradient, objective = (loop_gradients if looped else stacked_gradients)(
             [models[setup] for setup in lanes],
             [goals[setup] for setup in lanes],
             poisons,
             batch.base_labels.repeat(self.restarts, 1),
-            views if views is None else views.to(poisons.device),
-            self.augmentation.max_shift,
+            views,
             self.poison_batch,
         )
         broken = ~(objective.isfinite() & gradient.flatten(1).isfinite().all(1))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from poison_and_defend.attacks.base import Attack, check_positive
+from poison_and_defend.attacks.crafting.views import draw_views, mean_gradient
 from poison_and_defend.attacks.threat.budget import Norm
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
 from poison_and_defend.attacks.threat.trigger import PatchTrigger, TriggerConfig
@@ -80,26 +81,26 @@ class HiddenTrigger(Attack):
         assert batch.sources is not None
         with torch.no_grad():
             wanted = [_features(surrogate, batch.sources) for surrogate in surrogates]
-        poisons = batch.bases
+
+        def distances_of(images: Tensor, number: int = 0) -> Tensor:
+            return paired_distances([_features(surrogate, images) for surrogate in surrogates], wanted)
+
+        poisons, generators = batch.bases, batch.generators()
         rate = self.learning_rate
         for step in range(self.steps):
-            poisons = poisons.detach().requires_grad_()
-            distances = paired_distances([_features(surrogate, poisons) for surrogate in surrogates], wanted)
-            objective = distances.sum(1)
-            progress(objective.detach())
-            left = distances.detach().amax(1) if self.stop_on == "worst" else objective.detach()
-            unfinished = left > self.tolerance
+            views = draw_views(None, poisons.shape[1], generators)
+            distances, gradient = mean_gradient(poisons, views, distances_of)
+            progress(distances.sum(1))
+            unfinished = (distances.amax(1) if self.stop_on == "worst" else distances.sum(1)) > self.tolerance
             if not unfinished.any():
                 break
-            (gradient,) = torch.autograd.grad(objective.sum(), [poisons])
             # A finished setup stands still but stays in the batch: its neighbours must not see whether it is there.
-            moved = poisons.detach() - rate * gradient * unfinished[:, None, None, None, None]
+            moved = poisons - rate * gradient * unfinished[:, None, None, None, None]
             poisons = self.budget.project(moved, batch.bases)
             if (step + 1) % self.decay_every == 0:
                 rate *= self.decay
         with torch.no_grad():
-            final = paired_distances([_features(surrogate, poisons) for surrogate in surrogates], wanted)
-            return poisons.detach(), final.sum(1)
+            return poisons, distances_of(poisons).sum(1)
 
 
 def _features(surrogate: Surrogate, images: Tensor) -> Tensor:

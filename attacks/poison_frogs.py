@@ -12,6 +12,7 @@ from torch import Tensor
 
 from poison_and_defend.attacks.base import Attack, check_positive
 from poison_and_defend.attacks.crafting.augmentation import Augmentation
+from poison_and_defend.attacks.crafting.views import View, draw_views, mean_gradient
 from poison_and_defend.attacks.threat.budget import Norm
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
 from poison_and_defend.core.bounds import at_least, share
@@ -99,10 +100,10 @@ class PoisonFrogs(Attack):
             anchors = self.budget.project(blend, batch.bases)
         beta = self._beta(goals, anchors)
 
-        known, generators = self.augmentation or Augmentation(), batch.generators()
+        generators = batch.generators()
 
-        def evaluate(images: Tensor, views: Tensor | None = None) -> tuple[Tensor, Tensor]:
-            distance, gradient = collision(images, goals, surrogates, lambda own: known.see(own, views))
+        def evaluate(images: Tensor, views: Sequence[View] = (View(),)) -> tuple[Tensor, Tensor]:
+            distance, gradient = mean_gradient(images, views, lambda seen, _: collision(seen, goals, surrogates))
             return distance + beta * (images - anchors).flatten(2).square().sum(-1), gradient
 
         poisons = anchors
@@ -111,8 +112,8 @@ class PoisonFrogs(Attack):
         recent = deque([objective], maxlen=self.memory)
         active = torch.ones_like(objective, dtype=torch.bool)
         for _ in range(self.steps):
-            views = known.draw(poisons.shape[1], generators)
-            if views is not None:
+            views = draw_views(self.augmentation, poisons.shape[1], generators)
+            if self.augmentation:
                 objective, gradient = evaluate(poisons, views)
                 recent = deque([objective], maxlen=1)
             step = _over_pixels(rate)
@@ -130,7 +131,7 @@ class PoisonFrogs(Attack):
             progress(objective.mean(1))
             if not active.any():
                 break
-        return poisons, (evaluate(poisons)[0] if known else objective).mean(1)
+        return poisons, (evaluate(poisons)[0] if self.augmentation else objective).mean(1)
 
     def _beta(self, goals: Sequence[Tensor], images: Tensor) -> float:
         """The weight of ``||x - b||^2`` for images in [0, 1], averaged over surrogates."""
@@ -138,31 +139,19 @@ class PoisonFrogs(Attack):
         return self.beta * 255**2 * sum((goal.shape[-1] / pixels) ** 2 for goal in goals) / len(goals)
 
 
-def collision(
-    images: Tensor,
-    goals: Sequence[Tensor],
-    surrogates: Sequence[Surrogate],
-    seen: Callable[[Tensor], Tensor] = lambda images: images,
-) -> tuple[Tensor, Tensor]:
-    """Squared distance of every image's features to the target's, averaged over surrogates, and its gradient.
+def collision(images: Tensor, goals: Sequence[Tensor], surrogates: Sequence[Surrogate]) -> Tensor:
+    """Squared distance of every image's features to the target's, averaged over surrogates, ``(S, k)``.
 
     Args:
         images: ``(S, k, C, H, W)`` float in [0, 1].
         goals: Per surrogate, target features ``(S, 1, F)``.
-        seen: What is looked at of the images, of the same shape.
-
-    Returns:
-        ``(S, k)`` and the shape of ``images``.
     """
-    images = images.detach().requires_grad_()
-    views = seen(images).flatten(0, 1)
+    flat = images.flatten(0, 1)
     distances = [
-        (surrogate.features(views).unflatten(0, images.shape[:2]) - goal).square().sum(-1)
+        (surrogate.features(flat).unflatten(0, images.shape[:2]) - goal).square().sum(-1)
         for surrogate, goal in zip(surrogates, goals, strict=True)
     ]
-    distance = torch.stack(distances).mean(0)
-    (gradient,) = torch.autograd.grad(distance.sum(), [images])
-    return distance.detach(), gradient
+    return torch.stack(distances).mean(0)
 
 
 def _over_pixels(values: Tensor) -> Tensor:

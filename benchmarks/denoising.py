@@ -110,7 +110,8 @@ def head_accuracy(train: Tensor, labels: Tensor, test: Tensor, test_labels: Tens
 def _data(root: Path | None, tiny: str | None) -> ArrayDataModule:
     if root is None:
         return TinyImageNetDataModule(str(tiny), only_validation=True)
-    return ArraysDataModule(*(str(root / "cifar10-jpeg" / f"{name}.npz") for name in ("train", "test")))
+    files = [str(root / "cifar10-jpeg" / f"{name}.npz") for name in ("train", "test")]
+    return ArraysDataModule(files[0], files[1])
 
 
 def main() -> None:

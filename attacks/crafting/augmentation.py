@@ -39,16 +39,6 @@ class Augmentation:
         """
         return torch.stack([draw_augmentation((count,), own, flip=self.flip) for own in generators]) if self else None
 
-    def see(self, images: Tensor, views: Tensor | None) -> Tensor:
-        """Images ``(S, k, C, H, W)`` float through views that :meth:`draw` gave; as they are through None."""
-        if views is None:
-            return images
-        return augment(images.flatten(0, 1), views.flatten(0, 1).to(images.device), self.max_shift).view_as(images)
-
-    def random_views(self, images: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        """Images ``(S, k, C, H, W)`` float through one random view each."""
-        return self.see(images, self.draw(images.shape[1], generators))
-
 
 def draw_augmentation(shape: tuple[int, ...], generator: torch.Generator, *, flip: bool) -> Tensor:
     """Draw the parameters of one random view per image, on the CPU so that every device sees the same.

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from poison_and_defend.attacks.crafting.augmentation import augment
 from poison_and_defend.attacks.crafting.second_order import twice_differentiable
+from poison_and_defend.attacks.crafting.views import View
 from poison_and_defend.attacks.threat.surrogate import Surrogate
 
 Parameters = dict[str, Tensor]
@@ -47,7 +48,7 @@ def goal_gradient(
 
 
 def matching_gradient(
-    model: Surrogate, images: Tensor, labels: Tensor, goal: Parameters, views: Tensor | None = None, max_shift: float = 0.0
+    model: Surrogate, images: Tensor, labels: Tensor, goal: Parameters, views: Sequence[View] = (View(),)
 ) -> tuple[Tensor, Tensor]:
     """dB/d(images) ``(k, C, H, W)`` and B ``()`` of one batch of poisons, by a double backward pass to the images alone.
 
@@ -55,12 +56,12 @@ def matching_gradient(
         images: ``(k, C, H, W)`` float.
         labels: ``(k,)`` int64.
         goal: The gradient to match, per parameter.
-        views: ``(k, 3)`` from :func:`poison_and_defend.attacks.crafting.augmentation.draw_augmentation`.
+        views: Of these images as one setup; over several the poisons' gradient is averaged, and then compared.
     """
     images, leaves = images.detach().requires_grad_(), _leaves(model)
-    seen = images if views is None else augment(images, views, max_shift)
+    seen = torch.cat([view.see(images[None])[0] for view in views])
     with twice_differentiable():
-        loss = _loss(leaves, {}, model, seen, labels)
+        loss = _loss(leaves, {}, model, seen, labels.repeat(len(views)))
         every = torch.autograd.grad(loss, list(leaves.values()), create_graph=True, allow_unused=True)
     own = [gradient for gradient in every if gradient is not None]
     with torch.no_grad():
@@ -86,8 +87,7 @@ def loop_gradients(
     goals: Sequence[Sequence[Parameters]],
     poisons: Tensor,
     labels: Tensor,
-    views: Tensor | None,
-    max_shift: float,
+    views: Sequence[View],
     batch_size: int,
 ) -> tuple[Tensor, Tensor]:
     """dB/d(poison) of every lane, averaged over its surrogates, and B; lane by lane, the fastest on a CPU.
@@ -97,15 +97,15 @@ def loop_gradients(
         goals: Per lane and surrogate the parameters' gradients to match.
         poisons: ``(L, k, C, H, W)`` float.
         labels: ``(L, k)`` int64.
-        views: ``(L, k, 3)``; None for no augmentation.
+        views: Each of all lanes.
         batch_size: Poisons that are matched, and differentiated, together.
     """
     total, objective = torch.zeros_like(poisons), poisons.new_zeros(len(poisons))
     for lane, (own_models, own_goals) in enumerate(zip(models, goals, strict=True)):
         for rows in torch.arange(poisons.shape[1], device=poisons.device).split(batch_size):
-            own_views = None if views is None else views[lane, rows]
+            own_views = [view.part(lane, rows) for view in views]
             for model, goal in zip(own_models, own_goals, strict=True):
-                gradient, value = matching_gradient(model, poisons[lane, rows], labels[lane, rows], goal, own_views, max_shift)
+                gradient, value = matching_gradient(model, poisons[lane, rows], labels[lane, rows], goal, own_views)
                 total[lane, rows] += gradient / len(own_models)
                 objective[lane] += value * (len(rows) / poisons.shape[1] / len(own_models))
     return total, objective
@@ -116,14 +116,15 @@ def stacked_gradients(
     goals: Sequence[Sequence[Parameters]],
     poisons: Tensor,
     labels: Tensor,
-    views: Tensor | None,
-    max_shift: float,
+    views: Sequence[View],
     batch_size: int,
 ) -> tuple[Tensor, Tensor]:
     """What :func:`loop_gradients` gives, by ``torch.func`` over as many lanes as hold ``batch_size`` poisons: for a GPU.
 
-    The surrogates of one number are of one architecture in all lanes.
+    The surrogates of one number are of one architecture in all lanes, and there is one view, an augmentation or nothing.
     """
+    (view,) = views
+    shifts = None if view.shifts is None else view.shifts.to(poisons.device)
     total, objective = torch.zeros_like(poisons), poisons.new_zeros(len(poisons))
     count = poisons.shape[1]
     for lanes in torch.arange(len(poisons)).split(max(1, batch_size // count)):
@@ -135,8 +136,8 @@ def stacked_gradients(
                     [goals[lane][number] for lane in lanes.tolist()],
                     poisons[part],
                     labels[part],
-                    None if views is None else views[part],
-                    max_shift,
+                    None if shifts is None else shifts[part],
+                    view.max_shift,
                 )
                 total[part] += gradient / len(models[0])
                 objective[lanes] += value * (len(rows) / count / len(models[0]))
@@ -148,7 +149,7 @@ def _stacked(
     goals: Sequence[Parameters],
     poisons: Tensor,
     labels: Tensor,
-    views: Tensor | None,
+    shifts: Tensor | None,
     max_shift: float,
 ) -> tuple[Tensor, Tensor]:
     """Gradients and B of lanes with one model each, or all with the same, which is then not copied."""
@@ -163,17 +164,19 @@ def _stacked(
     states = [state(model) for model in (models[:1] if shared else models)]
     parameters, buffers = states[0] if shared else (stack([s[0] for s in states]), stack([s[1] for s in states]))
 
-    def matching(images: Tensor, own: Any, labels: Tensor, views: Tensor | None, goal: Parameters) -> tuple[Tensor, Tensor]:
-        seen = images if views is None else augment(images, views, max_shift)
+    def matching(
+        images: Tensor, own: Any, labels: Tensor, own_shifts: Tensor | None, goal: Parameters
+    ) -> tuple[Tensor, Tensor]:
+        seen = images if own_shifts is None else augment(images, own_shifts, max_shift)
         gradients: Any = grad(_loss)(own[0], own[1], models[0], seen, labels)
         dot, length, other = _products([gradients[name] for name in goal], list(goal.values()))
         value = 1 - dot / (length * other)
         return value, value
 
-    places = (0, None if shared else 0, 0, None if views is None else 0, 0)
+    places = (0, None if shared else 0, 0, None if shifts is None else 0, 0)
     with twice_differentiable():
         found: tuple[Tensor, Tensor] = vmap(grad(matching, has_aux=True), in_dims=places)(
-            poisons, (parameters, buffers), labels, views, stack(goals)
+            poisons, (parameters, buffers), labels, shifts, stack(goals)
         )
     return found
 

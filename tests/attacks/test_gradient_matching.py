@@ -17,6 +17,7 @@ from poison_and_defend.attacks.crafting.parameter_gradients import (
     matching_gradient,
     stacked_gradients,
 )
+from poison_and_defend.attacks.crafting.views import View
 from poison_and_defend.lightning_modules.networks.base import Classifier
 from poison_and_defend.lightning_modules.networks.build import build_network
 from tests.attacks import by_hand
@@ -71,10 +72,25 @@ def test_goal_is_the_gradient_of_the_mean_loss_over_all_images(model: Classifier
 @pytest.mark.parametrize("views", [None, VIEWS])
 def test_matching_gradient_is_autograds(model: Classifier, views: Tensor | None) -> None:
     goal = goal_gradient(model, TARGETS[0], LABELS[0, 0], 512)
-    found = matching_gradient(model, POISONS[0], LABELS[0], goal, None if views is None else views[0], 0.2)
+    found = matching_gradient(model, POISONS[0], LABELS[0], goal, [View() if views is None else View(views[:1], 0.2)])
     wanted = expected(model, 0, slice(None), views)
     assert wanted[0].abs().max() > 0
     torch.testing.assert_close(found, wanted, rtol=1e-7, atol=1e-7 * wanted[0].abs().max().item())
+
+
+def test_over_several_views_the_poisons_gradient_is_averaged_before_it_is_compared(model: Classifier) -> None:
+    goal = goal_gradient(model, TARGETS[0], LABELS[0, 0], 512)
+    both = [View(VIEWS[:1], 0.2), View(VIEWS[1:2], 0.2)]
+    gradient, value = matching_gradient(model, POISONS[0], LABELS[0], goal, both)
+    images = POISONS[0].clone().requires_grad_()
+    own = [flat_gradient(model, augment(images, VIEWS[n], 0.2), LABELS[0], create_graph=True) for n in range(2)]
+    wanted = 1 - functional.cosine_similarity((own[0] + own[1]) / 2, flat(goal), dim=0)
+    torch.testing.assert_close(value, wanted.detach(), rtol=1e-9, atol=1e-9)
+    slope = torch.autograd.grad(wanted, [images])[0]
+    torch.testing.assert_close(gradient, slope, rtol=1e-7, atol=1e-7 * slope.abs().max().item())
+    # Which is another thing than the mean of the views' own values.
+    apart = [matching_gradient(model, POISONS[0], LABELS[0], goal, [view])[1] for view in both]
+    assert abs(sum(apart).item() / 2 - value.item()) > 1e-4
 
 
 def test_value_is_zero_for_the_goal_itself_and_two_for_its_opposite(model: Classifier) -> None:
@@ -101,7 +117,7 @@ def test_both_engines_are_autograd_averaged_over_surrogates(name: str, own_model
     goals = [[goal_gradient(m, TARGETS[lane], LABELS[lane, 0], 512) for m in models[lane]] for lane in range(3)]
     parts = [slice(0, 2), slice(2, 4), slice(4, 5)] if batch_size == 2 else [slice(0, 5)]
     for engine in (loop_gradients, stacked_gradients):
-        gradient, objective = engine(models, goals, POISONS, LABELS, VIEWS, 0.2, batch_size)
+        gradient, objective = engine(models, goals, POISONS, LABELS, [View(VIEWS, 0.2)], batch_size)
         for lane in range(3):
             # Each batch of poisons is matched by itself; the objective is the mean over poisons.
             found = [[expected(m, lane, rows, VIEWS) for m in models[lane]] for rows in parts]
@@ -127,7 +143,7 @@ def test_models_are_left_as_they_were(frozen: bool) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     goals = [[goal_gradient(model, TARGETS[0], LABELS[0, 0], 512)]]
     for engine in (loop_gradients, stacked_gradients):
-        gradient, _ = engine([[model]], goals, POISONS[:1], LABELS[:1], None, 0.0, 512)
+        gradient, _ = engine([[model]], goals, POISONS[:1], LABELS[:1], [View()], 512)
         assert gradient.abs().max() > 0
     gradient_norms(model, POISONS[0], 1)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -187,7 +203,7 @@ def test_no_more_is_differentiated_together_than_memory_is_meant_for(monkeypatch
     monkeypatch.setattr(parameter_gradients, "_stacked", watched_stack)
     for batch_size, expected in ((5, [(1, 5)] * 3), (10, [(2, 5), (1, 5)]), (3, [(1, 3), (1, 2)] * 3), (15, [(3, 5)])):
         shapes.clear()
-        stacked_gradients([[model]] * 3, goals, POISONS, LABELS, None, 0.0, batch_size)
+        stacked_gradients([[model]] * 3, goals, POISONS, LABELS, [View()], batch_size)
         assert shapes == expected
     numbers = sum(parameter.numel() for parameter in model.parameters())
     monkeypatch.setattr(parameter_gradients, "vmap", watched_map)

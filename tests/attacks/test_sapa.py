@@ -13,6 +13,7 @@ from poison_and_defend.attacks import WitchesBrew
 from poison_and_defend.attacks.crafting.parameter_gradients import goal_gradient, loop_gradients, stacked_gradients
 from poison_and_defend.attacks.crafting.precision import LowPrecision
 from poison_and_defend.attacks.crafting.sharpness import sharp_goal_gradient
+from poison_and_defend.attacks.crafting.views import View
 from poison_and_defend.attacks.threat.surrogate import CraftBatch
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.lightning_modules.networks.base import Classifier
@@ -137,7 +138,7 @@ def test_objective_and_first_step_are_those_of_the_paper(models, batch, monkeypa
 def test_both_engines_agree_on_moved_goals(models) -> None:
     goals = [[sharp_goal_gradient(m, TARGETS[lane], LABELS[lane, 0], 512, RHO) for m in models] for lane in range(2)]
     looped, stacked = (
-        engine([models] * 2, goals, BASES, LABELS, None, 0.0, 2) for engine in (loop_gradients, stacked_gradients)
+        engine([models] * 2, goals, BASES, LABELS, [View()], 2) for engine in (loop_gradients, stacked_gradients)
     )
     for one, other in zip(looped, stacked, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
