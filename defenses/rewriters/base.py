@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from typing import Any, Self
 
+import torch
 from torch import Tensor
 
 from poison_and_defend.defenses.base import Defense
@@ -43,6 +44,29 @@ class Rewriter(Defense):
             ``(B, C, H, W)`` uint8, on the same device.
         """
 
+    def noise_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Of the standard normal numbers that it draws for an image ``(C, H, W)``; ``(0,)`` for one that draws none."""
+        del image_shape
+        return (0,)
+
+    def relaxed(self, images: Tensor, noise: Tensor) -> Tensor:
+        """What it makes of images before rounding, with a gradient: how an attacker looks through it.
+
+        Here for what has no gradient of its own: forwards the rewritten images themselves, backwards as if they were those
+        given, the straight-through estimator (Athalye, Carlini, Wagner, ICML 2018, section 4.1).
+
+        Args:
+            images: ``(B, C, H, W)`` float in [0, 1].
+            noise: ``(B, *noise_shape)`` standard normal, whoever drew it.
+
+        Returns:
+            ``(B, C, H, W)`` float in [0, 1].
+        """
+        del noise
+        keys = torch.arange(len(images), device=images.device)
+        made = self(quantize(images.detach()), keys).to(images) / 255
+        return images + (made - images.detach())
+
     @property
     def needs_secret(self) -> bool:
         """Whether its randomness has no seed yet, so that one that nobody else knows is drawn and kept beside the output."""
@@ -56,3 +80,8 @@ class Rewriter(Defense):
         """Settings on which images ``(C, H, W)`` of this shape depend, of others they may not."""
         del image_shape
         return self.settings()
+
+
+def quantize(images: Tensor) -> Tensor:
+    """Float images to uint8, clipped to [0, 1]."""
+    return (images.clamp(0, 1) * 255).round().to(torch.uint8)

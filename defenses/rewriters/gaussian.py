@@ -11,7 +11,7 @@ from torch.nn import functional
 from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.defenses.base import SECRET
-from poison_and_defend.defenses.rewriters.base import Rewriter
+from poison_and_defend.defenses.rewriters.base import Rewriter, quantize
 from poison_and_defend.diffusion.denoiser import Denoiser, load_denoiser
 from poison_and_defend.diffusion.noise_level import note_doubtful, parse_sigma, refuse_ruinous
 from poison_and_defend.diffusion.row_noise import row_noise
@@ -21,11 +21,6 @@ Large = Literal["tiles", "resize"]
 
 SIGMA = 0.25
 DENOISER = "digits"
-
-
-def quantize(images: Tensor) -> Tensor:
-    """Float images to uint8, clipped to [0, 1]."""
-    return (images.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 class GaussianRewriter(Rewriter):
@@ -138,19 +133,41 @@ class GaussianRewriter(Rewriter):
         noisy = self.add_noise(layout.pad(images.contiguous()), keys, draws)
         return quantize(layout.blend(self.denoise(layout.cut(noisy)), len(images)))
 
+    def noise_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """See :meth:`Rewriter.noise_shape`: of tiles the noise is drawn for the whole canvas."""
+        channels, height, width = image_shape
+        model = self.denoiser
+        if not self.noises:
+            return (0,)
+        if model is None or (height, width) == model.size:
+            return tuple(image_shape)
+        if self.large == "resize":
+            return (channels, *model.size)
+        return (channels, *TileLayout(height, width, model.size, self.overlap).canvas)
+
+    def relaxed(self, images: Tensor, noise: Tensor) -> Tensor:
+        """See :meth:`Rewriter.relaxed`: exact, through all of the denoiser's steps."""
+        added = self.sigma * noise if self.noises else 0.0
+        size, model = images.shape[2:], self.denoiser
+        if model is None or size == model.size:
+            return self.denoise(images + added).clamp(0, 1)
+        if self.large == "resize":
+            return self.restored(self.denoise(_resized(images, model.size) + added), images).clamp(0, 1)
+        layout = TileLayout(size[0], size[1], model.size, self.overlap)
+        return layout.blend(self.denoise(layout.cut(layout.pad(images) + added)), len(images)).clamp(0, 1)
+
     def scaled(self, images: Tensor) -> Tensor:
         """Uint8 images as the model takes them, if larger and smaller ones are to be scaled; else as they are."""
         model = self.denoiser
         if model is None or self.large != "resize" or images.shape[2:] == model.size:
             return images
-        small = functional.interpolate(images.float(), size=model.size, mode="bilinear", antialias=True, align_corners=False)
-        return small.round().clamp(0, 255).to(torch.uint8)
+        return _resized(images.float(), model.size).round().clamp(0, 255).to(torch.uint8)
 
     def restored(self, denoised: Tensor, images: Tensor) -> Tensor:
         """Float images scaled back to the size of ``images``."""
         if denoised.shape[2:] == images.shape[2:]:
             return denoised
-        return functional.interpolate(denoised, size=images.shape[2:], mode="bilinear", antialias=True, align_corners=False)
+        return _resized(denoised, images.shape[2:])
 
     def add_noise(self, images: Tensor, keys: Tensor, draws: Tensor | None = None) -> Tensor:
         """Images in [0, 1] plus noise keyed by draw and row, not clipped, float32."""
@@ -165,6 +182,10 @@ class GaussianRewriter(Rewriter):
     def denoise(self, noisy: Tensor) -> Tensor:
         """The denoiser's estimate, or the noisy images as they are where there is no denoiser."""
         return noisy if self.denoiser is None else self.denoiser.to(noisy.device)(noisy, self.sigma)
+
+
+def _resized(images: Tensor, size: tuple[int, ...]) -> Tensor:
+    return functional.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)
 
 
 class Diffusion(GaussianRewriter):

@@ -1,6 +1,7 @@
 """Several rewriters one after the other, as one."""
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,6 +42,17 @@ class InOrder(Rewriter):
     def settings_for(self, image_shape: tuple[int, ...]) -> dict[str, Any]:
         """See :meth:`Rewriter.settings_for`."""
         return {"steps": [rewriter.settings_for(image_shape) for rewriter in self.rewriters]}
+
+    def noise_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """See :meth:`Rewriter.noise_shape`: the numbers of all, one after another."""
+        return (sum(math.prod(rewriter.noise_shape(image_shape)) for rewriter in self.rewriters),)
+
+    def relaxed(self, images: Tensor, noise: Tensor) -> Tensor:
+        """See :meth:`Rewriter.relaxed`."""
+        shapes = [rewriter.noise_shape(tuple(images.shape[1:])) for rewriter in self.rewriters]
+        for rewriter, shape, own in zip(self.rewriters, shapes, noise.split([*map(math.prod, shapes)], dim=1), strict=True):
+            images = rewriter.relaxed(images, own.unflatten(1, shape))
+        return images
 
     def __call__(self, images: Tensor, keys: Tensor, draws: Tensor | None = None) -> Tensor:
         """See :meth:`Rewriter.__call__`."""

@@ -1,12 +1,13 @@
 """A pretrained diffusion model as a denoiser: noisy images in, an estimate of the clean ones out, differentiable."""
 
 import os
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
@@ -105,8 +106,11 @@ class Denoiser(nn.Module):
         path = family.path(family.start(sigma), self.steps)
         state = family.signal(path[0]) * family.to_model(noisy)
         clean = state
+        # A gradient through several steps remembers each one's state alone, and goes through the network again.
+        again = self.steps > 1 and torch.is_grad_enabled() and noisy.requires_grad
+        network = partial(checkpoint, self._network, use_reentrant=False) if again else self._network
         for time, later in zip(path, [*path[1:], None], strict=True):
-            clean = family.estimate(self._network, state, time).clamp(*family.span)
+            clean = family.estimate(network, state, time).clamp(*family.span)
             if later is not None:
                 direction = (state - family.signal(time) * clean) / family.noise(time)
                 state = family.signal(later) * clean + family.noise(later) * direction

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.defenses.rewriters.base import Rewriter
-from poison_and_defend.defenses.rewriters.gaussian import GaussianRewriter, quantize
+from poison_and_defend.defenses.rewriters.base import Rewriter, quantize
+from poison_and_defend.defenses.rewriters.gaussian import GaussianRewriter
 from poison_and_defend.diffusion.batches import BatchedDenoiser, Precision
 from poison_and_defend.diffusion.tiles import TileLayout
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.defenses.rewriters.gaussian import quantize
+from poison_and_defend.defenses.rewriters.base import quantize
 
 _PIL_MODES = ("L", "RGB")
 

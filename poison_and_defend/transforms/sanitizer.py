@@ -14,8 +14,8 @@ from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.noise_secret import NoiseSecret, draw_secret
 from poison_and_defend.defenses.base import SECRET
-from poison_and_defend.defenses.rewriters.base import Rewriter
-from poison_and_defend.defenses.rewriters.gaussian import Diffusion, GaussianRewriter, quantize
+from poison_and_defend.defenses.rewriters.base import Rewriter, quantize
+from poison_and_defend.defenses.rewriters.gaussian import Diffusion, GaussianRewriter
 from poison_and_defend.diffusion.denoiser import Denoiser, load_denoiser
 from poison_and_defend.sanitizing.tiled import Group, TiledDefense
 from poison_and_defend.transforms.image_forms import to_bytes

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.defenses.rewriters.gaussian import quantize
+from poison_and_defend.defenses.rewriters.base import quantize
 from poison_and_defend.diffusion.denoiser import load_denoiser
 from poison_and_defend.diffusion.tiles import TileLayout
 from tests.countermeasures import rewriter

@@ -3,7 +3,8 @@
 import torch
 
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
-from poison_and_defend.defenses.rewriters.gaussian import Diffusion, quantize
+from poison_and_defend.defenses.rewriters.base import quantize
+from poison_and_defend.defenses.rewriters.gaussian import Diffusion
 from poison_and_defend.experiment.steps.protect import Sanitized
 from poison_and_defend.experiment.task.plan import ExperimentPlan
 from poison_and_defend.reports.figures import panel, to_png

@@ -7,7 +7,7 @@ import torch
 
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.defenses import DenoiseOnly, Diffusion, Jpeg, NoiseOnly, Rewriter
-from poison_and_defend.defenses.rewriters.gaussian import quantize
+from poison_and_defend.defenses.rewriters.base import quantize
 from poison_and_defend.defenses.rewriters.named import REWRITERS, find_rewriter
 from poison_and_defend.diffusion.denoiser import Denoiser, load_denoiser
 from poison_and_defend.diffusion.row_noise import row_noise
