@@ -15,6 +15,7 @@ from poison_and_defend.attacks.threat.backdoor_trigger import BackdoorTrigger
 from poison_and_defend.attacks.threat.budget import Budget, Norm, parse_eps
 from poison_and_defend.attacks.threat.known_classes import OneClass, known_classes
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
+from poison_and_defend.attacks.threat.sanitizing import Sanitizing
 from poison_and_defend.attacks.threat.setups import Setup
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Retrain, Surrogate
 from poison_and_defend.attacks.threat.trigger import TriggerConfig
@@ -149,6 +150,7 @@ class Attack(ABC):
         progress: Callable[[Tensor], None] = lambda objective: None,
         retrain: Retrain | None = None,
         class_surrogates: Mapping[int, Sequence[Surrogate]] | None = None,
+        sanitizing: Sanitizing | None = None,
     ) -> list[PoisonSet]:
         """Craft, round to 8 bits and validate the poisons of every setup, all in one batch.
 
@@ -160,6 +162,7 @@ class Attack(ABC):
             surrogates: The attacker's models, in evaluation mode on ``device``; their parameters are not changed.
             retrain: For attacks that retrain their surrogates while crafting.
             class_surrogates: Of attacks that know one class: by adversarial label; ``surrogates`` are then none.
+            sanitizing: The defence that poisons will go through, as far as the attacker knows it.
 
         Raises:
             InputError: If the budget or the trigger does not fit, or a poison is not finite.
@@ -173,6 +176,8 @@ class Attack(ABC):
             batch = self._batch(chosen, train_images, train_labels, test_images, trigger, device)
         if self.one_class is not None:
             batch = replace(batch, classes=known_classes(self.name, chosen, train_images, train_labels, class_surrogates or {}))
+        if sanitizing is not None:
+            batch = replace(batch, sanitizing=sanitizing)
         if retrain is not None:
             batch = replace(batch, retrain=partial(retrain, chosen))
 
@@ -233,6 +238,7 @@ class Attack(ABC):
             seeds=tuple(s.seed for s in setups),
             sources=sources,
             trigger=trigger,
+            rows=rows,
         )
 
 

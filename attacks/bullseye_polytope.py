@@ -12,7 +12,7 @@ from torch import Tensor
 from poison_and_defend.attacks.base import Attack, check_positive
 from poison_and_defend.attacks.crafting.augmentation import Augmentation
 from poison_and_defend.attacks.crafting.dropout import dropout_kept_on, has_dropout, setup_features
-from poison_and_defend.attacks.crafting.views import draw_views, mean_gradient
+from poison_and_defend.attacks.crafting.views import Sight, mean_gradient, mean_value
 from poison_and_defend.attacks.threat.budget import Norm
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
 from poison_and_defend.core.bounds import at_least
@@ -88,14 +88,15 @@ class BullseyePolytope(Attack):
         poisons = batch.bases.clone().requires_grad_()
         # Adam is elementwise, so that one optimiser over all setups equals one per setup.
         optimizer = torch.optim.Adam([poisons], lr=self.learning_rate)
-        generators = batch.generators()
+        sight = Sight(batch, self.augmentation)
         with dropout_kept_on(surrogates, batch):
             centres = self._centres(batch, surrogates)
+
+            def objective_of(seen: Tensor, number: int) -> Tensor:
+                return self._objective(seen, centres, surrogates)
+
             for _ in range(self.steps):
-                views = draw_views(self.augmentation, poisons.shape[1], generators)
-                objective, poisons.grad = mean_gradient(
-                    poisons, views, lambda seen, _: self._objective(seen, centres, surrogates)
-                )
+                objective, poisons.grad = mean_gradient(poisons, sight.views(), objective_of)
                 optimizer.step()
                 with torch.no_grad():
                     poisons.copy_(self.budget.project(poisons, batch.bases))
@@ -103,7 +104,7 @@ class BullseyePolytope(Attack):
         with torch.no_grad():
             if any(map(has_dropout, surrogates)):
                 centres = self._centres(batch, surrogates)
-            return poisons.detach(), self._objective(poisons, centres, surrogates)
+            return poisons.detach(), mean_value(poisons, sight.settled(), objective_of)
 
     @torch.no_grad()
     def _centres(self, batch: CraftBatch, surrogates: Sequence[Surrogate]) -> Centres:

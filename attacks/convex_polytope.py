@@ -13,7 +13,7 @@ from poison_and_defend.attacks.base import Attack, check_positive
 from poison_and_defend.attacks.crafting.augmentation import Augmentation
 from poison_and_defend.attacks.crafting.dropout import dropout_kept_on, setup_features
 from poison_and_defend.attacks.crafting.simplex import nearest_combination
-from poison_and_defend.attacks.crafting.views import draw_views, mean_gradient
+from poison_and_defend.attacks.crafting.views import Sight, mean_gradient, mean_value
 from poison_and_defend.attacks.threat.budget import Norm
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
 from poison_and_defend.core.bounds import at_least, share
@@ -82,7 +82,7 @@ class ConvexPolytope(Attack):
         """See :meth:`Attack.perturb`."""
         poisons = batch.bases.clone().requires_grad_()
         optimizer = torch.optim.Adam([poisons], lr=self.learning_rate)
-        generators = batch.generators()
+        sight = Sight(batch, self.augmentation)
         coefficients = batch.bases.new_full(batch.bases.shape[:2], 1 / batch.bases.shape[1])
         with dropout_kept_on(surrogates, batch):
             targets = self._targets(batch, surrogates)
@@ -94,15 +94,15 @@ class ConvexPolytope(Attack):
                 return objective
 
             for _ in range(self.steps):
-                views = draw_views(self.augmentation, poisons.shape[1], generators)
-                objective, poisons.grad = mean_gradient(poisons, views, objective_of)
+                objective, poisons.grad = mean_gradient(poisons, sight.views(), objective_of)
                 optimizer.step()
                 with torch.no_grad():
                     poisons.copy_(self.budget.project(poisons, batch.bases))
                 progress(objective)
         with torch.no_grad():
-            objective, _ = self._objective(poisons, self._targets(batch, surrogates), surrogates, coefficients)
-            return poisons.detach(), objective
+            # Measured without dropout.
+            targets = self._targets(batch, surrogates)
+            return poisons.detach(), mean_value(poisons, sight.settled(), objective_of)
 
     @torch.no_grad()
     def _targets(self, batch: CraftBatch, surrogates: Sequence[Surrogate]) -> list[list[Tensor]]:

@@ -20,7 +20,7 @@ from poison_and_defend.attacks.crafting.parameter_gradients import (
 )
 from poison_and_defend.attacks.crafting.precision import full_precision
 from poison_and_defend.attacks.crafting.sharpness import sharp_goal_gradient
-from poison_and_defend.attacks.crafting.views import View, draw_views
+from poison_and_defend.attacks.crafting.views import Sight, View
 from poison_and_defend.attacks.threat.budget import Norm
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
 from poison_and_defend.core.bounds import at_least
@@ -93,11 +93,11 @@ class GradientMatching(Attack):
     ) -> tuple[Tensor, Tensor]:
         """See :meth:`Attack.perturb`."""
         # Lanes: every setup of the first restart, then of the second; restart 0 is the same however many there are.
-        generators = [g for restart in range(self.restarts) for g in batch.generators(restart)]
+        sight = Sight(batch, self.augmentation, self.restarts)
         bases = batch.bases.repeat(self.restarts, 1, 1, 1, 1)
         models: list[list[Surrogate]] = [list(surrogates) for _ in batch.seeds]
         goals = self._goals(batch, models)
-        poisons = self._start(bases, generators).requires_grad_()
+        poisons = self._start(bases, sight.generators).requires_grad_()
         optimizer = torch.optim.Adam([poisons], lr=self.learning_rate / len(surrogates))
         looped = self._looped(batch, models, goals)
         milestones = [max(1, int(share * self.steps)) for share in _DECAY_AT]
@@ -106,14 +106,14 @@ class GradientMatching(Attack):
             renewed = self.renew(step, batch, poisons.detach())
             if renewed is not None:
                 models, goals = renewed, self._goals(batch, renewed)
-            gradient, objective = self._gradient(poisons.detach(), batch, models, goals, generators, looped)
+            gradient, objective = self._gradient(poisons.detach(), batch, models, goals, sight, looped)
             poisons.grad = gradient.sign()
             optimizer.step()
             scheduler.step()
             with torch.no_grad():
                 poisons.copy_(self.budget.project(poisons, bases))
             progress(objective.view(self.restarts, -1).amin(0))
-        _, final = self._gradient(poisons.detach(), batch, models, goals, generators, looped)
+        _, final = self._gradient(poisons.detach(), batch, models, goals, sight, looped)
         lowest, best = final.view(self.restarts, -1).min(0)
         setups = torch.arange(len(batch.seeds), device=best.device)
         return poisons.detach().unflatten(0, (self.restarts, -1))[best, setups], lowest
@@ -139,8 +139,9 @@ class GradientMatching(Attack):
         return goals
 
     def _looped(self, batch: CraftBatch, models: Sequence[Sequence[Surrogate]], goals: Sequence[Sequence[Parameters]]) -> bool:
-        """Whether lanes go one after another: on a CPU, in half precision, or if a surrogate cannot be batched."""
-        if batch.bases.device.type == "cpu" or any(full_precision(model) is not model for own in models for model in own):
+        """Whether lanes go one after another: on a CPU, through a defence, in half precision, or where models do not stack."""
+        alone = batch.bases.device.type == "cpu" or batch.sanitizing is not None
+        if alone or any(full_precision(model) is not model for own in models for model in own):
             return True
         few = batch.bases[:1, :2]
         return not stackable(
@@ -153,19 +154,18 @@ class GradientMatching(Attack):
         batch: CraftBatch,
         models: Sequence[Sequence[Surrogate]],
         goals: Sequence[Sequence[Parameters]],
-        generators: list[torch.Generator],
+        sight: Sight,
         looped: bool,
     ) -> tuple[Tensor, Tensor]:
-        """dB/d(poison) of every lane, averaged over surrogates, and B ``(lanes,)``; one random view per poison."""
-        count, setups = poisons.shape[1], len(batch.seeds)
-        views = draw_views(self.augmentation, count, generators)
+        """dB/d(poison) of every lane, averaged over surrogates, and B ``(lanes,)``, over the views of a step."""
+        setups = len(batch.seeds)
         lanes = [lane % setups for lane in range(len(poisons))]
         gradient, objective = (loop_gradients if looped else stacked_gradients)(
             [models[setup] for setup in lanes],
             [goals[setup] for setup in lanes],
             poisons,
             batch.base_labels.repeat(self.restarts, 1),
-            views,
+            sight.views(),
             self.poison_batch,
         )
         broken = ~(objective.isfinite() & gradient.flatten(1).isfinite().all(1))

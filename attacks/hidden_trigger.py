@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from poison_and_defend.attacks.base import Attack, check_positive
-from poison_and_defend.attacks.crafting.views import draw_views, mean_gradient
+from poison_and_defend.attacks.crafting.views import Sight, mean_gradient, mean_value
 from poison_and_defend.attacks.threat.budget import Norm
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
 from poison_and_defend.attacks.threat.trigger import PatchTrigger, TriggerConfig
@@ -82,14 +82,13 @@ class HiddenTrigger(Attack):
         with torch.no_grad():
             wanted = [_features(surrogate, batch.sources) for surrogate in surrogates]
 
-        def distances_of(images: Tensor, number: int = 0) -> Tensor:
+        def distances_of(images: Tensor, number: int) -> Tensor:
             return paired_distances([_features(surrogate, images) for surrogate in surrogates], wanted)
 
-        poisons, generators = batch.bases, batch.generators()
+        poisons, sight = batch.bases, Sight(batch, self.augmentation)
         rate = self.learning_rate
         for step in range(self.steps):
-            views = draw_views(None, poisons.shape[1], generators)
-            distances, gradient = mean_gradient(poisons, views, distances_of)
+            distances, gradient = mean_gradient(poisons, sight.views(), distances_of)
             progress(distances.sum(1))
             unfinished = (distances.amax(1) if self.stop_on == "worst" else distances.sum(1)) > self.tolerance
             if not unfinished.any():
@@ -99,8 +98,7 @@ class HiddenTrigger(Attack):
             poisons = self.budget.project(moved, batch.bases)
             if (step + 1) % self.decay_every == 0:
                 rate *= self.decay
-        with torch.no_grad():
-            return poisons, distances_of(poisons).sum(1)
+        return poisons, mean_value(poisons, sight.settled(), distances_of).sum(1)
 
 
 def _features(surrogate: Surrogate, images: Tensor) -> Tensor:

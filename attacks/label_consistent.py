@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from poison_and_defend.attacks.base import Attack
 from poison_and_defend.attacks.crafting.pgd import default_step_size, pgd, uniform_in_ball
+from poison_and_defend.attacks.crafting.views import Sight
 from poison_and_defend.attacks.threat.budget import Norm
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
 from poison_and_defend.attacks.threat.trigger import CornerTrigger, TriggerConfig
@@ -71,9 +72,12 @@ class LabelConsistent(Attack):
         self, batch: CraftBatch, surrogates: Sequence[Surrogate], progress: Callable[[Tensor], None]
     ) -> tuple[Tensor, Tensor]:
         """See :meth:`Attack.perturb`."""
+        sight = Sight(batch, self.augmentation)
 
         def losses_of(images: Tensor) -> Tensor:
-            return true_label_loss(images, batch.base_labels, surrogates)
+            views = sight.views()
+            losses = [true_label_loss(view.see(images), batch.base_labels, surrogates) for view in views]
+            return torch.stack(losses).mean(0)
 
         def mean_probability(losses: Tensor) -> Tensor:
             return losses.neg().exp().mean(1)

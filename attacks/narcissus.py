@@ -13,10 +13,13 @@ from torch.nn import functional
 
 from poison_and_defend.attacks.base import Attack, check_positive
 from poison_and_defend.attacks.crafting.augmentation import augment, draw_augmentation
+from poison_and_defend.attacks.crafting.views import DEFENSE_STREAM, View
 from poison_and_defend.attacks.threat.additive_trigger import MAX_SCALE
 from poison_and_defend.attacks.threat.known_classes import OneClass
+from poison_and_defend.attacks.threat.sanitizing import Sanitizing
 from poison_and_defend.attacks.threat.surrogate import AdversarialClass, CraftBatch, Surrogate
 from poison_and_defend.core.bounds import at_least, share
+from poison_and_defend.core.clip import clipped
 from poison_and_defend.core.errors import InputError
 
 
@@ -103,10 +106,11 @@ class Narcissus(Attack):
         del surrogates
         device = batch.bases.device
         searches = []
-        for known, generator in zip(batch.classes, batch.generators(), strict=True):
+        noise = batch.generators(DEFENSE_STREAM)
+        for known, generator, own in zip(batch.classes, batch.generators(), noise, strict=True):
             perturbation = torch.zeros(1, *batch.bases.shape[2:], device=device, dtype=batch.bases.dtype, requires_grad=True)
             optimizer = torch.optim.RAdam([perturbation], lr=self.learning_rate)
-            searches.append(_Search(self, known, generator, perturbation, optimizer))
+            searches.append(_Search(self, known, batch.sanitizing, generator, own, perturbation, optimizer))
         for _ in range(self.steps):
             progress(torch.stack([search.pass_over() for search in searches]))
         found = torch.stack([search.perturbation.detach() for search in searches])
@@ -127,7 +131,9 @@ class _Search:
 
     attack: Narcissus
     known: AdversarialClass
+    sanitizing: Sanitizing | None
     generator: torch.Generator
+    noise: torch.Generator
     perturbation: Tensor
     optimizer: torch.optim.Optimizer
 
@@ -137,7 +143,7 @@ class _Search:
         eps, images = self.attack.budget.eps, self.known.images
         for rows in torch.randperm(len(images), generator=self.generator).split(self.attack.image_batch):
             views = draw_augmentation((len(rows),), self.generator, flip=self.attack.flip).to(self.perturbation)
-            loss = self._loss(self._augmented(images[rows], views))
+            loss = self._loss(rows, views)
             (self.perturbation.grad,) = torch.autograd.grad(loss, [self.perturbation])
             self.optimizer.step()
             with torch.no_grad():
@@ -149,21 +155,27 @@ class _Search:
     def mean_loss(self) -> Tensor:
         """Of all the class's images as they are, ``()``."""
         images = self.known.images
-        parts = images.split(self.attack.image_batch)
-        return torch.stack([self._loss(self._floats(part)) * (len(part) / len(images)) for part in parts]).sum()
+        parts = torch.arange(len(images)).split(self.attack.image_batch)
+        return torch.stack([self._loss(part, None) * (len(part) / len(images)) for part in parts]).sum()
 
-    def _loss(self, images: Tensor) -> Tensor:
-        seen = (images + self.perturbation).clamp(0, 1)
+    def _loss(self, rows: Tensor, shifts: Tensor | None) -> Tensor:
+        """Mean cross-entropy of images of the class with the perturbation, through these shifts, under the last output."""
+        images = self.known.images[rows].to(self.perturbation) / 255
+        if self.sanitizing is None:
+            if shifts is not None and (self.attack.max_shift > 0 or self.attack.flip):
+                images = augment(images, shifts, self.attack.max_shift)
+            seen = clipped(images + self.perturbation)
+        else:
+            # As victims do it: the poison is sanitized, and what is left of it augmented.
+            poisons, keys, shape = clipped(images + self.perturbation)[None], self.known.rows[rows][None], images.shape[1:]
+            drawn = [
+                self.sanitizing.draw(keys, (shape[0], shape[1], shape[2]), [self.noise]) for _ in range(self.sanitizing.draws)
+            ]
+            own = None if shifts is None else shifts[None]
+            seen = torch.cat([View(own, self.attack.max_shift, one).see(poisons)[0] for one in drawn])
         losses = []
         for surrogate in self.known.surrogates:
             logits = surrogate(seen)
             wanted = torch.full((len(seen),), logits.shape[1] - 1, device=logits.device)
             losses.append(functional.cross_entropy(logits, wanted))
         return torch.stack(losses).mean()
-
-    def _augmented(self, images: Tensor, views: Tensor) -> Tensor:
-        own = self._floats(images)
-        return augment(own, views, self.attack.max_shift) if self.attack.max_shift > 0 or self.attack.flip else own
-
-    def _floats(self, images: Tensor) -> Tensor:
-        return images.to(self.perturbation) / 255

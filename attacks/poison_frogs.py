@@ -12,7 +12,7 @@ from torch import Tensor
 
 from poison_and_defend.attacks.base import Attack, check_positive
 from poison_and_defend.attacks.crafting.augmentation import Augmentation
-from poison_and_defend.attacks.crafting.views import View, draw_views, mean_gradient
+from poison_and_defend.attacks.crafting.views import Sight, View, mean_gradient
 from poison_and_defend.attacks.threat.budget import Norm
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
 from poison_and_defend.core.bounds import at_least, share
@@ -100,20 +100,21 @@ class PoisonFrogs(Attack):
             anchors = self.budget.project(blend, batch.bases)
         beta = self._beta(goals, anchors)
 
-        generators = batch.generators()
+        sight = Sight(batch, self.augmentation)
+        changing = bool(sight.known) or (sight.sanitizing is not None and sight.sanitizing.random)
 
-        def evaluate(images: Tensor, views: Sequence[View] = (View(),)) -> tuple[Tensor, Tensor]:
+        def evaluate(images: Tensor, views: Sequence[View]) -> tuple[Tensor, Tensor]:
             distance, gradient = mean_gradient(images, views, lambda seen, _: collision(seen, goals, surrogates))
             return distance + beta * (images - anchors).flatten(2).square().sum(-1), gradient
 
         poisons = anchors
-        objective, gradient = evaluate(poisons)
+        objective, gradient = evaluate(poisons, sight.settled())
         rate = torch.full_like(objective, self.learning_rate)
         recent = deque([objective], maxlen=self.memory)
         active = torch.ones_like(objective, dtype=torch.bool)
         for _ in range(self.steps):
-            views = draw_views(self.augmentation, poisons.shape[1], generators)
-            if self.augmentation:
+            views = sight.views()
+            if changing:
                 objective, gradient = evaluate(poisons, views)
                 recent = deque([objective], maxlen=1)
             step = _over_pixels(rate)
@@ -131,7 +132,7 @@ class PoisonFrogs(Attack):
             progress(objective.mean(1))
             if not active.any():
                 break
-        return poisons, (evaluate(poisons)[0] if self.augmentation else objective).mean(1)
+        return poisons, (evaluate(poisons, sight.settled())[0] if changing else objective).mean(1)
 
     def _beta(self, goals: Sequence[Tensor], images: Tensor) -> float:
         """The weight of ``||x - b||^2`` for images in [0, 1], averaged over surrogates."""

@@ -7,41 +7,75 @@ import torch
 from torch import Tensor
 
 from poison_and_defend.attacks.crafting.augmentation import Augmentation, augment
+from poison_and_defend.attacks.threat.sanitizing import Realisation
+from poison_and_defend.attacks.threat.surrogate import CraftBatch
+
+DEFENSE_STREAM = 1 << 32
+"""Of the randomness of a defence, apart from those of attacks, which are counted from 0."""
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One way in which victims may see the poisons of every setup: each through a random augmentation of its own.
+    """One way in which victims may see the poisons of every setup: sanitized, and each through an augmentation of its own.
 
     Attributes:
         shifts: ``(S, k, 3)`` from :func:`poison_and_defend.attacks.crafting.augmentation.draw_augmentation`; None for images
-            as they are.
+            that are not augmented.
         max_shift: Largest shift as a share of the image's side.
+        sanitized: What a known defence makes of the poisons first; None for nothing.
     """
 
     shifts: Tensor | None = None
     max_shift: float = 0.0
+    sanitized: Realisation | None = None
 
     def see(self, images: Tensor) -> Tensor:
         """Images ``(S, k, C, H, W)`` float as they are seen, of the same shape."""
+        if self.sanitized is not None:
+            images = self.sanitized.of(images)
         if self.shifts is None:
             return images
         return augment(images.flatten(0, 1), self.shifts.flatten(0, 1).to(images.device), self.max_shift).view_as(images)
 
     def part(self, setup: int, rows: Tensor) -> "View":
         """The same of some poisons of one setup."""
-        return self if self.shifts is None else View(self.shifts[setup, rows][None], self.max_shift)
+        shifts = None if self.shifts is None else self.shifts[setup, rows.cpu()][None]
+        return View(shifts, self.max_shift, None if self.sanitized is None else self.sanitized.part(setup, rows))
 
 
-def draw_views(known: Augmentation | None, count: int, generators: Sequence[torch.Generator]) -> list[View]:
-    """What a step looks at: the views over which its objective is averaged.
+class Sight:
+    """What an attack looks at, step by step: the views over which its objective is averaged.
 
     Args:
-        known: The victims' augmentation; None for nothing.
-        count: Poisons of a setup.
-        generators: One a setup, on the CPU.
+        batch: Whose defence, if one is known, poisons go through.
+        known: The victims' augmentation, as far as the attacker knows of it; None for nothing.
+        lanes: How many times the batch's setups are crafted beside each other, as by restarts.
     """
-    return [View() if not known else View(known.draw(count, generators), known.max_shift)]
+
+    def __init__(self, batch: CraftBatch, known: Augmentation | None, lanes: int = 1) -> None:
+        self.known, self.sanitizing = known, batch.sanitizing
+        self.generators = [generator for lane in range(lanes) for generator in batch.generators(lane)]
+        self._noise = [generator for lane in range(lanes) for generator in batch.generators(DEFENSE_STREAM + lane)]
+        self._keys, self._shape = batch.keys.repeat(lanes, 1), batch.bases.shape[2:]
+
+    def views(self) -> list[View]:
+        """Of the next step: as many as the known defence is drawn, or one."""
+        count = self._keys.shape[1]
+
+        def shifts() -> tuple[Tensor | None, float]:
+            return (self.known.draw(count, self.generators), self.known.max_shift) if self.known else (None, 0.0)
+
+        return [View(*shifts(), sanitized) for sanitized in self._sanitized()]
+
+    def settled(self) -> list[View]:
+        """What a finished set of poisons is measured on: as the known defence leaves it, without an augmentation."""
+        return [View(sanitized=sanitized) for sanitized in self._sanitized()]
+
+    def _sanitized(self) -> list[Realisation | None]:
+        if self.sanitizing is None:
+            return [None]
+        shape = (self._shape[0], self._shape[1], self._shape[2])
+        return [self.sanitizing.draw(self._keys, shape, self._noise) for _ in range(self.sanitizing.draws)]
 
 
 def mean_gradient(images: Tensor, views: Sequence[View], objective: Callable[[Tensor, int], Tensor]) -> tuple[Tensor, Tensor]:
@@ -62,3 +96,14 @@ def mean_gradient(images: Tensor, views: Sequence[View], objective: Callable[[Te
         parts = [values.detach() / len(views), gradient / len(views)]
         means = [mean + part for mean, part in zip(means, parts, strict=True)] if means else parts
     return means[0], means[1]
+
+
+@torch.no_grad()
+def mean_value(images: Tensor, views: Sequence[View], objective: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """The mean over views of an objective; see :func:`mean_gradient`."""
+    total: Tensor | None = None
+    for number, view in enumerate(views):
+        value = objective(view.see(images), number) / len(views)
+        total = value if total is None else total + value
+    assert total is not None
+    return total

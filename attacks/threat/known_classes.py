@@ -57,5 +57,6 @@ def known_classes(
         rows = torch.from_numpy(setup.rows(len(train_labels)))
         # The victim's set need not hold the bases as they are, but the attacker has them.
         rows = torch.cat([rows, torch.from_numpy(setup.base_indices)]).unique()
-        known.append(AdversarialClass(train_images[rows[train_labels[rows] == label]], surrogates[label]))
+        rows = rows[train_labels[rows] == label]
+        known.append(AdversarialClass(train_images[rows], surrogates[label], rows))
     return tuple(known)

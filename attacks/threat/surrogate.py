@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from poison_and_defend.attacks.threat.backdoor_trigger import BackdoorTrigger
+from poison_and_defend.attacks.threat.sanitizing import Sanitizing
 from poison_and_defend.attacks.threat.setups import Setup
 
 
@@ -37,10 +38,12 @@ class AdversarialClass:
     Attributes:
         images: ``(n, C, H, W)`` uint8 on the CPU: all training images of the class that the victim gets, before poisoning.
         surrogates: Networks with an output for every public class, and a last one for this class.
+        rows: ``(n,)`` int64 on the CPU: the images' rows in the training set.
     """
 
     images: Tensor
     surrogates: Sequence[Surrogate]
+    rows: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +61,8 @@ class CraftBatch:
         trigger: What a backdoor stamps.
         retrain: Poisons ``(S, k, C, H, W)`` to surrogates trained on each setup's poisoned set, one list a setup.
         classes: One per setup: its adversarial class, for attacks that know no other.
+        rows: ``(S, k)`` int64 on the CPU: the bases' rows in the training set; None where nobody says.
+        sanitizing: What poisons go through before a victim trains on them, as far as the attacker knows; None for nothing.
     """
 
     bases: Tensor
@@ -68,6 +73,14 @@ class CraftBatch:
     trigger: BackdoorTrigger | None = None
     retrain: Callable[[Tensor], list[list[Surrogate]]] | None = None
     classes: tuple[AdversarialClass, ...] = ()
+    rows: Tensor | None = None
+    sanitizing: Sanitizing | None = None
+
+    @property
+    def keys(self) -> Tensor:
+        """``(S, k)`` int64 on the CPU: what the randomness of a defence is keyed by, the rows where they are known."""
+        setups, count = self.bases.shape[:2]
+        return torch.arange(count).expand(setups, -1) if self.rows is None else self.rows
 
     def generators(self, stream: int = 0) -> list[torch.Generator]:
         """One CPU generator per setup; ``stream`` tells apart the uses within one attack."""

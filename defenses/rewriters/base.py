@@ -49,6 +49,10 @@ class Rewriter(Defense):
         del image_shape
         return (0,)
 
+    def own_noise(self, keys: Tensor, image_shape: tuple[int, ...]) -> Tensor:
+        """The numbers that it draws itself for rows ``(B,)`` int64, ``(B, *noise_shape)``; needs its seed."""
+        return torch.zeros(len(keys), *self.noise_shape(image_shape))
+
     def relaxed(self, images: Tensor, noise: Tensor) -> Tensor:
         """What it makes of images before rounding, with a gradient: how an attacker looks through it.
 

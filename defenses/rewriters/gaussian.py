@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from poison_and_defend.core.bounds import at_least
+from poison_and_defend.core.clip import clipped
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.defenses.base import SECRET
 from poison_and_defend.defenses.rewriters.base import Rewriter, quantize
@@ -145,16 +146,30 @@ class GaussianRewriter(Rewriter):
             return (channels, *model.size)
         return (channels, *TileLayout(height, width, model.size, self.overlap).canvas)
 
+    def own_noise(self, keys: Tensor, image_shape: tuple[int, ...]) -> Tensor:
+        """See :meth:`Rewriter.own_noise`."""
+        if not self.noises:
+            return super().own_noise(keys, image_shape)
+        if self.seed is None:
+            raise RuntimeError("the noise has no seed yet")
+        return row_noise(keys, self.noise_shape(image_shape), seed=self.seed, draw=self.draw)
+
+    def with_sigma(self, sigma: float) -> Self:
+        """The same with another noise."""
+        other = copy.copy(self)
+        other.sigma = sigma
+        return other
+
     def relaxed(self, images: Tensor, noise: Tensor) -> Tensor:
         """See :meth:`Rewriter.relaxed`: exact, through all of the denoiser's steps."""
         added = self.sigma * noise if self.noises else 0.0
         size, model = images.shape[2:], self.denoiser
         if model is None or size == model.size:
-            return self.denoise(images + added).clamp(0, 1)
+            return clipped(self.denoise(images + added))
         if self.large == "resize":
-            return self.restored(self.denoise(_resized(images, model.size) + added), images).clamp(0, 1)
+            return clipped(self.restored(self.denoise(_resized(images, model.size) + added), images))
         layout = TileLayout(size[0], size[1], model.size, self.overlap)
-        return layout.blend(self.denoise(layout.cut(layout.pad(images) + added)), len(images)).clamp(0, 1)
+        return clipped(layout.blend(self.denoise(layout.cut(layout.pad(images) + added)), len(images)))
 
     def scaled(self, images: Tensor) -> Tensor:
         """Uint8 images as the model takes them, if larger and smaller ones are to be scaled; else as they are."""

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from poison_and_defend.defenses.rewriters.base import Rewriter
@@ -46,6 +47,10 @@ class InOrder(Rewriter):
     def noise_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
         """See :meth:`Rewriter.noise_shape`: the numbers of all, one after another."""
         return (sum(math.prod(rewriter.noise_shape(image_shape)) for rewriter in self.rewriters),)
+
+    def own_noise(self, keys: Tensor, image_shape: tuple[int, ...]) -> Tensor:
+        """See :meth:`Rewriter.own_noise`."""
+        return torch.cat([rewriter.own_noise(keys, image_shape).flatten(1) for rewriter in self.rewriters], dim=1)
 
     def relaxed(self, images: Tensor, noise: Tensor) -> Tensor:
         """See :meth:`Rewriter.relaxed`."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from poison_and_defend.core.bounds import at_least
+from poison_and_defend.core.clip import clipped
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.hashing import hash_state
 from poison_and_defend.diffusion.denoiser_files import (
@@ -110,7 +111,7 @@ class Denoiser(nn.Module):
         again = self.steps > 1 and torch.is_grad_enabled() and noisy.requires_grad
         network = partial(checkpoint, self._network, use_reentrant=False) if again else self._network
         for time, later in zip(path, [*path[1:], None], strict=True):
-            clean = family.estimate(network, state, time).clamp(*family.span)
+            clean = clipped(family.estimate(network, state, time), *family.span)
             if later is not None:
                 direction = (state - family.signal(time) * clean) / family.noise(time)
                 state = family.signal(later) * clean + family.noise(later) * direction

@@ -11,6 +11,7 @@ from poison_and_defend.attacks.crafting.augmentation import augment, draw_augmen
 from poison_and_defend.attacks.threat.additive_trigger import AdditiveTrigger
 from poison_and_defend.attacks.threat.setups import Setup, draw_setups
 from poison_and_defend.attacks.threat.surrogate import AdversarialClass, CraftBatch
+from poison_and_defend.core.clip import clipped
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.lightning_modules.networks.base import Classifier
 from poison_and_defend.lightning_modules.networks.build import build_network
@@ -56,7 +57,7 @@ def mean_loss(models: list[Classifier], images: Tensor, perturbation: Tensor) ->
     """Of the last output, averaged over networks, in double precision."""
     losses = []
     for model in models:
-        logits = copy.deepcopy(model).double()((images + perturbation).clamp(0, 1))
+        logits = copy.deepcopy(model).double()(clipped(images + perturbation))
         losses.append(functional.cross_entropy(logits, torch.full((len(images),), 7)))
     return torch.stack(losses).mean()
 
@@ -91,7 +92,7 @@ def test_batches_count_by_their_images(digits, narcissus, models, class_setups) 
         torch.ones(1, 1, dtype=torch.int64),
         torch.zeros(1, 1, *images.shape[1:]),
         (3,),
-        classes=(AdversarialClass((images * 255).to(torch.uint8), models[1]),),
+        classes=(AdversarialClass((images * 255).to(torch.uint8), models[1], torch.arange(len(images))),),
     )
     with pytest.raises(InputError, match="no perturbation"):
         attack.perturb(batch, [], lambda value: seen.append(value.clone()))

@@ -107,6 +107,7 @@ def _craft_batch(
         progress=progress,
         retrain=retrainer(plan, ranks),
         class_surrogates=surrogates if isinstance(surrogates, dict) else None,
+        sanitizing=plan.known,
     )
     seconds = round((time.perf_counter() - started) / len(batch), 3)
     starts: list[float | None] = [*progress.starts] or [None] * len(crafted)

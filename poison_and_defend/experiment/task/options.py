@@ -48,12 +48,24 @@ class Threat:
         outside_threat_model: Try an attack in a scenario that its paper makes no claim about, as the public benchmark does.
         poisons_from: Folder of poisons made elsewhere, in the public benchmark's pickles or .npz, to be tried instead of
             crafting; the attack then says their budget and goal.
+        knowledge: What the attacker knows of the defence: nothing (``oblivious``); all but its noise (``defense``), through
+            fresh noise of which poisons are optimised; neither its noise nor how much, with a denoiser of his own
+            (``surrogate_defense``); or its noise too (``seed``), the worst case.
+        known_arm: The arm that the attacker knows; by default the first that adds noise and denoises, or rewrites images.
+        known_draws: Realisations of the noise that poisons are optimised through in every step.
+        known_denoiser: The attacker's own denoiser, for ``surrogate_defense``, as --denoiser names it.
+        known_sigmas: The least and the most noise that an attacker reckons with who does not know it.
     """
 
     attack: Attack
     scenario: Scenario = "transfer"
     outside_threat_model: bool = False
     poisons_from: str | None = None
+    knowledge: Literal["oblivious", "defense", "surrogate_defense", "seed"] = "oblivious"
+    known_arm: str | None = None
+    known_draws: int = 4
+    known_denoiser: str | None = None
+    known_sigmas: tuple[float | str, float | str] = (0.05, 0.25)
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,12 @@ from poison_and_defend.core.files import digest
 from poison_and_defend.datamodules import ArrayDataModule, Split
 from poison_and_defend.datamodules.wrappers.rows import public_split, rows_of
 from poison_and_defend.defenses.arm import Arm, make_arms, refuse_twins
+from poison_and_defend.defenses.known import KnownDefense
 from poison_and_defend.diffusion.noise_level import parse_sigma
 from poison_and_defend.experiment.task.arms import check_arms
 from poison_and_defend.experiment.task.checks import check_options, check_surrogates
 from poison_and_defend.experiment.task.class_networks import ClassNetworks
+from poison_and_defend.experiment.task.knowledge import IN_WORDS, known_defense, settings_of_knowledge
 from poison_and_defend.experiment.task.networks import Networks
 from poison_and_defend.experiment.task.options import Comparison, Experiment, Setups, Speed
 from poison_and_defend.experiment.task.settings import AFTER_CRAFTING, settings_of
@@ -41,6 +43,8 @@ class ExperimentPlan:
         class_networks: What the surrogates of an attacker depend on who knows one class; None for others.
         victims: Names of the victims' networks.
         arms: The rows of the comparison, ready to use, by their names.
+        known: The defence that the attacker knows; None for nothing.
+        variant: What the attack does otherwise than its name says, and what is known of the defence; "" for nothing.
         told: How many poisons filters are told that one class has at most; None if nothing.
         settings: All that the numbers of every arm depend on, as JSON can hold it; not what each arm does, where they are kept
             or on how many ranks.
@@ -62,6 +66,8 @@ class ExperimentPlan:
     victim_recipe: Recipe
     head_views: int
     arms: Mapping[str, Arm]
+    known: KnownDefense | None
+    variant: str
     told: int | None
     speed: Speed
     seed: int
@@ -102,14 +108,15 @@ def plan_experiment(experiment: Experiment) -> ExperimentPlan:
     data, attack, place = experiment.setups.data, experiment.threat.attack, experiment.place
     setups = _choose_setups(experiment.setups, place.seed)
     rows = rows_of(setups, len(data.split("train")))
+    arms = _build_arms(experiment.comparison, place.seed)
+    known = known_defense(experiment, arms)
     imported = _imported(experiment, setups)
     told = len(setups[0].base_indices) if experiment.comparison.poisons_told is None else experiment.comparison.poisons_told
-    arms = _build_arms(experiment.comparison, place.seed)
     check_arms(arms, data, setups, told or None)
     public = _public(experiment, rows)
     networks = _networks(experiment, rows, public)
     check_surrogates(experiment, networks)
-    settings = settings_of(experiment, setups, rows, imported, public, networks)
+    settings = settings_of(experiment, setups, rows, imported, public, networks) | settings_of_knowledge(experiment, known)
     return ExperimentPlan(
         data=data,
         attack=attack,
@@ -123,6 +130,8 @@ def plan_experiment(experiment: Experiment) -> ExperimentPlan:
         victim_recipe=experiment.victims.victim_recipe,
         head_views=experiment.victims.head_views,
         arms=arms,
+        known=known,
+        variant=", ".join(filter(None, [attack.variant, IN_WORDS[experiment.threat.knowledge]])),
         told=told or None,
         speed=experiment.speed,
         seed=place.seed,

@@ -35,7 +35,7 @@ def make_results(
             dataset=plan.data.name,
             scenario=plan.scenario,
             attack=plan.attack.name,
-            variant=plan.attack.variant,
+            variant=plan.variant,
             setup=score.setup,
             target_index=sets[score.setup].setup.target_index,
             target_label=sets[score.setup].setup.target_label,
