@@ -49,13 +49,14 @@ def known_defense(experiment: Experiment, arms: Mapping[str, Arm]) -> KnownDefen
                 "surrogate_defense)"
             )
         return KnownDefense(rewriter, draws=threat.known_draws, half=half)
-    least, most = (parse_sigma(sigma, "--known_sigmas") for sigma in threat.known_sigmas)
-    if not 0 < least <= most:
+    sigmas = [parse_sigma(sigma, "--known_sigmas") for sigma in threat.known_sigmas]
+    if len(sigmas) != 2 or not 0 < sigmas[0] <= sigmas[1]:
+        shown = ", ".join(f"{sigma:g}" for sigma in sigmas)
         raise InputError(
-            f"known_sigmas are {least:g} and {most:g}: the least, above 0, and the most are needed (--known_sigmas)"
+            f"known_sigmas are [{shown}]: the least, above 0, and the most are needed (--known_sigmas [0.05,0.25])"
         )
     own = _with_denoiser(rewriter, threat.known_denoiser)
-    return KnownDefense(own, draws=threat.known_draws, sigmas=(least, most), half=half)
+    return KnownDefense(own, draws=threat.known_draws, sigmas=(sigmas[0], sigmas[1]), half=half)
 
 
 def settings_of_knowledge(experiment: Experiment, known: KnownDefense | None) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class Threat:
     known_arm: str | None = None
     known_draws: int = 4
     known_denoiser: str | None = None
-    known_sigmas: tuple[float | str, float | str] = (0.05, 0.25)
+    known_sigmas: list[float | str] = field(default_factory=lambda: [0.05, 0.25])
 
 
 @dataclass(frozen=True)

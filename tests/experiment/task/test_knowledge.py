@@ -42,14 +42,14 @@ def test_all_that_is_known_is_part_of_what_poisons_are_made_with(plan) -> None:
         {"knowledge": "defense", "sigma": 0.1},
         {"knowledge": "seed"},
         {"knowledge": "surrogate_defense", "known_denoiser": "digits"},
-        {"knowledge": "surrogate_defense", "known_denoiser": "digits", "known_sigmas": (0.1, "64/255")},
+        {"knowledge": "surrogate_defense", "known_denoiser": "digits", "known_sigmas": [0.1, "64/255"]},
     ]
     assert len({plan(**DEFENDED, **way).crafted_with for way in ways}) == len(ways)
 
 
 def test_who_knows_a_defence_like_it_has_his_own_denoiser_and_guesses_sigma(plan, folders) -> None:
     theirs, own = map(str, folders)
-    guess = {"knowledge": "surrogate_defense", "known_denoiser": own, "known_sigmas": (0.1, "64/255")}
+    guess = {"knowledge": "surrogate_defense", "known_denoiser": own, "known_sigmas": [0.1, "64/255"]}
     found = plan(**DEFENDED, denoiser=theirs, **guess)
     assert found.known.sigmas == (0.1, 64 / 255) and not found.known.knows_seed
     (rewriter,) = found.arms["diffusion"].rewriters
@@ -71,7 +71,8 @@ def test_what_cannot_be_known_is_refused(plan) -> None:
     refused(plan, r"^poisons are read, not crafted", knowledge="defense", poisons_from="nowhere")
     refused(plan, r"denoiser is not named \(--known_denoiser\)", knowledge="surrogate_defense")
     own = {"knowledge": "surrogate_defense", "known_denoiser": "digits"}
-    refused(plan, r"^known_sigmas are 0.3 and 0.1: .*\(--known_sigmas\)", **own, known_sigmas=(0.3, 0.1))
+    refused(plan, r"^known_sigmas are \[0.3, 0.1\]: .*--known_sigmas \[0.05,0.25\]", **own, known_sigmas=[0.3, 0.1])
+    refused(plan, r"^known_sigmas are \[0.3\]: ", **own, known_sigmas=[0.3])
     refused(plan, r"^jpeg has no denoiser .*--known_arm", **own, known_arm="jpeg")
     refused(plan, r"cifar10 takes images of 3 x 32 x 32, the defender's of 1 x 32 x 32", **own | {"known_denoiser": "cifar10"})
     refused(plan, r"known_denoiser is digits, and the attacker has the defender's own", **own | {"knowledge": "defense"})
