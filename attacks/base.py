@@ -151,6 +151,7 @@ class Attack(ABC):
         retrain: Retrain | None = None,
         class_surrogates: Mapping[int, Sequence[Surrogate]] | None = None,
         sanitizing: Sanitizing | None = None,
+        watch: Callable[[int, Tensor], None] | None = None,
     ) -> list[PoisonSet]:
         """Craft, round to 8 bits and validate the poisons of every setup, all in one batch.
 
@@ -163,6 +164,8 @@ class Attack(ABC):
             retrain: For attacks that retrain their surrogates while crafting.
             class_surrogates: Of attacks that know one class: by adversarial label; ``surrogates`` are then none.
             sanitizing: The defence that poisons will go through, as far as the attacker knows it.
+            watch: Told at a quarter, half and the end of the objective ``(S,)`` through it, on draws that no step sees, and
+                after how many steps that is.
 
         Raises:
             InputError: If the budget or the trigger does not fit, or a poison is not finite.
@@ -177,7 +180,7 @@ class Attack(ABC):
         if self.one_class is not None:
             batch = replace(batch, classes=known_classes(self.name, chosen, train_images, train_labels, class_surrogates or {}))
         if sanitizing is not None:
-            batch = replace(batch, sanitizing=sanitizing)
+            batch = replace(batch, sanitizing=sanitizing, watch=watch)
         if retrain is not None:
             batch = replace(batch, retrain=partial(retrain, chosen))
 

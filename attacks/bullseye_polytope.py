@@ -95,12 +95,13 @@ class BullseyePolytope(Attack):
             def objective_of(seen: Tensor, number: int) -> Tensor:
                 return self._objective(seen, centres, surrogates)
 
-            for _ in range(self.steps):
+            for step in range(self.steps):
                 objective, poisons.grad = mean_gradient(poisons, sight.views(), objective_of)
                 optimizer.step()
                 with torch.no_grad():
                     poisons.copy_(self.budget.project(poisons, batch.bases))
                 progress(objective)
+                sight.watch(step + 1, self.steps, lambda views: mean_value(poisons, views, objective_of))
         with torch.no_grad():
             if any(map(has_dropout, surrogates)):
                 centres = self._centres(batch, surrogates)

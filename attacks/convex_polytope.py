@@ -13,7 +13,7 @@ from poison_and_defend.attacks.base import Attack, check_positive
 from poison_and_defend.attacks.crafting.augmentation import Augmentation
 from poison_and_defend.attacks.crafting.dropout import dropout_kept_on, setup_features
 from poison_and_defend.attacks.crafting.simplex import nearest_combination
-from poison_and_defend.attacks.crafting.views import Sight, mean_gradient, mean_value
+from poison_and_defend.attacks.crafting.views import Sight, View, mean_gradient, mean_value
 from poison_and_defend.attacks.threat.budget import Norm
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
 from poison_and_defend.core.bounds import at_least, share
@@ -93,12 +93,20 @@ class ConvexPolytope(Attack):
                 objective, coefficients = self._objective(seen, targets, surrogates, coefficients)
                 return objective
 
-            for _ in range(self.steps):
+            def value(views: Sequence[View]) -> Tensor:
+                nonlocal coefficients
+                kept = coefficients
+                found = mean_value(poisons, views, objective_of)
+                coefficients = kept
+                return found
+
+            for step in range(self.steps):
                 objective, poisons.grad = mean_gradient(poisons, sight.views(), objective_of)
                 optimizer.step()
                 with torch.no_grad():
                     poisons.copy_(self.budget.project(poisons, batch.bases))
                 progress(objective)
+                sight.watch(step + 1, self.steps, value)
         with torch.no_grad():
             # Measured without dropout.
             targets = self._targets(batch, surrogates)

@@ -6,6 +6,7 @@ Goldblum, Goldstein, "Sleeper Agent" (NeurIPS 2022) share; they differ in the go
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from poison_and_defend.attacks.crafting.augmentation import Augmentation
 from poison_and_defend.attacks.crafting.parameter_gradients import (
     Parameters,
     loop_gradients,
+    loop_values,
     stackable,
     stacked_gradients,
 )
@@ -113,6 +115,7 @@ class GradientMatching(Attack):
             with torch.no_grad():
                 poisons.copy_(self.budget.project(poisons, bases))
             progress(objective.view(self.restarts, -1).amin(0))
+            sight.watch(step + 1, self.steps, partial(self._value, poisons.detach(), batch, models, goals))
         _, final = self._gradient(poisons.detach(), batch, models, goals, sight, looped)
         lowest, best = final.view(self.restarts, -1).min(0)
         setups = torch.arange(len(batch.seeds), device=best.device)
@@ -147,6 +150,21 @@ class GradientMatching(Attack):
         return not stackable(
             lambda: stacked_gradients(models[:1], goals[:1], few, batch.base_labels[:1, :2], [View()], few.shape[1])
         )
+
+    def _value(
+        self,
+        poisons: Tensor,
+        batch: CraftBatch,
+        models: Sequence[Sequence[Surrogate]],
+        goals: Sequence[list[Parameters]],
+        views: Sequence[View],
+    ) -> Tensor:
+        """B of every setup's best restart over these views, ``(S,)``."""
+        setups = len(batch.seeds)
+        lanes = [lane % setups for lane in range(len(poisons))]
+        own = [models[setup] for setup in lanes], [goals[setup] for setup in lanes]
+        found = loop_values(*own, poisons, batch.base_labels.repeat(self.restarts, 1), views, self.poison_batch)
+        return found.view(self.restarts, -1).amin(0)
 
     def _gradient(
         self,

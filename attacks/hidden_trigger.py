@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from poison_and_defend.attacks.base import Attack, check_positive
-from poison_and_defend.attacks.crafting.views import Sight, mean_gradient, mean_value
+from poison_and_defend.attacks.crafting.views import Sight, View, mean_gradient, mean_value
 from poison_and_defend.attacks.threat.budget import Norm
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
 from poison_and_defend.attacks.threat.trigger import PatchTrigger, TriggerConfig
@@ -85,6 +85,9 @@ class HiddenTrigger(Attack):
         def distances_of(images: Tensor, number: int) -> Tensor:
             return paired_distances([_features(surrogate, images) for surrogate in surrogates], wanted)
 
+        def value(views: Sequence[View]) -> Tensor:
+            return mean_value(poisons, views, distances_of).sum(1)
+
         poisons, sight = batch.bases, Sight(batch, self.augmentation)
         rate = self.learning_rate
         for step in range(self.steps):
@@ -92,13 +95,15 @@ class HiddenTrigger(Attack):
             progress(distances.sum(1))
             unfinished = (distances.amax(1) if self.stop_on == "worst" else distances.sum(1)) > self.tolerance
             if not unfinished.any():
+                sight.watch(self.steps, self.steps, value)
                 break
             # A finished setup stands still but stays in the batch: its neighbours must not see whether it is there.
             moved = poisons - rate * gradient * unfinished[:, None, None, None, None]
             poisons = self.budget.project(moved, batch.bases)
+            sight.watch(step + 1, self.steps, value)
             if (step + 1) % self.decay_every == 0:
                 rate *= self.decay
-        return poisons, mean_value(poisons, sight.settled(), distances_of).sum(1)
+        return poisons, value(sight.settled())
 
 
 def _features(surrogate: Surrogate, images: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from poison_and_defend.attacks.base import Attack
 from poison_and_defend.attacks.crafting.pgd import default_step_size, pgd, uniform_in_ball
-from poison_and_defend.attacks.crafting.views import Sight
+from poison_and_defend.attacks.crafting.views import Sight, View
 from poison_and_defend.attacks.threat.budget import Norm
 from poison_and_defend.attacks.threat.surrogate import CraftBatch, Surrogate
 from poison_and_defend.attacks.threat.trigger import CornerTrigger, TriggerConfig
@@ -74,10 +74,15 @@ class LabelConsistent(Attack):
         """See :meth:`Attack.perturb`."""
         sight = Sight(batch, self.augmentation)
 
+        def over(views: Sequence[View], images: Tensor) -> Tensor:
+            return torch.stack([true_label_loss(view.see(images), batch.base_labels, surrogates) for view in views]).mean(0)
+
         def losses_of(images: Tensor) -> Tensor:
-            views = sight.views()
-            losses = [true_label_loss(view.see(images), batch.base_labels, surrogates) for view in views]
-            return torch.stack(losses).mean(0)
+            return over(sight.views(), images)
+
+        def moved(step: int, images: Tensor) -> None:
+            with torch.no_grad():
+                sight.watch(step, self.steps, lambda views: mean_probability(over(views, images)))
 
         def mean_probability(losses: Tensor) -> Tensor:
             return losses.neg().exp().mean(1)
@@ -94,6 +99,7 @@ class LabelConsistent(Attack):
             steps=self.steps,
             step_size=self.step_size,
             progress=lambda losses: progress(mean_probability(losses)),
+            moved=moved,
         )
         if batch.trigger is not None and not self.visible_trigger:
             flat = poisons.flatten(0, 1)

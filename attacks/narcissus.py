@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from poison_and_defend.attacks.base import Attack, check_positive
-from poison_and_defend.attacks.crafting.augmentation import augment, draw_augmentation
-from poison_and_defend.attacks.crafting.views import DEFENSE_STREAM, View
+from poison_and_defend.attacks.crafting.augmentation import draw_augmentation
+from poison_and_defend.attacks.crafting.views import DEFENSE_STREAM, HELD_OUT_STREAM, View, held_out, watched
 from poison_and_defend.attacks.threat.additive_trigger import MAX_SCALE
 from poison_and_defend.attacks.threat.known_classes import OneClass
 from poison_and_defend.attacks.threat.sanitizing import Sanitizing
@@ -111,8 +111,12 @@ class Narcissus(Attack):
             perturbation = torch.zeros(1, *batch.bases.shape[2:], device=device, dtype=batch.bases.dtype, requires_grad=True)
             optimizer = torch.optim.RAdam([perturbation], lr=self.learning_rate)
             searches.append(_Search(self, known, batch.sanitizing, generator, own, perturbation, optimizer))
-        for _ in range(self.steps):
+        for step in range(self.steps):
             progress(torch.stack([search.pass_over() for search in searches]))
+            if batch.sanitizing is not None and batch.watch is not None and watched(batch, step + 1, self.steps):
+                count, unseen = held_out(batch.sanitizing), batch.generators(HELD_OUT_STREAM)
+                values = [search.mean_loss(count, own) for search, own in zip(searches, unseen, strict=True)]
+                batch.watch(step + 1, torch.stack(values))
         found = torch.stack([search.perturbation.detach() for search in searches])
         for number, still in enumerate((self.budget.levels(found) == 0).flatten(1).all(1).tolist()):
             if still:
@@ -152,27 +156,33 @@ class _Search:
         return total
 
     @torch.no_grad()
-    def mean_loss(self) -> Tensor:
-        """Of all the class's images as they are, ``()``."""
+    def mean_loss(self, draws: int | None = None, noise: torch.Generator | None = None) -> Tensor:
+        """Of all the class's images as they are, ``()``; through a known defence on so many draws of this noise, or its own."""
         images = self.known.images
         parts = torch.arange(len(images)).split(self.attack.image_batch)
-        return torch.stack([self._loss(part, None) * (len(part) / len(images)) for part in parts]).sum()
+        return torch.stack([self._loss(part, None, draws, noise) * (len(part) / len(images)) for part in parts]).sum()
 
-    def _loss(self, rows: Tensor, shifts: Tensor | None) -> Tensor:
+    def _loss(
+        self, rows: Tensor, shifts: Tensor | None, draws: int | None = None, noise: torch.Generator | None = None
+    ) -> Tensor:
         """Mean cross-entropy of images of the class with the perturbation, through these shifts, under the last output."""
         images = self.known.images[rows].to(self.perturbation) / 255
+        if self.attack.max_shift == 0 and not self.attack.flip:
+            shifts = None
         if self.sanitizing is None:
-            if shifts is not None and (self.attack.max_shift > 0 or self.attack.flip):
-                images = augment(images, shifts, self.attack.max_shift)
-            seen = clipped(images + self.perturbation)
-        else:
-            # As victims do it: the poison is sanitized, and what is left of it augmented.
-            poisons, keys, shape = clipped(images + self.perturbation)[None], self.known.rows[rows][None], images.shape[1:]
-            drawn = [
-                self.sanitizing.draw(keys, (shape[0], shape[1], shape[2]), [self.noise]) for _ in range(self.sanitizing.draws)
-            ]
-            own = None if shifts is None else shifts[None]
-            seen = torch.cat([View(own, self.attack.max_shift, one).see(poisons)[0] for one in drawn])
+            views = View() if shifts is None else View(shifts[None], self.attack.max_shift)
+            return self._cross_entropy(clipped(views.see(images[None])[0] + self.perturbation))
+        # As victims do it: the poison is sanitized, and what is left of it augmented.
+        poisons, keys = clipped(images + self.perturbation)[None], self.known.rows[rows][None]
+        channels, height, width = images.shape[1:]
+        losses = []
+        for _ in range(self.sanitizing.draws if draws is None else draws):
+            drawn = self.sanitizing.draw(keys, (channels, height, width), [self.noise if noise is None else noise])
+            view = View(None if shifts is None else shifts[None], self.attack.max_shift, drawn)
+            losses.append(self._cross_entropy(view.see(poisons)[0]))
+        return torch.stack(losses).mean()
+
+    def _cross_entropy(self, seen: Tensor) -> Tensor:
         losses = []
         for surrogate in self.known.surrogates:
             logits = surrogate(seen)

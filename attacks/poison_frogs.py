@@ -6,6 +6,7 @@ Neural Networks" (NeurIPS 2018).
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -107,12 +108,15 @@ class PoisonFrogs(Attack):
             distance, gradient = mean_gradient(images, views, lambda seen, _: collision(seen, goals, surrogates))
             return distance + beta * (images - anchors).flatten(2).square().sum(-1), gradient
 
+        def value_of(images: Tensor, views: Sequence[View]) -> Tensor:
+            return evaluate(images, views)[0].mean(1)
+
         poisons = anchors
         objective, gradient = evaluate(poisons, sight.settled())
         rate = torch.full_like(objective, self.learning_rate)
         recent = deque([objective], maxlen=self.memory)
         active = torch.ones_like(objective, dtype=torch.bool)
-        for _ in range(self.steps):
+        for number in range(self.steps):
             views = sight.views()
             if changing:
                 objective, gradient = evaluate(poisons, views)
@@ -130,7 +134,9 @@ class PoisonFrogs(Attack):
             gradient = torch.where(_over_pixels(taken), slope, gradient)
             recent.append(objective)
             progress(objective.mean(1))
-            if not active.any():
+            ended = not active.any()
+            sight.watch(self.steps if ended else number + 1, self.steps, partial(value_of, poisons))
+            if ended:
                 break
         return poisons, (evaluate(poisons, sight.settled())[0] if changing else objective).mean(1)
 

@@ -111,6 +111,41 @@ def loop_gradients(
     return total, objective
 
 
+def matching_value(model: Surrogate, images: Tensor, labels: Tensor, goal: Parameters, views: Sequence[View]) -> Tensor:
+    """B ``()`` as :func:`matching_gradient` has it, one view after another, without a derivative."""
+    leaves = _leaves(model)
+    total = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
+    for view in views:
+        with torch.no_grad():
+            seen = view.see(images[None])[0]
+        loss = _loss(leaves, {}, model, seen, labels) / len(views)
+        for value, gradient in zip(
+            total.values(), torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True), strict=True
+        ):
+            value += gradient
+    dot, length, other = _products(list(total.values()), [goal[name] for name in total])
+    return 1 - dot / (length * other)
+
+
+def loop_values(
+    models: Sequence[Sequence[Surrogate]],
+    goals: Sequence[Sequence[Parameters]],
+    poisons: Tensor,
+    labels: Tensor,
+    views: Sequence[View],
+    batch_size: int,
+) -> Tensor:
+    """B of every lane, ``(L,)``, as :func:`loop_gradients` has it."""
+    objective = poisons.new_zeros(len(poisons))
+    for lane, (own_models, own_goals) in enumerate(zip(models, goals, strict=True)):
+        for rows in torch.arange(poisons.shape[1], device=poisons.device).split(batch_size):
+            own_views = [view.part(lane, rows) for view in views]
+            for model, goal in zip(own_models, own_goals, strict=True):
+                value = matching_value(model, poisons[lane, rows], labels[lane, rows], goal, own_views)
+                objective[lane] += value * (len(rows) / poisons.shape[1] / len(own_models))
+    return objective
+
+
 def stacked_gradients(
     models: Sequence[Sequence[Surrogate]],
     goals: Sequence[Sequence[Parameters]],

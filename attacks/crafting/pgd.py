@@ -24,6 +24,7 @@ def pgd(
     steps: int,
     step_size: float,
     progress: Callable[[Tensor], None] = lambda losses: None,
+    moved: Callable[[int, Tensor], None] = lambda step, images: None,
 ) -> Tensor:
     """Raise every image's own loss within its budget: ``x <- P(x + a * direction)``, section 2.1 of the paper.
 
@@ -38,17 +39,19 @@ def pgd(
         steps: Number of steps.
         step_size: Length of a step in [0, 1] pixel units: of every pixel for ``linf``, of the whole image for ``l2``.
         progress: Called at every step with the losses ``(...)`` before it.
+        moved: Called after every step with how many there were, and the images.
 
     Returns:
         The images after the last step, of the same shape, in the budget.
     """
     images = start.detach()
-    for _ in range(steps):
+    for step in range(steps):
         images.requires_grad_()
         losses = losses_of(images)
         (gradient,) = torch.autograd.grad(losses.sum(), [images])
         progress(losses.detach())
         images = budget.project(images.detach() + step_size * _ascent(gradient, budget), bases)
+        moved(step + 1, images)
     return images
 
 

@@ -7,11 +7,17 @@ import torch
 from torch import Tensor
 
 from poison_and_defend.attacks.crafting.augmentation import Augmentation, augment
-from poison_and_defend.attacks.threat.sanitizing import Realisation
+from poison_and_defend.attacks.threat.sanitizing import Realisation, Sanitizing
 from poison_and_defend.attacks.threat.surrogate import CraftBatch
 
-DEFENSE_STREAM = 1 << 32
+# Not powers of 2**32 apart: PyTorch's generator on a CPU takes the lower 32 bits of its seed.
+DEFENSE_STREAM = 1_000_003
 """Of the randomness of a defence, apart from those of attacks, which are counted from 0."""
+
+HELD_OUT_STREAM = 2_000_003
+"""Of the draws that no step sees."""
+
+_HELD_OUT = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +59,7 @@ class Sight:
     """
 
     def __init__(self, batch: CraftBatch, known: Augmentation | None, lanes: int = 1) -> None:
-        self.known, self.sanitizing = known, batch.sanitizing
+        self.known, self.sanitizing, self._batch, self._lanes = known, batch.sanitizing, batch, lanes
         self.generators = [generator for lane in range(lanes) for generator in batch.generators(lane)]
         self._noise = [generator for lane in range(lanes) for generator in batch.generators(DEFENSE_STREAM + lane)]
         self._keys, self._shape = batch.keys.repeat(lanes, 1), batch.bases.shape[2:]
@@ -71,11 +77,38 @@ class Sight:
         """What a finished set of poisons is measured on: as the known defence leaves it, without an augmentation."""
         return [View(sanitized=sanitized) for sanitized in self._sanitized()]
 
-    def _sanitized(self) -> list[Realisation | None]:
+    def watch(self, step: int, steps: int, value: Callable[[list[View]], Tensor]) -> None:
+        """Tell the batch of the objective at a quarter, half and the end, on 64 draws that no step sees, each time the same.
+
+        Whether an attack through a random defence converged can be told from these alone (Tramer et al., NeurIPS 2020).
+
+        Args:
+            step: How many are done, of ``steps``.
+            value: Views to the objective of each setup, ``(S,)``; must leave the attack as it is.
+        """
+        if self.sanitizing is None or not watched(self._batch, step, steps):
+            return
+        noise = [generator for lane in range(self._lanes) for generator in self._batch.generators(HELD_OUT_STREAM + lane)]
+        drawn = self._sanitized(noise, held_out(self.sanitizing))
+        assert self._batch.watch is not None
+        self._batch.watch(step, value([View(sanitized=sanitized) for sanitized in drawn]).detach())
+
+    def _sanitized(self, noise: list[torch.Generator] | None = None, draws: int | None = None) -> list[Realisation | None]:
         if self.sanitizing is None:
             return [None]
         shape = (self._shape[0], self._shape[1], self._shape[2])
-        return [self.sanitizing.draw(self._keys, shape, self._noise) for _ in range(self.sanitizing.draws)]
+        count, own = self.sanitizing.draws if draws is None else draws, self._noise if noise is None else noise
+        return [self.sanitizing.draw(self._keys, shape, own) for _ in range(count)]
+
+
+def watched(batch: CraftBatch, step: int, steps: int) -> bool:
+    """Whether the objective on held-out draws is wanted after so many steps."""
+    return batch.watch is not None and step in (-(-steps // 4), -(-steps // 2), steps)
+
+
+def held_out(sanitizing: Sanitizing) -> int:
+    """Over how many draws of a defence a finished step is measured: all that there are, or 64 of a random one."""
+    return _HELD_OUT if sanitizing.random else sanitizing.draws
 
 
 def mean_gradient(images: Tensor, views: Sequence[View], objective: Callable[[Tensor, int], Tensor]) -> tuple[Tensor, Tensor]:

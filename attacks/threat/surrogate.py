@@ -63,6 +63,7 @@ class CraftBatch:
         classes: One per setup: its adversarial class, for attacks that know no other.
         rows: ``(S, k)`` int64 on the CPU: the bases' rows in the training set; None where nobody says.
         sanitizing: What poisons go through before a victim trains on them, as far as the attacker knows; None for nothing.
+        watch: Told, in between, of the objective ``(S,)`` through that on draws that no step sees, and after how many steps.
     """
 
     bases: Tensor
@@ -75,6 +76,7 @@ class CraftBatch:
     classes: tuple[AdversarialClass, ...] = ()
     rows: Tensor | None = None
     sanitizing: Sanitizing | None = None
+    watch: Callable[[int, Tensor], None] | None = None
 
     @property
     def keys(self) -> Tensor:

@@ -132,3 +132,40 @@ def test_more_draws_are_nearer_to_what_fresh_noise_will_do(crafted) -> None:
         _, start, _ = crafted("bullseye_polytope", eps=0.004, steps=1, bases=adaptive, sanitizing=Mirror(0.2, draws=64))
         means.append(start[0].mean().item())
     assert means[1] < means[0]
+
+
+@EACH
+def test_the_objective_on_held_out_draws_is_told_thrice_and_changes_nothing(name, crafted) -> None:
+    told: list[tuple[int, Tensor]] = []
+    unwatched, _, final = crafted(name, steps=8, sanitizing=Mirror(0.05, draws=2))
+    poisons, _, _ = crafted(name, steps=8, sanitizing=Mirror(0.05, draws=2), watch=lambda *found: told.append(found))
+    assert torch.equal(poisons, unwatched)
+    assert [step for step, _ in told] == [2, 4, 8]
+    assert all(values.shape == (len(final),) and not values.requires_grad for _, values in told)
+    # 64 draws of the last poisons, where the attack's own last word rests on two.
+    torch.testing.assert_close(told[-1][1], torch.tensor(final), rtol=0.15, atol=0.02)
+    again: list[tuple[int, Tensor]] = []
+    crafted(name, steps=8, sanitizing=Mirror(0.05, draws=2), watch=lambda *found: again.append(found))
+    assert all(torch.equal(one, other) for (_, one), (_, other) in zip(told, again, strict=True))
+
+
+def test_held_out_draws_are_none_of_those_that_steps_see(craft) -> None:
+    drawn = []
+
+    class Remembered(Mirror):
+        def draw(self, keys, image_shape, generators) -> Realisation:
+            found = super().draw(keys, image_shape, generators)
+            drawn.append(found.drawn.sum().item())
+            return found
+
+    craft(BullseyePolytope(EPS, steps=4), sanitizing=Remembered(0.1, draws=3), watch=lambda *found: None)
+    # Four steps of three draws, the same 64 draws three times, and three draws for the last word.
+    assert len(drawn) == 4 * 3 + 3 * 64 + 3
+    assert len(set(drawn)) == 4 * 3 + 64 + 3
+
+
+def test_nothing_is_told_of_an_attack_that_knows_no_defence(craft) -> None:
+    def never(*found) -> None:
+        raise AssertionError
+
+    craft(BullseyePolytope(EPS, steps=4), watch=never)

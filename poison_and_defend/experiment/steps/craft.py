@@ -96,6 +96,7 @@ def _craft_batch(
 ) -> None:
     started = time.perf_counter()
     progress.starts = []
+    held_out: list[tuple[int, list[float]]] = []
     train, test = plan.data.split("train"), plan.data.split("test")
     crafted = plan.attack.craft(
         batch,
@@ -108,11 +109,15 @@ def _craft_batch(
         retrain=retrainer(plan, ranks),
         class_surrogates=surrogates if isinstance(surrogates, dict) else None,
         sanitizing=plan.known,
+        watch=lambda step, values: held_out.append((step, values.tolist())),
     )
     seconds = round((time.perf_counter() - started) / len(batch), 3)
     starts: list[float | None] = [*progress.starts] or [None] * len(crafted)
-    for poisons, start in zip(crafted, starts, strict=True):
+    for place, (poisons, start) in enumerate(zip(crafted, starts, strict=True)):
         made = {"dataset": plan.data.name, "crafted_with": plan.crafted_with, "seconds": seconds, "objective_start": start}
+        if held_out:
+            # Of an attack through a defence that it knows: the objective on draws that no step saw, by steps.
+            made["objective_held_out"] = {str(step): values[place] for step, values in held_out}
         save_poisons(poisons, _folder(plan), made)
 
 

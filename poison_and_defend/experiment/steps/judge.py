@@ -26,8 +26,9 @@ from poison_and_defend.lightning_modules.member_data import EnsembleData
 from poison_and_defend.training.features import extract_features
 from poison_and_defend.training.members import Fit, fit_members
 
-# Added to a victim's seed: the network that a filter looks through is another one.
-_FILTERS_NETWORK = 2**40
+# Added to a victim's seed: the network that a filter looks through is another one. torch's CPU generator looks at the lowest 32
+# bits alone.
+_FILTERS_NETWORK = 2**31
 
 
 @dataclass(frozen=True, eq=False)

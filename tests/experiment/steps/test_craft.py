@@ -1,5 +1,7 @@
 """Poisons of attackers who know the defence, from an experiment's options to its files."""
 
+import json
+
 import pytest
 import torch
 
@@ -26,6 +28,12 @@ def test_poisons_are_made_through_the_known_defence_kept_and_refused_elsewhere(p
     plain, adaptive = plan(**common, name="plain"), plan(**common, **told, name="adaptive")
     found = crafted(adaptive)
     assert not torch.equal(found, crafted(plain))
+    for path in (adaptive.folder / "poisons").glob("*.json"):
+        told = json.loads(path.read_text())
+        # Two steps: a quarter and half are the first, the end the second.
+        assert list(told["objective_held_out"]) == ["1", "2"]
+        assert told["objective_held_out"]["2"] == pytest.approx(told["objective"], rel=0.2)
+    assert "objective_held_out" not in json.loads(next((plain.folder / "poisons").glob("*.json")).read_text())
     times = [path.stat().st_mtime_ns for path in sorted((adaptive.folder / "poisons").iterdir())]
     assert torch.equal(crafted(adaptive), found)
     assert times == [path.stat().st_mtime_ns for path in sorted((adaptive.folder / "poisons").iterdir())]

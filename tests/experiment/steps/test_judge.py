@@ -14,6 +14,7 @@ from poison_and_defend.experiment.steps.judge import Judgement, auroc, judge_all
 from poison_and_defend.experiment.steps.protect import sanitize_all
 from poison_and_defend.experiment.steps.surrogates import extractor
 from poison_and_defend.experiment.steps.victim_networks import VictimNetworks
+from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.training.features import extract_features
 from tests.small_experiments import blank_poisons
 
@@ -108,6 +109,19 @@ def test_features_from_scratch_are_of_a_network_trained_on_the_received_set(judg
         fresh = VictimNetworks(own, "convnet", None).build(0)
         untrained = extract_features(fresh, received.images, torch.device("cpu"))
         assert not torch.allclose(features, untrained, atol=0.1)
+
+
+def test_the_network_of_a_filter_begins_elsewhere_than_its_victims(judged) -> None:
+    """The generator that weights come from looks at the lower half of a seed alone."""
+    own, _, sets, _ = judged(
+        Watching(),
+        scenario="from_scratch",
+        attack=WitchesBrew("64/255", steps=2, max_shift=0.0, flip=False),
+        victim_recipe=Recipe(epochs=1, learning_rate=1e-9),
+    )
+    for (_, _, network), poisons in zip(SEEN, sets, strict=True):
+        victims = VictimNetworks(own, "convnet", None).build(poisons.setup.seed)
+        assert not torch.allclose(network.head.weight, victims.head.weight, atol=1e-3)
 
 
 def test_the_second_filter_sees_what_the_first_left(judged) -> None:
