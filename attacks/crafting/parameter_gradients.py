@@ -1,6 +1,6 @@
 """Gradients by all parameters of a model, and by the images that shape them; the model itself is never touched."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -101,13 +101,10 @@ def loop_gradients(
         batch_size: Poisons that are matched, and differentiated, together.
     """
     total, objective = torch.zeros_like(poisons), poisons.new_zeros(len(poisons))
-    for lane, (own_models, own_goals) in enumerate(zip(models, goals, strict=True)):
-        for rows in torch.arange(poisons.shape[1], device=poisons.device).split(batch_size):
-            own_views = [view.part(lane, rows) for view in views]
-            for model, goal in zip(own_models, own_goals, strict=True):
-                gradient, value = matching_gradient(model, poisons[lane, rows], labels[lane, rows], goal, own_views)
-                total[lane, rows] += gradient / len(own_models)
-                objective[lane] += value * (len(rows) / poisons.shape[1] / len(own_models))
+    for lane, rows, number, piece in _pieces(models, goals, poisons, labels, views, batch_size):
+        gradient, value = matching_gradient(*piece)
+        total[lane, rows] += gradient / number
+        objective[lane] += value * (len(rows) / poisons.shape[1] / number)
     return total, objective
 
 
@@ -137,13 +134,28 @@ def loop_values(
 ) -> Tensor:
     """B of every lane, ``(L,)``, as :func:`loop_gradients` has it."""
     objective = poisons.new_zeros(len(poisons))
+    for lane, rows, number, piece in _pieces(models, goals, poisons, labels, views, batch_size):
+        objective[lane] += matching_value(*piece) * (len(rows) / poisons.shape[1] / number)
+    return objective
+
+
+_Piece = tuple[Surrogate, Tensor, Tensor, Parameters, Sequence[View]]
+
+
+def _pieces(
+    models: Sequence[Sequence[Surrogate]],
+    goals: Sequence[Sequence[Parameters]],
+    poisons: Tensor,
+    labels: Tensor,
+    views: Sequence[View],
+    batch_size: int,
+) -> Iterator[tuple[int, Tensor, int, _Piece]]:
+    """What is matched at once, one after another: its lane, its poisons, of how many surrogates, and all that it depends on."""
     for lane, (own_models, own_goals) in enumerate(zip(models, goals, strict=True)):
         for rows in torch.arange(poisons.shape[1], device=poisons.device).split(batch_size):
             own_views = [view.part(lane, rows) for view in views]
             for model, goal in zip(own_models, own_goals, strict=True):
-                value = matching_value(model, poisons[lane, rows], labels[lane, rows], goal, own_views)
-                objective[lane] += value * (len(rows) / poisons.shape[1] / len(own_models))
-    return objective
+                yield lane, rows, len(own_models), (model, poisons[lane, rows], labels[lane, rows], goal, own_views)
 
 
 def stacked_gradients(

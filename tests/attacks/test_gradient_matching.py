@@ -14,7 +14,9 @@ from poison_and_defend.attacks.crafting.parameter_gradients import (
     goal_gradient,
     gradient_norms,
     loop_gradients,
+    loop_values,
     matching_gradient,
+    matching_value,
     stacked_gradients,
 )
 from poison_and_defend.attacks.crafting.views import View
@@ -88,6 +90,7 @@ def test_over_several_views_the_poisons_gradient_is_averaged_before_it_is_compar
     torch.testing.assert_close(value, wanted.detach(), rtol=1e-9, atol=1e-9)
     slope = torch.autograd.grad(wanted, [images])[0]
     torch.testing.assert_close(gradient, slope, rtol=1e-7, atol=1e-7 * slope.abs().max().item())
+    torch.testing.assert_close(matching_value(model, POISONS[0], LABELS[0], goal, both), value, rtol=1e-9, atol=1e-9)
     # Which is another thing than the mean of the views' own values.
     apart = [matching_gradient(model, POISONS[0], LABELS[0], goal, [view])[1] for view in both]
     assert abs(sum(apart).item() / 2 - value.item()) > 1e-4
@@ -118,6 +121,8 @@ def test_both_engines_are_autograd_averaged_over_surrogates(name: str, own_model
     parts = [slice(0, 2), slice(2, 4), slice(4, 5)] if batch_size == 2 else [slice(0, 5)]
     for engine in (loop_gradients, stacked_gradients):
         gradient, objective = engine(models, goals, POISONS, LABELS, [View(VIEWS, 0.2)], batch_size)
+        alone = loop_values(models, goals, POISONS, LABELS, [View(VIEWS, 0.2)], batch_size)
+        torch.testing.assert_close(alone, objective, rtol=1e-9, atol=1e-9)
         for lane in range(3):
             # Each batch of poisons is matched by itself; the objective is the mean over poisons.
             found = [[expected(m, lane, rows, VIEWS) for m in models[lane]] for rows in parts]
