@@ -57,6 +57,12 @@ class Attack(ABC):
     differentiates_twice: ClassVar[bool] = False
     """Whether it needs the derivative, by the images, of its surrogates' gradient."""
 
+    looks_through: ClassVar[bool] = False
+    """Whether it looks at poisons through a :class:`poison_and_defend.attacks.crafting.views.Sight`.
+
+    Its attacker may then know of a defence.
+    """
+
     robust_surrogates: ClassVar[bool] = False
     """Whether the attacker's models are adversarially trained, independently of any victim."""
 

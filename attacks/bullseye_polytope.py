@@ -47,6 +47,7 @@ class BullseyePolytope(Attack):
 
     scenarios = frozenset({"transfer", "fine_tune"})
     name = "bullseye_polytope"
+    looks_through = True
     several_targets = True
 
     def __init__(

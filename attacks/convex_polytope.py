@@ -48,6 +48,7 @@ class ConvexPolytope(Attack):
 
     scenarios = frozenset({"transfer", "fine_tune"})
     name = "convex_polytope"
+    looks_through = True
 
     def __init__(
         self,

@@ -58,6 +58,7 @@ class GradientMatching(Attack):
     augmentation: Augmentation
     uses_logits = True
     differentiates_twice = True
+    looks_through = True
     sharpness: float = 0.0
     """Radius of the surrogates' move uphill on the goal's loss, at whose end the gradient to match is taken; 0 for none."""
 

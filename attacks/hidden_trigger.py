@@ -44,6 +44,7 @@ class HiddenTrigger(Attack):
 
     scenarios = frozenset({"transfer", "fine_tune"})
     name = "hidden_trigger"
+    looks_through = True
     goal = "source"
     sources = -1
 

@@ -43,6 +43,7 @@ class LabelConsistent(Attack):
 
     scenarios = frozenset({"transfer", "fine_tune", "from_scratch"})
     name = "label_consistent"
+    looks_through = True
     goal = "others"
     uses_logits = True
     robust_surrogates = True

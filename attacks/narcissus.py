@@ -59,6 +59,7 @@ class Narcissus(Attack):
 
     scenarios = frozenset({"from_scratch"})
     name = "narcissus"
+    looks_through = True
     goal = "others"
     uses_logits = True
     universal = True

@@ -55,6 +55,7 @@ class PoisonFrogs(Attack):
 
     scenarios = frozenset({"transfer", "fine_tune"})
     name = "poison_frogs"
+    looks_through = True
 
     def __init__(
         self,

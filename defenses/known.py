@@ -83,6 +83,9 @@ class _Through:
 
     def __call__(self, images: Tensor, noise: Tensor) -> Tensor:
         size = _CHUNK.get(images.device.type, len(images))
+        if self.half:
+            # What convolutions in half precision want.
+            images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.half):
             parts = [self.rewriter.relaxed(*part) for part in zip(images.split(size), noise.split(size), strict=True)]
         return torch.cat(parts).to(images)

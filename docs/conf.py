@@ -43,7 +43,7 @@ nitpick_ignore_regex = [
     # A signature with a default that is no Python, such as a dataclass's <factory>, is cut at its commas.
     (r"py:class", r"dict\[str"),
     (r"py:.*", r"(torch|torchvision|lightning|pytorch_lightning|torchmetrics|numpy|np|diffusers|PIL|L|v2|nn)(\..*)?"),
-    (r"py:.*", r"(abc|collections\.abc|typing|pathlib|fractions|datetime|os)\..*"),
+    (r"py:.*", r"(abc|collections\.abc|contextlib|typing|pathlib|fractions|datetime|os)\..*"),
 ]
 
 

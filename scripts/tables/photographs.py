@@ -44,8 +44,6 @@ SCRATCH_ARMS = {
     "no_attack": "no attack",
     "none": "undefended",
     "jpeg_25": "JPEG 25",
-    "noise_only": "noise",
-    "denoise_only": "denoise",
     "diffusion_10": "noise + denoise",
 }
 

@@ -140,7 +140,22 @@ def sentences() -> list[tuple[str, str]]:
     shown = [counts["cifar10_transfer", "augmented_bullseye_polytope", arm] for arm in ("none", "diffusion", "no_attack")]
     said = "{} targets are misread undefended and {} after noise and denoising, where unperturbed images give {}"
     found.append(("README.md", said.format(*shown)))
-    found.append(("README.md", f"at 32/255 keeps {brew['diffusion']} of {brew['none']} targets"))
+    scratch = {(row["attack"], row["defense"]): row for row in record("photographs_scratch_16/summary.json")}
+    kept = [scratch["witches_brew", arm]["successes"] for arm in ("none", "diffusion_10")]
+    found.append(("README.md", f"Witches' Brew misleads {kept[0]} of 16 victims before and {kept[1]} after"))
+    rates = {
+        arm: f"{100 * scratch['sleeper_agent', arm]['success_rate']:.0f}"
+        for arm in ("no_attack", "none", "jpeg_25", "diffusion_10")
+    }
+    shares = f"{rates['none']} and {rates['diffusion_10']} % of the images ({rates['no_attack']} % without an attack; "
+    found.append(("README.md", f"{shares}{rates['jpeg_25']} % after JPEG)"))
+    tiny = {r["defense"]: r for r in record("photographs_tiny/summary.json") if r["victim"] == "lite0"}
+    left, plain = (tiny[arm]["successes"] for arm in ("diffusion_25", "no_attack"))
+    assert 1.5 < 100 * (tiny["no_attack"]["clean_accuracy"] - tiny["diffusion_25"]["clean_accuracy"]) < 2.5
+    found.append(("README.md", f"sigma .25 leaves {left} of 40 targets, where no attack gives {plain}, for two points"))
+    shown = [f"{100 * tiny[arm]['clean_accuracy']:.1f} %" for arm in ("diffusion_25", "no_attack", "none")]
+    cost = f"at {shown[0]} against {shown[1]} without an attack and {shown[2]} undefended"
+    found.append(("docs/results/photographs.md", cost))
     narcissus = {row["defense"]: 100 * row["success_rate"] for row in record("cifar10_narcissus/summary.json")}
     found.append(("README.md", f"half of its effect ({narcissus['none']:.0f} → {narcissus['diffusion']:.0f} %)"))
     evaluating, voting = record("evaluating.json"), record("certification.json")

@@ -35,6 +35,11 @@ def known_defense(experiment: Experiment, arms: Mapping[str, Arm]) -> KnownDefen
             if value is not None:
                 raise InputError(f"{option} is {value}, and the attacker knows of no defence (--knowledge defense)")
         return None
+    if not threat.attack.looks_through:
+        raise InputError(
+            f"{threat.attack.name} does not look at its poisons through a defence: take their objective over the views of a "
+            "Sight, and say looks_through (--knowledge)"
+        )
     if threat.poisons_from is not None:
         raise InputError(f"poisons are read, not crafted, and knowledge is {threat.knowledge} (--poisons_from, --knowledge)")
     arm = _arm(threat.known_arm, arms)

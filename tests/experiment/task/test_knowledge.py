@@ -2,6 +2,7 @@
 
 import pytest
 
+from poison_and_defend.attacks import BullseyePolytope
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.defenses import Diffusion, Jpeg, NoiseOnly
 from poison_and_defend.diffusion.denoiser import load_denoiser
@@ -76,6 +77,11 @@ def test_what_cannot_be_known_is_refused(plan) -> None:
     refused(plan, r"^jpeg has no denoiser .*--known_arm", **own, known_arm="jpeg")
     refused(plan, r"cifar10 takes images of 3 x 32 x 32, the defender's of 1 x 32 x 32", **own | {"known_denoiser": "cifar10"})
     refused(plan, r"known_denoiser is digits, and the attacker has the defender's own", **own | {"knowledge": "defense"})
+
+
+def test_an_attack_that_looks_at_poisons_as_they_are_is_refused(plan, monkeypatch) -> None:
+    monkeypatch.setattr(BullseyePolytope, "looks_through", False)
+    refused(plan, r"^bullseye_polytope does not look at its poisons through a defence: .*Sight", knowledge="defense")
 
 
 def test_rewriters_of_a_chain_are_all_known(plan) -> None:
