@@ -29,8 +29,8 @@ class Recipe:
         decay: Factor of the rate at a milestone.
         max_shift: Largest random translation of training images as a share of the side; 0 for none.
         flip: Whether training images are mirrored at random.
-        precision: Of the passes that train a network, ``bfloat16`` by autocast with channels last; weights, updates, linear
-            heads and tests stay in single precision.
+        precision: Precision of the passes that train a network, ``bfloat16`` by autocast with channels last; weights, updates,
+            linear heads and tests stay in single precision.
     """
 
     epochs: int = 40

@@ -1,5 +1,7 @@
 """Rewriters as an attacker looks through them: before rounding, and with a gradient."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor
@@ -32,7 +34,7 @@ def every(denoiser: Denoiser, several: Denoiser) -> dict[str, Rewriter]:
 @pytest.fixture
 def several(denoiser, make_scheduler) -> Denoiser:
     """The same network, evaluated three times."""
-    return Denoiser(denoiser.unet, make_scheduler(), steps=3)
+    return Denoiser(copy.deepcopy(denoiser.unet), make_scheduler(), steps=3)
 
 
 @pytest.mark.parametrize("name", ["noise_only", "denoise_only", "diffusion", "several steps", "jpeg"])
@@ -56,7 +58,7 @@ def test_images_of_other_sizes_go_the_way_that_they_do_for_victims(large, side, 
 
 @pytest.mark.parametrize("name", ["noise_only", "denoise_only", "diffusion", "several steps"])
 def test_the_gradient_is_that_of_finite_differences(name, images, denoiser, several) -> None:
-    rewriter = every(denoiser.double(), several.double())[name]
+    rewriter = every(copy.deepcopy(denoiser).double(), several.double())[name]
     start = (images.double() / 255 * 0.6 + 0.2)[:2]
     noise = noise_of(rewriter, images)[:2].double() / 4
     direction = torch.randn(start.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
@@ -97,7 +99,7 @@ def test_several_in_order_share_the_numbers_out(images, denoiser) -> None:
 def test_a_gradient_through_several_steps_may_be_differentiated_again(images, denoiser, several) -> None:
     """Gradient matching needs it; checkpoints must not break it."""
     start = (images[:1].double() / 255).requires_grad_()
-    for model in (denoiser.double(), several.double()):
+    for model in (copy.deepcopy(denoiser).double(), several.double()):
         scale = torch.ones((), dtype=torch.float64, requires_grad=True)
         seen = Diffusion(sigma=0.2, denoiser=model, seed=1).relaxed(start, torch.zeros_like(start))
         (slope,) = torch.autograd.grad((scale * seen.square()).sum(), [scale], create_graph=True)
