@@ -1,7 +1,8 @@
 """A defence as an attacker has it who knows of it: what adaptive poisons are optimised through."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -71,21 +72,16 @@ class KnownDefense(Sanitizing):
         noise = torch.stack([torch.randn(keys.shape[1], *shape, generator=generator) for generator in generators])
         return Realisation(self._through(rewriter), noise)
 
-    def _through(self, rewriter: Rewriter) -> "_Through":
-        return _Through(rewriter, self.half)
+    def _through(self, rewriter: Rewriter) -> Callable[[Tensor, Tensor], Tensor]:
+        return partial(_rewritten, rewriter, self.half)
 
 
-class _Through:
+def _rewritten(rewriter: Rewriter, half: bool, images: Tensor, noise: Tensor) -> Tensor:
     """Images and noise through a rewriter, as many at once as the device likes."""
-
-    def __init__(self, rewriter: Rewriter, half: bool) -> None:
-        self.rewriter, self.half = rewriter, half
-
-    def __call__(self, images: Tensor, noise: Tensor) -> Tensor:
-        size = _CHUNK.get(images.device.type, len(images))
-        if self.half:
-            # What convolutions in half precision want.
-            images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.half):
-            parts = [self.rewriter.relaxed(*part) for part in zip(images.split(size), noise.split(size), strict=True)]
-        return torch.cat(parts).to(images)
+    size = _CHUNK.get(images.device.type, len(images))
+    if half:
+        # What convolutions in half precision want.
+        images = images.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
+        parts = [rewriter.relaxed(*part) for part in zip(images.split(size), noise.split(size), strict=True)]
+    return torch.cat(parts).to(images)

@@ -7,7 +7,7 @@ from torch import Tensor
 def clipped(values: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
     """``values.clamp(low, high)``, whose derivative is 1 within the bounds, these included, and 0 beyond.
 
-    `torch.clamp` has 0 at the bounds themselves from some version on, so that black pixels would never be brightened.
+    `torch.clamp` has derivative 0 at the bounds themselves from some version on, so that black pixels would never brighten.
     """
     below, above = values.new_tensor(low), values.new_tensor(high)
     return torch.where(values < low, below, torch.where(values > high, above, values))

@@ -58,7 +58,7 @@ def judge(sigma: float, before: Sequence[float], after: Sequence[float], max_dro
     Args:
         sigma: What was tried.
         before: Of each image, the share of networks that read it right without noise, in [0, 1].
-        after: The same, after sanitizing.
+        after: Of each image, the share of networks that read it right after sanitizing, in [0, 1].
         max_drop: How much accuracy may be lost, as a share.
         trained: See :class:`Sample`.
     """

@@ -112,7 +112,7 @@ def goal(records: dict[str, str], victims: dict[str, str]) -> Callable[[], Rows]
 
 
 def frontier(records: dict[str, str]) -> Callable[[], Rows]:
-    """What denoisers leave of CIFAR-10 by noise: distance in pixels, and accuracy of heads, an extractor after another."""
+    """What denoisers leave of images by noise: distance in pixels, and accuracy of heads, an extractor after another."""
 
     def table() -> Rows:
         pages = {name: read(record) for name, record in records.items()}
