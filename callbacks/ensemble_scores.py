@@ -16,6 +16,9 @@ from poison_and_defend.defenses.voting.base import Voting
 _CERTIFIED = (1, 2, 5, 10, 25)
 """Numbers of changed rows of which the share of test images is kept that are provably still read right."""
 
+_BETWEEN = 1000
+"""Clean test images that victims are asked about while they are still trained, evenly spaced; a record comes from all of them."""
+
 Triggered = Callable[[int, Tensor, Tensor], Tensor]
 """Number of a member, test inputs ``(n, ...)`` and their rows ``(n,)`` to the same with the trigger of that member's setup."""
 
@@ -80,7 +83,12 @@ class Watch:
 
 @dataclass(frozen=True, eq=False)
 class _Answers:
-    """What one member says of all test images: ``(T,)`` int64 each, the clean ones and those that success is counted on."""
+    """What one member says.
+
+    Attributes:
+        clean: ``(n,)`` int64, of the clean test images that were asked about.
+        tested: ``(1 + t,)`` int64, of the first target and the t trials of its setup, with the trigger if there is one.
+    """
 
     name: tuple[int, str]
     part: int
@@ -95,7 +103,8 @@ class EnsembleScores(Callback):
     Args:
         watch: What this rank's members are tested on.
         ranks: Scores are gathered from all of them; every rank must train the same number of epochs.
-        times: How often during training, evenly spaced; the last time is after the last epoch.
+        times: How often during training, evenly spaced; the last time is after the last epoch. Before it the accuracy of victims
+            is of a part of the test images only; a vote, whose proof needs every answer, is asked after the last epoch alone.
     """
 
     def __init__(self, watch: Watch, ranks: Ranks, times: int = 5) -> None:
@@ -107,10 +116,10 @@ class EnsembleScores(Callback):
         """Evaluate when due, and log what all ranks found."""
         epochs, done = int(trainer.max_epochs or 1), trainer.current_epoch + 1
         every = max(1, epochs // self.times)
-        if done % every and done != epochs:
+        if done != epochs and (done % every or self.watch.voting is not None):
             return
         if self.watch.voting is None:
-            gathered = self.ranks.gather(evaluate(pl_module, self.watch))
+            gathered = self.ranks.gather(evaluate(pl_module, self.watch, None if done == epochs else _BETWEEN))
             unique = {(score.setup, score.defense): score for scores in gathered for score in scores}
             self.scores = list(unique.values())
         else:
@@ -129,40 +138,62 @@ class EnsembleScores(Callback):
 
 
 @torch.no_grad()
-def evaluate(module: L.LightningModule, watch: Watch) -> list[Score]:
-    """Score every member of an ensemble, or a single classifier as an ensemble of one."""
-    return [_score(one, watch) for one in _answers(module, watch)]
+def evaluate(module: L.LightningModule, watch: Watch, most: int | None = None) -> list[Score]:
+    """Score every member of an ensemble.
+
+    Args:
+        most: Ask about so many clean test images only, evenly spaced; all by default. Targets and trials are always all asked.
+    """
+    rows = torch.arange(len(watch.test_labels))
+    rows = rows if most is None else rows[:: -(-len(rows) // most)]
+    return [_score(one, watch, rows) for one in _answers(module, watch, rows)]
 
 
 @torch.no_grad()
-def _answers(module: L.LightningModule, watch: Watch) -> list[_Answers]:
+def _answers(module: L.LightningModule, watch: Watch, rows: Tensor | None = None) -> list[_Answers]:
     def predict(inputs: Tensor, *change: Triggered) -> Tensor:
         predictions: Tensor = module.member_predictions(inputs.to(module.device), *change).cpu()  # type: ignore[operator]
         return predictions
 
-    clean, triggered = predict(watch.test_inputs), watch.triggered_inputs
-    if isinstance(triggered, Tensor):
-        tested = predict(triggered)
-    else:
-        tested = clean if triggered is None else predict(watch.test_inputs, triggered)
+    everything = rows is None or len(rows) == len(watch.test_labels)
+    clean = predict(watch.test_inputs if everything else watch.test_inputs[rows])
+    # Only where a member's success is counted, and as many for each: the shorter are filled up and cut off again.
+    trials = [_tested_rows(poisons, watch.test_labels) for poisons in watch.poison_sets]
+    filled = torch.nn.utils.rnn.pad_sequence(trials, batch_first=True)
+
+    def tested_inputs(member: int, part: Tensor, places: Tensor) -> Tensor:
+        own, triggered = filled[member, places], watch.triggered_inputs
+        if triggered is None:
+            return watch.test_inputs[own]
+        return triggered[own] if isinstance(triggered, Tensor) else triggered(member, watch.test_inputs[own], own)
+
+    tested = predict(watch.test_inputs[filled[0]], tested_inputs)
     parts = watch.parts or [0] * len(watch.names)
-    members = zip(watch.names, parts, watch.poison_sets, clean, tested, strict=True)
+    members = zip(watch.names, parts, watch.poison_sets, clean, tested, trials, strict=True)
     # Clones, since a view would take all its neighbours along when it is sent.
-    return [_Answers(name, part, poisons, own.clone(), marked.clone()) for name, part, poisons, own, marked in members]
+    return [
+        _Answers(name, part, poisons, own.clone(), marked[: len(asked)].clone())
+        for name, part, poisons, own, marked, asked in members
+    ]
+
+
+def _tested_rows(poisons: PoisonSet, labels: Tensor) -> Tensor:
+    """``(1 + t,)`` int64: the first target and the trials."""
+    return torch.cat([torch.tensor([poisons.setup.target_index]), poisons.trials(labels)])
 
 
 def _voted(answers: Mapping[tuple[tuple[int, str], int], _Answers], watch: Watch) -> list[Score]:
     """Scores of the victims whose models these are."""
     voting, labels = watch.voting, watch.test_labels
     assert voting is not None
-    scores = []
+    everywhere, scores = torch.arange(len(labels)), []
     for name in dict.fromkeys(name for name, _ in answers):
         own = [answers[key] for key in sorted(answers) if key[0] == name]
         clean, tested = (torch.stack([getattr(one, which) for one in own]) for which in ("clean", "tested"))
         decided = voting.decide(clean, watch.num_classes)
         victim = _Answers(name, 0, own[0].poisons, decided, voting.decide(tested, watch.num_classes))
         held = voting.withstands(clean, watch.num_classes)
-        score = _score(victim, watch, held, {} if held is None else _certified(decided == labels, held))
+        score = _score(victim, watch, everywhere, held, {} if held is None else _certified(decided == labels, held))
         scores.append(replace(score, models=len(own)))
     return scores
 
@@ -171,19 +202,21 @@ def _certified(right: Tensor, held: Tensor) -> dict[str, float]:
     return {str(count): round(float((right & (held >= count)).float().mean()), 6) for count in _CERTIFIED}
 
 
-def _score(answers: _Answers, watch: Watch, held: Tensor | None = None, certified: Mapping[str, float] | None = None) -> Score:
-    labels, setup, clean = watch.test_labels, answers.poisons.setup, answers.clean
-    rows, source = answers.poisons.trials(labels), labels == setup.target_label
-    target = int(answers.tested[setup.target_index])
-    classes = max(2, int(max(labels.max(), clean.max())) + 1)
+def _score(
+    answers: _Answers, watch: Watch, rows: Tensor, held: Tensor | None = None, certified: Mapping[str, float] | None = None
+) -> Score:
+    """One victim's, whose clean answers are of the test rows ``rows``."""
+    labels, setup, clean = watch.test_labels[rows], answers.poisons.setup, answers.clean
+    target, trials, source = int(answers.tested[0]), answers.tested[1:], labels == setup.target_label
+    classes = max(2, int(max(watch.test_labels.max(), clean.max())) + 1)
     accuracy = multiclass_accuracy(clean[None], labels[None], classes, average="micro", multidim_average="samplewise")
     return Score(
         setup=answers.name[0],
         defense=answers.name[1],
         success=target == setup.adversarial_label,
         predicted=target,
-        successes=int((answers.tested[rows] == setup.adversarial_label).sum()),
-        trials=len(rows),
+        successes=int((trials == setup.adversarial_label).sum()),
+        trials=len(trials),
         clean_accuracy=float(accuracy[0]),
         source_accuracy=float((clean[source] == setup.target_label).float().mean()),
         withstands=None if held is None else int(held[setup.target_index]),

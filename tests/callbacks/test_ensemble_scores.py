@@ -16,15 +16,21 @@ LABELS = torch.tensor([0, 1, 1, 2, 2, 2])
 
 
 class Recorded:
-    """Members whose predictions are written down: the inputs are row numbers, triggered ones count from 100."""
+    """Members whose predictions are written down: the inputs are row numbers, triggered ones count from 10,000."""
 
     device = torch.device("cpu")
 
     def __init__(self, clean: list[list[int]], triggered: list[list[int]]) -> None:
-        self.table = {0: torch.tensor(clean), 1: torch.tensor(triggered)}
+        self.clean, self.triggered = torch.tensor(clean), torch.tensor(triggered)
+        self.asked: list[list[int]] = []
 
-    def member_predictions(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self.table[int(inputs[0] >= 100)][:, inputs % 100]
+    def member_predictions(self, inputs: torch.Tensor, change=None) -> torch.Tensor:
+        own = [inputs if change is None else change(m, inputs, torch.arange(len(inputs))) for m in range(len(self.clean))]
+        self.asked.append(own[0].tolist())
+        return torch.stack([self._of(member, seen) for member, seen in enumerate(own)])
+
+    def _of(self, member: int, seen: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([int((self.triggered if row >= 10_000 else self.clean)[member, row % 10_000]) for row in seen])
 
 
 def poisons(goal: str, more: tuple[int, ...] = ()) -> PoisonSet:
@@ -36,7 +42,7 @@ def poisons(goal: str, more: tuple[int, ...] = ()) -> PoisonSet:
 
 def score(own: PoisonSet, clean: list[int], triggered: list[int]):
     inputs = torch.arange(6)
-    watch = Watch([(4, "none")], [own], inputs, None if own.trigger is None else inputs + 100, LABELS)
+    watch = Watch([(4, "none")], [own], inputs, None if own.trigger is None else inputs + 10_000, LABELS)
     module: SimpleNamespace = Recorded([clean], [triggered])  # type: ignore[assignment]
     return evaluate(module, watch)[0]  # type: ignore[arg-type]
 
@@ -131,3 +137,49 @@ def test_victims_are_watched_as_often_as_asked_and_after_the_last_epoch() -> Non
         assert [score.setup for score in callback.scores] == [4, 5]
         assert logged[0]["target_misclassification/none"] == 0.5
         assert logged[0]["test_accuracy/none"] == pytest.approx((1 + 4 / 6) / 2)
+
+
+def test_before_the_end_a_part_of_the_test_images_is_asked_and_every_trial() -> None:
+    labels = torch.arange(2500) // 500
+    own = two_targets()
+    clean = torch.where(torch.arange(2500) < 1250, labels, 4).tolist()
+    module = Recorded([clean], [])
+    module.log_dict = lambda *_, **__: None
+    watch = Watch([(4, "none")], [own], torch.arange(2500), None, labels)
+    callback = EnsembleScores(watch, Ranks(), 2)
+    for epoch, asked in ((0, list(range(0, 2500, 3))), (1, list(range(2500)))):
+        callback.on_train_epoch_end(SimpleNamespace(max_epochs=2, current_epoch=epoch), module)
+        assert module.asked == [asked, [501, 501, 502]]
+        (found,) = callback.scores
+        assert found.clean_accuracy == pytest.approx(0.7, abs=1e-3) and found.trials == 2
+        module.asked.clear()
+    assert found.clean_accuracy == np.float32(1750 / 2500)
+
+
+def two_targets() -> PoisonSet:
+    setup = Setup(4, 0, 501, 1, 2, np.array([0]), None, (502,))
+    images = torch.zeros(1, 1, 4, 4, dtype=torch.uint8)
+    return PoisonSet(setup, images, images, images[0], Budget("linf", 0.1), {}, 0.0, None, "targets")
+
+
+def test_a_vote_is_asked_after_the_last_epoch_alone() -> None:
+    own, inputs = poisons("targets"), torch.arange(6)
+    watch = Watch([(4, "vote")] * 2, [own] * 2, inputs, None, LABELS, [1, 0], Counted([7, 1, 2, 5, 24, 25]), 3)
+    module = Recorded([[0, 0, 0, 0, 0, 0], [0, 1, 1, 2, 2, 0]], [])
+    module.log_dict = lambda *_, **__: None
+    callback = EnsembleScores(watch, Ranks(), 5)
+    for epoch in range(4):
+        assert not callback.scores
+        callback.on_train_epoch_end(SimpleNamespace(max_epochs=4, current_epoch=epoch), module)
+    assert len(module.asked) == 2 and callback.scores[0].withstands == 1
+
+
+def test_members_with_triggers_are_asked_about_their_own_trials_only() -> None:
+    few, many = poisons("source"), poisons("others")
+    inputs = torch.arange(6)
+    watch = Watch([(4, "none"), (5, "none")], [few, many], inputs, inputs + 10_000, LABELS)
+    module = Recorded([LABELS.tolist()] * 2, [[9, 2, 2, 9, 9, 9], [2, 1, 2, 9, 9, 9]])
+    first, second = evaluate(module, watch)
+    assert (first.successes, first.trials, first.success) == (2, 2, True)
+    assert (second.successes, second.trials, second.success) == (2, 3, False)
+    assert module.asked[1][:3] == [10_001, 10_001, 10_002]
