@@ -17,7 +17,7 @@ _CERTIFIED = (1, 2, 5, 10, 25)
 """Numbers of changed rows of which the share of test images is kept that are provably still read right."""
 
 _BETWEEN = 1000
-"""Clean test images that victims are asked about while they are still trained, evenly spaced; a record comes from all of them."""
+"""Clean test images, evenly spaced, that victims are asked about before they are trained; a record comes from all of them."""
 
 Triggered = Callable[[int, Tensor, Tensor], Tensor]
 """Number of a member, test inputs ``(n, ...)`` and their rows ``(n,)`` to the same with the trigger of that member's setup."""
@@ -103,8 +103,8 @@ class EnsembleScores(Callback):
     Args:
         watch: What this rank's members are tested on.
         ranks: Scores are gathered from all of them; every rank must train the same number of epochs.
-        times: How often during training, evenly spaced; the last time is after the last epoch. Before it the accuracy of victims
-            is of a part of the test images only; a vote, whose proof needs every answer, is asked after the last epoch alone.
+        times: How often during training, evenly spaced; the last time is after the last epoch. Before it accuracy is of a part of
+            the test images only; a vote, whose proof needs every answer, is asked after the last epoch alone.
     """
 
     def __init__(self, watch: Watch, ranks: Ranks, times: int = 5) -> None:
