@@ -103,8 +103,8 @@ class EnsembleScores(Callback):
     Args:
         watch: What this rank's members are tested on.
         ranks: Scores are gathered from all of them; every rank must train the same number of epochs.
-        times: How often during training, evenly spaced; the last time is after the last epoch. Before it accuracy is of a part of
-            the test images only; a vote, whose proof needs every answer, is asked after the last epoch alone.
+        times: How often during training, evenly spaced; the last time is after the last epoch. Before it accuracy is of a part
+            of the test images; a vote, whose proof needs every answer, is asked after the last epoch alone.
     """
 
     def __init__(self, watch: Watch, ranks: Ranks, times: int = 5) -> None:
