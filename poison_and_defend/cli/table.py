@@ -34,6 +34,12 @@ COMMANDS = {
     "benchmark": Entry(
         "benchmark", "several attacks on the same data, victims and setups, and one table for all", "--output_dir", True
     ),
+    "border": Entry(
+        "border",
+        "attack success over noise, budget and poisons, for attackers who ignore the defence and who know it",
+        "--output_dir",
+        True,
+    ),
     "certify": Entry(
         "certify", "train many voters and say how much poisoning their vote provably withstands", "--output_dir", True
     ),

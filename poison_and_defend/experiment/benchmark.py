@@ -31,7 +31,7 @@ def run_all(entries: Sequence[Entry], launch: Launch, folder: Path) -> Path:
         InputError: If one of them cannot work; before any of them starts.
     """
     make_folder(folder, "--output_dir")
-    plans = [plan_experiment(_on_data_of(entry, entries[0])) for entry in entries]
+    plans = [plan_experiment(on_data_of(entry, entries[0])) for entry in entries]
     ranks = launch.start()
     finished = []
     for number, (plan, entry) in enumerate(zip(plans, entries, strict=True)):
@@ -43,7 +43,7 @@ def run_all(entries: Sequence[Entry], launch: Launch, folder: Path) -> Path:
     return folder
 
 
-def _on_data_of(own: Entry, first: Entry) -> Experiment:
+def on_data_of(own: Entry, first: Entry) -> Experiment:
     """One data set for all: read once, and what was read from it stays comparable.
 
     An attack may bring public data of its own, which are then neither given to others nor taken away.
