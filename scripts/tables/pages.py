@@ -34,7 +34,10 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "photographs-tiny": photographs("lite0", ALL_ARMS, ("photographs_tiny",)),
     "photographs-tiny-black-box": photographs("lite2", ALL_ARMS, ("photographs_tiny",)),
     "photographs-from-scratch": photographs(
-        "airbench_slim", SCRATCH_ARMS, ("photographs_scratch_16",), accuracy=tuple(SCRATCH_ARMS)
+        "airbench_slim",
+        SCRATCH_ARMS,
+        ("photographs_scratch_16", "photographs_scratch_16_few", "photographs_scratch_8"),
+        accuracy=tuple(SCRATCH_ARMS),
     ),
     "photographs-goal": goal(
         {"25 poisons": "photographs_8_sigmas", "5 poisons": "photographs_8_five_sigmas"}, {"lite0": "Lite0", "lite2": "Lite2"}

@@ -12,6 +12,8 @@ PHOTOGRAPHS = {
     "photographs_16_five": ("16/255", "5 (1 %)"),
     "photographs_tiny": ("8/255", "25 (5 %)"),
     "photographs_scratch_16": ("16/255", "250 (5 %)"),
+    "photographs_scratch_16_few": ("16/255", "50 (1 %)"),
+    "photographs_scratch_8": ("8/255", "250 (5 %)"),
 }
 """Records of attacks on photographs: budget and poisons of each."""
 
@@ -71,11 +73,12 @@ def photographs(
                 if row["victim"] == victim and name.startswith(only):
                     found.setdefault(name, {})[row["defense"]] = row
             for name, own in found.items():
-                right = {arm: 100 * own[arm]["clean_accuracy"] for arm in defenses}
+                right = {arm: 100 * own[arm]["clean_accuracy"] for arm in defenses if arm in own}
                 for arm, value in right.items():
                     shares[arm].append(value)
-                cells = [success(own[arm]) if accuracy else _brief(own[arm]) for arm in defenses]
-                ends = [", ".join(f"{right[arm]:.1f}" for arm in accuracy) + " %"] if accuracy else []
+                # An arm that a record has not, since it is that of another one, stays empty.
+                cells = [(success(own[arm]) if accuracy else _brief(own[arm])) if arm in own else "" for arm in defenses]
+                ends = [", ".join(f"{right[arm]:.1f}" if arm in right else "-" for arm in accuracy) + " %"] if accuracy else []
                 rows.append([name, *PHOTOGRAPHS[record], str(own["none"]["n"]), *cells, *ends])
         if not accuracy:
             means = [f"{sum(values) / len(values):.1f} %" for values in shares.values()]
