@@ -1,0 +1,318 @@
+"""From numbers to verdicts: what passes as a sound adaptive attack, and what does not. Nothing is computed here.
+
+The checks are those of Carlini et al., "On Evaluating Adversarial Robustness" (arXiv:1902.06705); Athalye, Carlini, Wagner,
+"Obfuscated Gradients Give a False Sense of Security" (ICML 2018); Tramer et al., "On Adaptive Attacks to Adversarial Example
+Defenses" (NeurIPS 2020); Zimmermann et al., "Increasing Confidence in Adversarial Robustness Evaluations" (NeurIPS 2022).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from poison_and_defend.reports.adaptive_checks import Check
+from poison_and_defend.reports.intervals import clopper_pearson, mean_interval, paired_interval
+
+NAMES = {
+    1: "through a defence that does nothing it is the plain attack",
+    2: "without a budget it succeeds",
+    3: "more budget, poisons, draws or steps make it stronger, more noise weaker",
+    4: "it has converged, on noise that no step saw",
+    5: "its gradient through the defence is the defence's",
+    6: "it finds a hole that was planted",
+    7: "without gradients nobody does better",
+    8: "it is stronger than noise, and not weaker than the plain attack",
+    9: "its poisons are poisons without the defence, too",
+    10: "enough setups to tell",
+    11: "the training set is purified once, and so is it counted",
+}
+"""What each check asks, by its number."""
+
+SAME_SHARE = 0.001
+NEAR_ALL = 0.9
+FLAT = 0.1
+NEAR_OBJECTIVE = 1.1
+GRADIENT_ERROR = {"float32": 0.01, "bfloat16": 0.1}
+NEAR_UNDEFENDED = 0.1
+ENOUGH = 20
+
+Rates = Sequence[float]
+"""Attack success of every setup, the mean over its victims, in [0, 1], in one order of setups everywhere."""
+
+
+def identity(differing: float, largest: int) -> Check:
+    """Check 1.
+
+    Args:
+        differing: Share of the poisons' values that are more than one grey level apart.
+        largest: Largest difference, in grey levels.
+    """
+    return Check(
+        1, NAMES[1],
+        f"{differing:.2%} of all values differ by more than a grey level, the largest by {largest}",
+        f"at most {SAME_SHARE:.1%}, which rounding explains",
+        "pass" if differing <= SAME_SHARE else "fail",
+        {"share": differing, "largest": largest},
+    )  # fmt: skip
+
+
+def unbounded(rates: Rates) -> Check:
+    """Check 2: of poisons that may be any image."""
+    rate = fmean(rates)
+    return Check(
+        2, NAMES[2], f"success {rate:.0%} of {len(rates)} setups at eps 255/255 after the defence", f"at least {NEAR_ALL:.0%}",
+        "pass" if rate >= NEAR_ALL else "fail", {"rate": rate, "n": len(rates)},
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of what a curve is over.
+
+    Attributes:
+        value: Of the option.
+        rates: Success of every setup.
+        objectives: Of every setup, on draws that no step saw, lower is better; None where it was not measured.
+    """
+
+    value: float
+    rates: Rates
+    objectives: Sequence[float] | None = None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Success and objective over one option.
+
+    Attributes:
+        points: At least two, by rising value.
+        helps: Whether more of it helps the attacker.
+        must: Whether it has to, beyond noise, from the first to the last point; otherwise it must not harm.
+        compared: Whether objectives at two values are of one kind, so that they may be compared.
+    """
+
+    name: str
+    points: Sequence[Point]
+    helps: bool = True
+    must: bool = False
+    compared: bool = True
+
+    def text(self) -> str:
+        """Its points as readers see them."""
+        shown = [
+            f"{point.value:.3g}: {fmean(point.rates):.0%}"
+            + ("" if point.objectives is None else f" ({fmean(point.objectives):.3f})")
+            for point in self.points
+        ]
+        return f"{self.name} {', '.join(shown)}"
+
+    def faults(self) -> list[str]:
+        """Why it is not as it should be, in words."""
+        found = []
+        ordered = list(self.points) if self.helps else list(reversed(self.points))
+        for weaker, stronger in zip(ordered, ordered[1:], strict=False):
+            if beyond_noise(stronger.rates, weaker.rates) < 0 or self._objectives(stronger, weaker) < 0:
+                found.append(f"{self.name}: {stronger.value:.3g} is weaker than {weaker.value:.3g}")
+        first, last = ordered[0], ordered[-1]
+        if self.must and beyond_noise(last.rates, first.rates) <= 0 and self._objectives(last, first) <= 0:
+            # Where all setups succeed everywhere, there is nothing left to gain.
+            if fmean(first.rates) < 1:
+                found.append(f"{self.name}: no gain from {first.value:.3g} to {last.value:.3g}")
+        return found
+
+    def _objectives(self, stronger: Point, weaker: Point) -> int:
+        if not self.compared or stronger.objectives is None or weaker.objectives is None or len(weaker.objectives) < 2:
+            return 0
+        low, high = mean_interval([w - s for s, w in zip(stronger.objectives, weaker.objectives, strict=True)])
+        return 1 if low > 0 else -1 if high < 0 else 0
+
+
+def beyond_noise(one: Rates, other: Rates) -> int:
+    """1 if the first is higher, -1 if lower, 0 if their paired difference may be noise, at 95 %.
+
+    The interval of Agresti and Min: it does not collapse where all setups agree, as that of a plain t would.
+    """
+    changes = [a - b for a, b in zip(one, other, strict=True)]
+    low, high = paired_interval(len(changes), fmean(changes), fmean(change**2 for change in changes))
+    return 1 if low > 0 else -1 if high < 0 else 0
+
+
+def monotone(curves: Sequence[Curve], left_out: Sequence[str] = ()) -> Check:
+    """Check 3.
+
+    Args:
+        left_out: Points that could not be tried, in words.
+    """
+    faults = [fault for curve in curves for fault in curve.faults()]
+    measured = "; ".join([*(curve.text() for curve in curves), *(f"left out: {one}" for one in left_out)])
+    points = [
+        {
+            "option": curve.name, "value": point.value, "success": fmean(point.rates),
+            "objective": None if point.objectives is None else fmean(point.objectives),
+        }
+        for curve in curves for point in curve.points
+    ]  # fmt: skip
+    return Check(
+        3, NAMES[3],
+        "; ".join([f"success (objective) over {measured}", *faults]) if curves else f"no curve: {measured}",
+        "no step of a curve goes the wrong way by more than the 95 % interval of its change, paired over setups, in success or "
+        "in objective; eps gains by more than that, or all setups succeed at once",
+        "fail" if faults else "pass" if curves else "not measured",
+        {"points": points, "faults": faults},
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Course:
+    """The objective of one setup, lower is better: at the start, as optimised, and on held-out draws on the way."""
+
+    start: float
+    quarter: float
+    half: float
+    end: float
+    optimised: float
+
+
+def converged(courses: Sequence[Course]) -> Check:
+    """Check 4, on the means over setups."""
+    start, quarter, half, end, optimised = (
+        fmean(getattr(course, name) for course in courses) for name in ("start", "quarter", "half", "end", "optimised")
+    )
+    gain, late = start - end, half - end
+    share = late / gain if gain > 0 else float("inf")
+    ratio = end / optimised if optimised else float("inf") if end else 1.0
+    near = ratio <= NEAR_OBJECTIVE
+    if not near and len(courses) > 1:
+        low, _ = mean_interval([course.end - course.optimised for course in courses])
+        near = low <= 0
+    gained = f"{share:.0%} of all gain is in the second half" if gain > 0 else "there is no gain"
+    return Check(
+        4, NAMES[4],
+        f"held out {quarter:.3f} after a quarter, {half:.3f} after half, {end:.3f} in the end, from {start:.3f}; {gained}; "
+        f"{ratio:.2f} of the optimised {optimised:.3f}",
+        f"at most {FLAT:.0%} of the gain in the second half; at most {NEAR_OBJECTIVE} of the optimised one, or no more above it "
+        "than the 95 % interval over setups allows",
+        "pass" if gain > 0 and share <= FLAT and near else "fail",
+        {"start": start, "quarter": quarter, "half": half, "end": end, "optimised": optimised, "ratio": ratio},
+    )  # fmt: skip
+
+
+def gradient(error: float, precision: str, directions: int) -> Check:
+    """Check 5.
+
+    Args:
+        error: Length of the difference of the attack's derivatives from finite differences, relative to theirs.
+        precision: Of the denoiser while crafting.
+        directions: In how many it was measured.
+    """
+    bound = GRADIENT_ERROR[precision]
+    return Check(
+        5, NAMES[5], f"relative error {error:.2g} in {directions} directions, against central differences in double precision",
+        f"at most {bound:g}, what {precision} leaves", "pass" if error <= bound else "fail",
+        {"error": None if error == float("inf") else error, "directions": directions, "precision": precision},
+    )  # fmt: skip
+
+
+def hole(through: Rates, undefended: Rates) -> Check:
+    """Check 6.
+
+    Args:
+        through: Success of poisons made for the defence with the hole, after it.
+        undefended: Of the plain attack's poisons, undefended.
+    """
+    lost, reached = fmean(undefended) - fmean(through), fmean(undefended)
+    measured = f"success {fmean(through):.0%} through a defence that lets a coarse image by, {reached:.0%} undefended"
+    numbers = {"through": fmean(through), "undefended": reached}
+    if reached < 0.5:
+        measured += ": the plain attack is too weak to tell (--attack.steps, --attack.eps)"
+        return Check(6, NAMES[6], measured, "undefended success of 50% or more", "not measured", numbers)
+    return Check(
+        6, NAMES[6], measured, f"at most {NEAR_UNDEFENDED:.0%} of all setups lost", "pass" if lost <= NEAR_UNDEFENDED + 1e-9 else "fail",
+        numbers,
+    )  # fmt: skip
+
+
+def gradient_free(starts: Sequence[float], gradients: Sequence[float], estimates: Sequence[float], evaluations: str) -> Check:
+    """Check 7, on the same setups.
+
+    Args:
+        starts: The objective before the first step.
+        gradients: In the end, on held-out draws, by the attack's gradient.
+        estimates: In the end, on the same draws, by SPSA.
+        evaluations: What both took, in words.
+    """
+    start, own, other = fmean(starts), fmean(gradients), fmean(estimates)
+    return Check(
+        7, NAMES[7], f"objective {own:.3f} by the gradient, {other:.3f} by SPSA, from {start:.3f}; {evaluations}",
+        "the gradient's is below the start, and below SPSA's", "pass" if own < other and own < start else "fail",
+        {"start": start, "gradient": own, "spsa": other, "n": len(starts)},
+    )  # fmt: skip
+
+
+def floor(adaptive: Rates, plain: Rates, noise: Rates) -> Check:
+    """Check 8: after the defence, the best of two attacks as a method, never the better one of each victim."""
+    own, blind, random = fmean(adaptive), fmean(plain), fmean(noise)
+    best, name = max((own, "adaptive"), (blind, "plain"))
+    weaker = beyond_noise(adaptive, plain) < 0
+    return Check(
+        8, NAMES[8],
+        f"after the defence: random noise {random:.0%}, plain {blind:.0%}, adaptive {own:.0%}; best method: {name}, {best:.0%}",
+        "no lower than random noise, and not below plain by more than the 95 % interval of the paired difference",
+        "fail" if own < random or weaker else "pass",
+        {"adaptive": own, "plain": blind, "random_noise": random, "best": best, "best_method": name},
+    )  # fmt: skip
+
+
+def still_poisons(undefended: Rates, no_attack: Rates) -> Check:
+    """Check 9."""
+    return Check(
+        9, NAMES[9], f"success {fmean(undefended):.0%} undefended, {fmean(no_attack):.0%} without an attack",
+        "above no attack by more than the 95 % interval of the paired difference",
+        "pass" if beyond_noise(undefended, no_attack) > 0 else "fail",
+        {"undefended": fmean(undefended), "no_attack": fmean(no_attack)},
+    )  # fmt: skip
+
+
+def enough(successes: dict[str, int], setups: int, paired: bool) -> Check:
+    """Check 10.
+
+    Args:
+        successes: Setups whose target is misread after the defence, by the victim's network.
+        setups: How many there are.
+        paired: Whether all runs have the same targets and classes.
+    """
+    bounds = {victim: clopper_pearson(count, setups) for victim, count in successes.items()}
+    shown = [
+        f"{victim}: {count} of {setups}, {bounds[victim][0]:.0%} to {bounds[victim][1]:.0%}" for victim, count in successes.items()
+    ]
+    victims = f"{len(successes)} victim{'s' * (len(successes) > 1)} a setup"
+    unlike = "" if paired else "; runs do not have the same targets"
+    return Check(
+        10, NAMES[10], f"{victims}; {'; '.join(shown)} (exact, 95 %){unlike}",
+        f"at least {ENOUGH} setups, the same in all runs: 0 of {ENOUGH} still allows {clopper_pearson(0, ENOUGH)[1]:.0%}",
+        "pass" if setups >= ENOUGH and paired else "fail",
+        {"setups": setups, "victims": len(successes), "intervals": {name: list(bound) for name, bound in bounds.items()}},
+    )  # fmt: skip
+
+
+def purified_once(differing: int, rows: int, draws: int, most: int) -> Check:
+    """Check 11.
+
+    Args:
+        differing: Rows that are other bytes when they are sanitized again, or than what victims trained on.
+        rows: How many were looked at.
+        draws: Versions of each row that victims train on.
+        most: The largest number of results of one setup and victim.
+    """
+    return Check(
+        11, NAMES[11],
+        f"{differing} of {rows} poisons differ when sanitized twice; victims train on {draws} draw{'s' * (draws > 1)}; "
+        f"{most} result{'s' * (most > 1)} a victim",
+        "no row differs, one draw, one result a victim",
+        "pass" if differing == 0 and draws == 1 and most == 1 else "fail",
+        {"differing": differing, "rows": rows, "draws": draws, "results": most},
+    )  # fmt: skip
+
+
+def not_measured(number: int, why: str) -> Check:
+    """A check that could not be made, with the reason."""
+    return Check(number, NAMES[number], why, "", "not measured")
