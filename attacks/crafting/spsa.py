@@ -51,8 +51,8 @@ def spsa_gradient(
 class BlackBox(Sanitizing):
     """A known defence of which an attacker has the outputs but no gradient: what comes back through it is SPSA's estimate.
 
-    The attack itself is unchanged: its objective, its optimiser and its draws. Behind the defence its gradient is exact, so that
-    the estimate has as few dimensions as one image has values.
+    The attack itself is unchanged: its objective, its optimiser and its draws. Behind the defence its gradient is exact, so
+    that the estimate has as few dimensions as one image has values.
 
     Args:
         inner: The defence.
@@ -75,7 +75,7 @@ class BlackBox(Sanitizing):
 def _through(
     rewrite: Callable[[Tensor, Tensor], Tensor], samples: int, generator: torch.Generator, images: Tensor, noise: Tensor
 ) -> Tensor:
-    found: Tensor = _Estimated.apply(images, noise, rewrite, samples, generator)  # type: ignore[no-untyped-call]
+    found: Tensor = _Estimated.apply(images, noise, rewrite, samples, generator)
     return found
 
 

@@ -40,6 +40,12 @@ COMMANDS = {
         "--output_dir",
         True,
     ),
+    "check-adaptive": Entry(
+        "check_adaptive",
+        "eleven checks of an attack that knows the defence: is it strong enough to tell?",
+        "--output_dir",
+        True,
+    ),
     "certify": Entry(
         "certify", "train many voters and say how much poisoning their vote provably withstands", "--output_dir", True
     ),

@@ -9,23 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from poison_and_defend.experiment.adaptive.curves import Rates, beyond_noise
+from poison_and_defend.experiment.adaptive.task import NAMES
 from poison_and_defend.reports.adaptive_checks import Check
-from poison_and_defend.reports.intervals import clopper_pearson, mean_interval, paired_interval
-
-NAMES = {
-    1: "through a defence that does nothing it is the plain attack",
-    2: "without a budget it succeeds",
-    3: "more budget, poisons, draws or steps make it stronger, more noise weaker",
-    4: "it has converged, on noise that no step saw",
-    5: "its gradient through the defence is the defence's",
-    6: "it finds a hole that was planted",
-    7: "without gradients nobody does better",
-    8: "it is stronger than noise, and not weaker than the plain attack",
-    9: "its poisons are poisons without the defence, too",
-    10: "enough setups to tell",
-    11: "the training set is purified once, and so is it counted",
-}
-"""What each check asks, by its number."""
+from poison_and_defend.reports.intervals import clopper_pearson, mean_interval
 
 SAME_SHARE = 0.001
 NEAR_ALL = 0.9
@@ -34,9 +21,6 @@ NEAR_OBJECTIVE = 1.1
 GRADIENT_ERROR = {"float32": 0.01, "bfloat16": 0.1}
 NEAR_UNDEFENDED = 0.1
 ENOUGH = 20
-
-Rates = Sequence[float]
-"""Attack success of every setup, the mean over its victims, in [0, 1], in one order of setups everywhere."""
 
 
 def identity(differing: float, largest: int) -> Check:
@@ -61,103 +45,6 @@ def unbounded(rates: Rates) -> Check:
     return Check(
         2, NAMES[2], f"success {rate:.0%} of {len(rates)} setups at eps 255/255 after the defence", f"at least {NEAR_ALL:.0%}",
         "pass" if rate >= NEAR_ALL else "fail", {"rate": rate, "n": len(rates)},
-    )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Point:
-    """One value of what a curve is over.
-
-    Attributes:
-        value: Of the option.
-        rates: Success of every setup.
-        objectives: Of every setup, on draws that no step saw, lower is better; None where it was not measured.
-    """
-
-    value: float
-    rates: Rates
-    objectives: Sequence[float] | None = None
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Success and objective over one option.
-
-    Attributes:
-        points: At least two, by rising value.
-        helps: Whether more of it helps the attacker.
-        must: Whether it has to, beyond noise, from the first to the last point; otherwise it must not harm.
-        compared: Whether objectives at two values are of one kind, so that they may be compared.
-    """
-
-    name: str
-    points: Sequence[Point]
-    helps: bool = True
-    must: bool = False
-    compared: bool = True
-
-    def text(self) -> str:
-        """Its points as readers see them."""
-        shown = [
-            f"{point.value:.3g}: {fmean(point.rates):.0%}"
-            + ("" if point.objectives is None else f" ({fmean(point.objectives):.3f})")
-            for point in self.points
-        ]
-        return f"{self.name} {', '.join(shown)}"
-
-    def faults(self) -> list[str]:
-        """Why it is not as it should be, in words."""
-        found = []
-        ordered = list(self.points) if self.helps else list(reversed(self.points))
-        for weaker, stronger in zip(ordered, ordered[1:], strict=False):
-            if beyond_noise(stronger.rates, weaker.rates) < 0 or self._objectives(stronger, weaker) < 0:
-                found.append(f"{self.name}: {stronger.value:.3g} is weaker than {weaker.value:.3g}")
-        first, last = ordered[0], ordered[-1]
-        if self.must and beyond_noise(last.rates, first.rates) <= 0 and self._objectives(last, first) <= 0:
-            # Where all setups succeed everywhere, there is nothing left to gain.
-            if fmean(first.rates) < 1:
-                found.append(f"{self.name}: no gain from {first.value:.3g} to {last.value:.3g}")
-        return found
-
-    def _objectives(self, stronger: Point, weaker: Point) -> int:
-        if not self.compared or stronger.objectives is None or weaker.objectives is None or len(weaker.objectives) < 2:
-            return 0
-        low, high = mean_interval([w - s for s, w in zip(stronger.objectives, weaker.objectives, strict=True)])
-        return 1 if low > 0 else -1 if high < 0 else 0
-
-
-def beyond_noise(one: Rates, other: Rates) -> int:
-    """1 if the first is higher, -1 if lower, 0 if their paired difference may be noise, at 95 %.
-
-    The interval of Agresti and Min: it does not collapse where all setups agree, as that of a plain t would.
-    """
-    changes = [a - b for a, b in zip(one, other, strict=True)]
-    low, high = paired_interval(len(changes), fmean(changes), fmean(change**2 for change in changes))
-    return 1 if low > 0 else -1 if high < 0 else 0
-
-
-def monotone(curves: Sequence[Curve], left_out: Sequence[str] = ()) -> Check:
-    """Check 3.
-
-    Args:
-        left_out: Points that could not be tried, in words.
-    """
-    faults = [fault for curve in curves for fault in curve.faults()]
-    measured = "; ".join([*(curve.text() for curve in curves), *(f"left out: {one}" for one in left_out)])
-    points = [
-        {
-            "option": curve.name, "value": point.value, "success": fmean(point.rates),
-            "objective": None if point.objectives is None else fmean(point.objectives),
-        }
-        for curve in curves for point in curve.points
-    ]  # fmt: skip
-    return Check(
-        3, NAMES[3],
-        "; ".join([f"success (objective) over {measured}", *faults]) if curves else f"no curve: {measured}",
-        "no step of a curve goes the wrong way by more than the 95 % interval of its change, paired over setups, in success or "
-        "in objective; eps gains by more than that, or all setups succeed at once",
-        "fail" if faults else "pass" if curves else "not measured",
-        {"points": points, "faults": faults},
     )  # fmt: skip
 
 
@@ -189,8 +76,8 @@ def converged(courses: Sequence[Course]) -> Check:
         4, NAMES[4],
         f"held out {quarter:.3f} after a quarter, {half:.3f} after half, {end:.3f} in the end, from {start:.3f}; {gained}; "
         f"{ratio:.2f} of the optimised {optimised:.3f}",
-        f"at most {FLAT:.0%} of the gain in the second half; at most {NEAR_OBJECTIVE} of the optimised one, or no more above it "
-        "than the 95 % interval over setups allows",
+        f"at most {FLAT:.0%} of the gain in the second half; at most {NEAR_OBJECTIVE} of the optimised one, or no more above "
+        "it than the 95 % interval over setups allows",
         "pass" if gain > 0 and share <= FLAT and near else "fail",
         {"start": start, "quarter": quarter, "half": half, "end": end, "optimised": optimised, "ratio": ratio},
     )  # fmt: skip
@@ -226,8 +113,8 @@ def hole(through: Rates, undefended: Rates) -> Check:
         measured += ": the plain attack is too weak to tell (--attack.steps, --attack.eps)"
         return Check(6, NAMES[6], measured, "undefended success of 50% or more", "not measured", numbers)
     return Check(
-        6, NAMES[6], measured, f"at most {NEAR_UNDEFENDED:.0%} of all setups lost", "pass" if lost <= NEAR_UNDEFENDED + 1e-9 else "fail",
-        numbers,
+        6, NAMES[6], measured, f"at most {NEAR_UNDEFENDED:.0%} of all setups lost",
+        "pass" if lost <= NEAR_UNDEFENDED + 1e-9 else "fail", numbers,
     )  # fmt: skip
 
 
@@ -282,7 +169,8 @@ def enough(successes: dict[str, int], setups: int, paired: bool) -> Check:
     """
     bounds = {victim: clopper_pearson(count, setups) for victim, count in successes.items()}
     shown = [
-        f"{victim}: {count} of {setups}, {bounds[victim][0]:.0%} to {bounds[victim][1]:.0%}" for victim, count in successes.items()
+        f"{victim}: {count} of {setups}, {bounds[victim][0]:.0%} to {bounds[victim][1]:.0%}"
+        for victim, count in successes.items()
     ]
     victims = f"{len(successes)} victim{'s' * (len(successes) > 1)} a setup"
     unlike = "" if paired else "; runs do not have the same targets"

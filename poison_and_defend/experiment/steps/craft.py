@@ -6,7 +6,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from poison_and_defend.attacks import Attack
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
+from poison_and_defend.attacks.threat.sanitizing import Sanitizing
 from poison_and_defend.attacks.threat.setups import Setup
 from poison_and_defend.attacks.threat.surrogate import Surrogate
 from poison_and_defend.core.errors import InputError
@@ -97,19 +99,8 @@ def _craft_batch(
     started = time.perf_counter()
     progress.starts = []
     held_out: list[tuple[int, list[float]]] = []
-    train, test = plan.data.split("train"), plan.data.split("test")
-    crafted = plan.attack.craft(
-        batch,
-        train.images,
-        train.labels,
-        test.images,
-        [] if isinstance(surrogates, dict) else surrogates,
-        device=ranks.device,
-        progress=progress,
-        retrain=retrainer(plan, ranks),
-        class_surrogates=surrogates if isinstance(surrogates, dict) else None,
-        sanitizing=plan.known,
-        watch=lambda step, values: held_out.append((step, values.tolist())),
+    crafted = craft_setups(
+        plan, batch, surrogates, ranks, progress=progress, watch=lambda step, values: held_out.append((step, values.tolist()))
     )
     seconds = round((time.perf_counter() - started) / len(batch), 3)
     starts: list[float | None] = [*progress.starts] or [None] * len(crafted)
@@ -119,6 +110,41 @@ def _craft_batch(
             # Of an attack through a defence that it knows: the objective on draws that no step saw, by steps.
             made["objective_held_out"] = {str(step): values[place] for step, values in held_out}
         save_poisons(poisons, _folder(plan), made)
+
+
+def craft_setups(
+    plan: ExperimentPlan,
+    setups: Sequence[Setup],
+    surrogates: Models,
+    ranks: Ranks,
+    *,
+    attack: Attack | None = None,
+    sanitizing: Sanitizing | None = None,
+    progress: Callable[[Tensor], None] = lambda objective: None,
+    watch: Callable[[int, Tensor], None] | None = None,
+) -> list[PoisonSet]:
+    """Poisons of some setups, in one batch; nothing is kept.
+
+    Args:
+        attack: By default the plan's.
+        sanitizing: What poisons are looked at through; by default the defence that the plan's attacker knows.
+        progress: See :meth:`poison_and_defend.attacks.Attack.craft`.
+        watch: See :meth:`poison_and_defend.attacks.Attack.craft`.
+    """
+    train, test = plan.data.split("train"), plan.data.split("test")
+    return (attack or plan.attack).craft(
+        setups,
+        train.images,
+        train.labels,
+        test.images,
+        [] if isinstance(surrogates, dict) else surrogates,
+        device=ranks.device,
+        progress=progress,
+        retrain=retrainer(plan, ranks),
+        class_surrogates=surrogates if isinstance(surrogates, dict) else None,
+        sanitizing=sanitizing or plan.known,
+        watch=watch,
+    )
 
 
 def _read_back(plan: ExperimentPlan) -> list[PoisonSet]:

@@ -42,7 +42,7 @@ def known_defense(experiment: Experiment, arms: Mapping[str, Arm]) -> KnownDefen
         )
     if threat.poisons_from is not None:
         raise InputError(f"poisons are read, not crafted, and knowledge is {threat.knowledge} (--poisons_from, --knowledge)")
-    arm = _arm(threat.known_arm, arms)
+    arm = known_arm(threat.known_arm, arms)
     rewriter = in_order(arm.rewriters)
     assert rewriter is not None
     if threat.knowledge == "seed":
@@ -72,8 +72,12 @@ def settings_of_knowledge(experiment: Experiment, known: KnownDefense | None) ->
     return {"known_defense": told | {"rewriter": known.rewriter.settings()}}
 
 
-def _arm(name: str | None, arms: Mapping[str, Arm]) -> Arm:
-    """The arm of this name, or the first that rewrites images; one that adds noise and denoises goes before others."""
+def known_arm(name: str | None, arms: Mapping[str, Arm]) -> Arm:
+    """The arm of this name, or the first that rewrites images; one that adds noise and denoises goes before others.
+
+    Raises:
+        InputError: If there is none.
+    """
     able = [arm for arm in arms.values() if arm.rewriters and arm.attacked]
     if name is not None:
         chosen = [arm for arm in able if arm.name == name]
