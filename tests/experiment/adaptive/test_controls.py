@@ -39,7 +39,9 @@ def passed_through(rewriter, half, images, noise):
 REWRITTEN = known._rewritten
 
 
-@pytest.mark.parametrize("attack", [BullseyePolytope("64/255", steps=3), WitchesBrew("64/255", steps=2, restarts=1, flip=False)])
+@pytest.mark.parametrize(
+    "attack", [BullseyePolytope("64/255", steps=3), WitchesBrew("64/255", steps=2, restarts=1, flip=False)]
+)
 def test_an_attacks_gradient_is_the_defences(attack, adaptive) -> None:
     found = controls.compare_gradient(adaptive(attack=attack, denoise_steps=2, outside_threat_model=True), 1, RANKS)
     assert verdicts.gradient(found["error"], "float32", found["directions"]).verdict == "pass"
