@@ -59,8 +59,9 @@ def matching_gradient(
         views: Of these images as one setup; over several the poisons' gradient is averaged, and then compared.
     """
     images, leaves = images.detach().requires_grad_(), _leaves(model)
-    seen = torch.cat([view.see(images[None])[0] for view in views])
     with twice_differentiable():
+        # In here too: a checkpointed defence is computed again within the backward pass below, by the same kernels.
+        seen = torch.cat([view.see(images[None])[0] for view in views])
         loss = _loss(leaves, {}, model, seen, labels.repeat(len(views)))
         every = torch.autograd.grad(loss, list(leaves.values()), create_graph=True, allow_unused=True)
     own = [gradient for gradient in every if gradient is not None]

@@ -195,8 +195,8 @@ def purified_once(differing: int, rows: int, draws: int, most: int) -> Check:
         11, NAMES[11],
         f"{differing} of {rows} poisons differ when sanitized twice; victims train on {draws} draw{'s' * (draws > 1)}; "
         f"{most} result{'s' * (most > 1)} a victim",
-        "no row differs, one draw, one result a victim",
-        "pass" if differing == 0 and draws == 1 and most == 1 else "fail",
+        "no row differs, one result a victim",
+        "pass" if differing == 0 and most == 1 else "fail",
         {"differing": differing, "rows": rows, "draws": draws, "results": most},
     )  # fmt: skip
 
