@@ -137,14 +137,14 @@ def cells_of(folder: Path, attacker: str) -> list[Cell]:
         InputError: If the folder holds no results.
     """
     results = read_results(folder / "results.jsonl", "--output_dir")
-    first = {"eps": results[0].eps, "num_poisons": results[0].num_poisons}
     return [
         Cell(
             attacker=NO_ATTACK if row.defense == NO_ATTACK else attacker,
             victim=row.victim,
             sigma=row.sigma,
+            eps=results[0].eps,
+            num_poisons=results[0].num_poisons,
             **{name: getattr(row, name) for name in _TAKEN},
-            **first,
         )
         for row in summarize(results)
     ]
