@@ -18,6 +18,7 @@ from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.progress import StoreProgress
 from poison_and_defend.defenses.rewriters.gaussian import Diffusion
 from poison_and_defend.diffusion.denoiser import load_denoiser
+from poison_and_defend.diffusion.find_denoiser import find_denoiser
 from poison_and_defend.diffusion.noise_level import parse_sigma, refuse_ruinous
 from poison_and_defend.images.arrays import Split, make_split, read_arrays
 from poison_and_defend.images.listing import Rules, iterate_images
@@ -27,6 +28,8 @@ from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.networks.check import check_network
 from poison_and_defend.lightning_modules.networks.spec import Network
 from poison_and_defend.lightning_modules.recipe import Recipe
+from poison_and_defend.reports.border.cells import Map
+from poison_and_defend.reports.border.holds import FILE, holds_against, print_holds, read_map
 from poison_and_defend.reports.provenance import provenance
 from poison_and_defend.reports.sigma_verdicts import Sample, by_estimate, describe, describe_verdict, judge, recommended
 from poison_and_defend.sanitizing.tiled import Group, TiledDefense
@@ -70,6 +73,8 @@ class RecommendTask:
         recipe: How the networks are trained.
         repeats: How many networks are trained for each sigma, with other seeds, which are those of every sigma.
         seed: Seeds the noise and the networks.
+        border: Map of which budgets each sigma holds against, a ``border.json`` of the command ``border``; by default that of
+            the denoiser, if one lies beside its weights.
         out: JSON file for the result; optional.
     """
 
@@ -84,6 +89,7 @@ class RecommendTask:
     recipe: Recipe = field(default_factory=Recipe)
     repeats: int = 3
     seed: int = 0
+    border: str | None = None
     out: str | None = None
 
 
@@ -93,6 +99,7 @@ def run_recommend(task: RecommendTask) -> dict[str, Any]:
     Raises:
         InputError: If the set, the denoiser or an option cannot be used.
     """
+    border = _border(task)
     result = recommend_sigma(task)
     table = Table(title=f"{result['tested']} images tested, {result['how']}", title_justify="left")
     for name in ("sigma", "accuracy", "change", "95 % interval"):
@@ -102,9 +109,16 @@ def run_recommend(task: RecommendTask) -> dict[str, Any]:
     for row in result["sigmas"]:
         interval = f"{row['low']:+.1%} to {row['high']:+.1%}"
         table.add_row(f"{row['sigma']:g}", f"{row['accuracy']:.1%}", f"{row['change']:+.1%}", interval, describe_verdict(row))
+        row["holds_against"] = None if border is None else holds_against(border, row["sigma"])
     Console().print(table)
     sample = Sample(result["tested"], result["sample"], result["available"], result["trained_up_to"])
     print(describe(result["sigmas"], task.max_drop, sample))
+    if border is None:
+        print(
+            f"the budgets that a sigma of {task.denoiser} holds against are not measured: poison-and-defend border can (--border)"
+        )
+    else:
+        print_holds(border, [row["sigma"] for row in result["sigmas"]])
     if task.out is not None:
         write_json(Path(task.out), result)
     return result
@@ -149,6 +163,15 @@ def recommend_sigma(task: RecommendTask) -> dict[str, Any]:
         "by_estimate": by_estimate(rows, task.max_drop),
         **provenance("cpu", 1),
     }
+
+
+def _border(task: RecommendTask) -> Map | None:
+    """The map that was named, or that lies beside the denoiser's weights."""
+    if task.border is not None:
+        return read_map(Path(task.border), "--border")
+    _, folder = find_denoiser(task.denoiser)
+    beside = None if folder is None else folder / FILE
+    return read_map(beside, "--denoiser") if beside is not None and beside.exists() else None
 
 
 def _check(task: RecommendTask) -> None:

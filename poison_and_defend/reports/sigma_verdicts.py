@@ -24,6 +24,7 @@ class SigmaRow(TypedDict):
             ``unknown``.
         images_needed: How many tested images would tell, if they were like these; None where these tell, or none would.
         trained: Whether the denoiser was trained on as much noise; None where nobody says how much it was.
+        holds_against: Largest budgets by a map, in words, by what an attacker knows; None without a map.
     """
 
     sigma: float
@@ -34,6 +35,7 @@ class SigmaRow(TypedDict):
     verdict: Verdict
     images_needed: int | None
     trained: bool | None
+    holds_against: dict[str, str] | None
 
 
 class Sample(NamedTuple):
@@ -76,6 +78,7 @@ def judge(sigma: float, before: Sequence[float], after: Sequence[float], max_dro
         "verdict": verdict,
         "images_needed": _needed(n, mean, square, max_drop) if verdict == "unknown" else None,
         "trained": None if trained is None else sigma <= trained,
+        "holds_against": None,
     }
 
 
