@@ -114,9 +114,7 @@ def run_recommend(task: RecommendTask) -> dict[str, Any]:
     sample = Sample(result["tested"], result["sample"], result["available"], result["trained_up_to"])
     print(describe(result["sigmas"], task.max_drop, sample))
     if border is None:
-        print(
-            f"the budgets that a sigma of {task.denoiser} holds against are not measured: poison-and-defend border can (--border)"
-        )
+        print(f"what a sigma of {task.denoiser} holds against is not measured: poison-and-defend border can (--border)")
     else:
         print_holds(border, [row["sigma"] for row in result["sigmas"]])
     if task.out is not None:
