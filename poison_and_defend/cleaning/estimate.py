@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from poison_and_defend.core.errors import InputError
+from poison_and_defend.core.progress import duration
 from poison_and_defend.sanitizing.tiled import Group, Sanitized, TiledDefense
 from poison_and_defend.storage.sources import Item, Source
 from poison_and_defend.storage.targets.base import Target
@@ -119,15 +120,6 @@ def _dark(items: list[Item]) -> str:
         f"\n{len(most)} of {len(items)} images looked at have 16 bits and no value above {max(most)}, and come out nearly "
         f"black: if that is all they can have, say so (--data.bits {bits})"
     )
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 6000:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def _group(pixels: Any, key: int) -> Group:

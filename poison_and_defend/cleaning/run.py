@@ -4,14 +4,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from poison_and_defend.cleaning.estimate import duration, estimate
+from poison_and_defend.cleaning.estimate import estimate
 from poison_and_defend.cleaning.plan import SanitizePlan, plan_sanitizing
 from poison_and_defend.cleaning.task import SanitizeTask
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.noise_secret import secret_path
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.processes.stopping import StopSignals
-from poison_and_defend.core.progress import StoreProgress, announce
+from poison_and_defend.core.progress import StoreProgress, announce, duration
 from poison_and_defend.core.reading.files import brief, guarded, plain
 from poison_and_defend.defenses.base import SECRET
 from poison_and_defend.sanitizing.batch_size import find_batch_size

@@ -53,3 +53,12 @@ def announce(text: str, ranks: Ranks) -> None:
     """One line to the user, from the first rank."""
     if ranks.rank == 0:
         print(text, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -13,8 +13,9 @@ from poison_and_defend.attacks.threat.setups import Setup
 from poison_and_defend.attacks.threat.surrogate import Surrogate
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.processes.ranks import Ranks
-from poison_and_defend.core.progress import StoreProgress
+from poison_and_defend.core.progress import StoreProgress, announce, duration
 from poison_and_defend.core.reading.files import brief
+from poison_and_defend.experiment.steps.foresee import seconds_through_defense
 from poison_and_defend.experiment.steps.retrain import retrainer
 from poison_and_defend.experiment.task.plan import ExperimentPlan
 from poison_and_defend.poisons.files import load_poisons, load_record, poison_path, save_poisons
@@ -48,8 +49,12 @@ def craft_poisons(plan: ExperimentPlan, surrogates: Models, ranks: Ranks) -> lis
     ranks.barrier("missing poisons counted")
     _folder(plan).mkdir(parents=True, exist_ok=True)
     own = [pending[number] for number in ranks.share(len(pending))]
-    text = f"craft {plan.attack.name}, {sum(map(len, own))} setups"
+    count = sum(map(len, own))
+    text = f"craft {plan.attack.name}, {count} setups"
     with StoreProgress(text, enabled=ranks.rank == 0) as bar, Threads(plan.speed.threads):
+        if plan.known is not None and count and ranks.rank == 0:
+            seconds = seconds_through_defense(plan, count, ranks)
+            announce(f"the way through the known defence alone takes about {duration(seconds)}; surrogates come on top", ranks)
         progress = _CraftProgress(bar, len(own) * plan.attack.total_steps)
         for batch in own:
             _craft_batch(plan, batch, surrogates, ranks, progress)
