@@ -30,9 +30,10 @@ class KnownDefense(Sanitizing):
         sigmas: Least and most noise, where he does not know how much there is: each realisation has another, with uniform
             logarithm.
         half: Whether the denoiser computes in bfloat16.
+        held_out: Draws that the objective is told on, apart from those of the steps; 0 for not at all.
 
     Raises:
-        InputError: If draws is below 1, or a sigma is to be guessed of what has none.
+        InputError: If draws is below 1, held_out below 0, or a sigma is to be guessed of what has none.
     """
 
     def __init__(
@@ -43,11 +44,14 @@ class KnownDefense(Sanitizing):
         knows_seed: bool = False,
         sigmas: tuple[float, float] | None = None,
         half: bool = False,
+        held_out: int = 64,
     ) -> None:
         at_least("known_draws", draws, 1, "--known_draws 4")
+        at_least("known_held_out", held_out, 0, "--known_held_out 64")
         if sigmas is not None and not isinstance(rewriter, GaussianRewriter):
             raise InputError(f"{rewriter.name} has no sigma that an attacker could guess (--knowledge surrogate_defense)")
         self.rewriter, self.knows_seed, self.sigmas, self.half = rewriter, knows_seed, sigmas, half
+        self.held_out = held_out
         self.draws = rewriter.draws if knows_seed else draws if rewriter.sigma else 1
         self.random = rewriter.sigma > 0 and not knows_seed
         self._version = 0

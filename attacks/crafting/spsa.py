@@ -63,7 +63,7 @@ class BlackBox(Sanitizing):
     def __init__(self, inner: Sanitizing, samples: int = 8, seed: int = 0) -> None:
         at_least("spsa_samples", samples, 1, "--spsa_samples 8")
         self.inner, self.samples = inner, samples
-        self.draws, self.random = inner.draws, inner.random
+        self.draws, self.random, self.held_out = inner.draws, inner.random, inner.held_out
         self._generator = torch.Generator().manual_seed((seed + _STREAM) % 2**63)
 
     def draw(self, keys: Tensor, image_shape: tuple[int, int, int], generators: Sequence[torch.Generator]) -> Realisation:

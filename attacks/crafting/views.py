@@ -17,8 +17,6 @@ DEFENSE_STREAM = 1_000_003
 HELD_OUT_STREAM = 2_000_003
 """Of the draws that no step sees."""
 
-_HELD_OUT = 64
-
 
 @dataclass(frozen=True, eq=False)
 class View:
@@ -78,7 +76,7 @@ class Sight:
         return [View(sanitized=sanitized) for sanitized in self._sanitized()]
 
     def watch(self, step: int, steps: int, value: Callable[[list[View]], Tensor]) -> None:
-        """Tell the batch of the objective at a quarter, half and the end, on 64 draws that no step sees, each time the same.
+        """Tell the batch of the objective at a quarter, half and the end, on draws that no step sees, each time the same.
 
         Whether an attack through a random defence converged can be told from these alone (Tramer et al., NeurIPS 2020).
 
@@ -103,12 +101,14 @@ class Sight:
 
 def watched(batch: CraftBatch, step: int, steps: int) -> bool:
     """Whether the objective on held-out draws is wanted after so many steps."""
+    if batch.sanitizing is None or not held_out(batch.sanitizing):
+        return False
     return batch.watch is not None and step in (-(-steps // 4), -(-steps // 2), steps)
 
 
 def held_out(sanitizing: Sanitizing) -> int:
-    """Over how many draws of a defence a finished step is measured: all that there are, or 64 of a random one."""
-    return _HELD_OUT if sanitizing.random else sanitizing.draws
+    """Over how many draws of a defence a finished step is measured: all that there are, or other ones of a random one."""
+    return sanitizing.held_out if sanitizing.random else sanitizing.draws
 
 
 def mean_gradient(images: Tensor, views: Sequence[View], objective: Callable[[Tensor, int], Tensor]) -> tuple[Tensor, Tensor]:

@@ -36,10 +36,12 @@ class Sanitizing(ABC):
     Attributes:
         draws: Realisations that an attack looks at in every step.
         random: Whether these are others in every step.
+        held_out: Draws that no step sees, on which the objective is told on the way where they are random; 0 for not at all.
     """
 
     draws: int = 1
     random: bool = True
+    held_out: int = 64
 
     @abstractmethod
     def draw(self, keys: Tensor, image_shape: tuple[int, int, int], generators: Sequence[torch.Generator]) -> Realisation:

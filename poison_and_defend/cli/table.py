@@ -34,6 +34,9 @@ COMMANDS = {
     "benchmark": Entry(
         "benchmark", "several attacks on the same data, victims and setups, and one table for all", "--output_dir", True
     ),
+    "attackers": Entry(
+        "attackers", "an experiment by an attacker who ignores the defence and by one who knows it", "--output_dir", True
+    ),
     "border": Entry(
         "border",
         "attack success over noise, budget and poisons, for attackers who ignore the defence and who know it",

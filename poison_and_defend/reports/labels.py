@@ -6,6 +6,14 @@ from poison_and_defend.reports.summary import Summary
 
 _TESTED = {"targets": "target", "source": "triggered source class", "others": "triggered other classes"}
 
+ATTACKERS = {
+    "oblivious": "ignores the defence",
+    "defense": "knows the defence",
+    "surrogate_defense": "knows a defence like it",
+    "seed": "knows its noise too",
+}
+"""Attackers by what they know of a defence, after "who"."""
+
 
 def attack_label(name: str, variant: str = "") -> str:
     """An attack's name in words, and what it does otherwise than the name says."""

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from poison_and_defend.reports.border.cells import Map, axes_of
-from poison_and_defend.reports.border.figures import ATTACKERS, eps_text
+from poison_and_defend.reports.border.figures import eps_text
+from poison_and_defend.reports.labels import ATTACKERS
 from poison_and_defend.reports.records import NO_ATTACK
 from scripts.tables.reading import RECORDS, Rows, percent, read
 

@@ -40,7 +40,7 @@ class Probe(Sanitizing):
     seen: list[Seen] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.draws, self.random = self.inner.draws, self.inner.random
+        self.draws, self.random, self.held_out = self.inner.draws, self.inner.random, self.inner.held_out
 
     def draw(self, keys: Tensor, image_shape: tuple[int, int, int], generators: Sequence[torch.Generator]) -> Realisation:
         """See :meth:`Sanitizing.draw`."""

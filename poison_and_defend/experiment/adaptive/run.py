@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from poison_and_defend.attacks.crafting.views import held_out
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import make_folder
 from poison_and_defend.core.processes.ranks import Ranks
@@ -66,7 +67,7 @@ def estimate(runs: Runs) -> str:
 
 def _watched(plan: Any) -> int:
     """Passes of each poison for the objective on held-out draws, which take a third of a step's."""
-    return 3 * 64 if plan.known.random else 0
+    return 3 * held_out(plan.known)
 
 
 def gradient_mode(runs: Runs) -> str:

@@ -92,6 +92,10 @@ def plan_runs(experiment: Experiment, checks: Sequence[int]) -> Runs:
             "knowledge is oblivious, and the checks are of an attacker who knows the defence: say what he knows "
             "(--knowledge defense)"
         )
+    if not experiment.threat.known_held_out and {3, 4, 7} & set(checks):
+        raise InputError(
+            "known_held_out is 0, and checks 3, 4 and 7 are of the objective on draws that no step sees (--known_held_out 64)"
+        )
     if experiment.place.name is None:
         raise InputError("name the checks: their folder holds one experiment for each thing that is changed (--name)")
     asked = plan_experiment(experiment)

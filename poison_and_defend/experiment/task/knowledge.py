@@ -47,13 +47,14 @@ def known_defense(experiment: Experiment, arms: Mapping[str, Arm]) -> KnownDefen
     assert rewriter is not None
     if threat.knowledge == "seed":
         return KnownDefense(rewriter, knows_seed=True, half=half)
+    unseen = threat.known_held_out
     if threat.knowledge == "defense":
         if threat.known_denoiser is not None:
             raise InputError(
                 f"known_denoiser is {threat.known_denoiser}, and the attacker has the defender's own (--knowledge "
                 "surrogate_defense)"
             )
-        return KnownDefense(rewriter, draws=threat.known_draws, half=half)
+        return KnownDefense(rewriter, draws=threat.known_draws, half=half, held_out=unseen)
     sigmas = [parse_sigma(sigma, "--known_sigmas") for sigma in threat.known_sigmas]
     if len(sigmas) != 2 or not 0 < sigmas[0] <= sigmas[1]:
         shown = ", ".join(f"{sigma:g}" for sigma in sigmas)
@@ -61,7 +62,7 @@ def known_defense(experiment: Experiment, arms: Mapping[str, Arm]) -> KnownDefen
             f"known_sigmas are [{shown}]: the least, above 0, and the most are needed (--known_sigmas [0.05,0.25])"
         )
     own = _with_denoiser(rewriter, threat.known_denoiser)
-    return KnownDefense(own, draws=threat.known_draws, sigmas=(sigmas[0], sigmas[1]), half=half)
+    return KnownDefense(own, draws=threat.known_draws, sigmas=(sigmas[0], sigmas[1]), half=half, held_out=unseen)
 
 
 def settings_of_knowledge(experiment: Experiment, known: KnownDefense | None) -> dict[str, Any]:

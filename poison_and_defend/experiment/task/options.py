@@ -53,6 +53,8 @@ class Threat:
             (``surrogate_defense``); or its noise too (``seed``), the worst case.
         known_arm: The arm that the attacker knows; by default the first that adds noise and denoises, or rewrites images.
         known_draws: Realisations of the noise that poisons are optimised through in every step.
+        known_held_out: Further realisations, on which the objective is told after a quarter, half and all of the steps; 0
+            leaves that out, which takes half of the time where steps and draws are few.
         known_denoiser: The attacker's own denoiser, for ``surrogate_defense``, as --denoiser names it.
         known_sigmas: The least and the most noise that an attacker reckons with who does not know it.
     """
@@ -64,6 +66,7 @@ class Threat:
     knowledge: Literal["oblivious", "defense", "surrogate_defense", "seed"] = "oblivious"
     known_arm: str | None = None
     known_draws: int = 4
+    known_held_out: int = 64
     known_denoiser: str | None = None
     known_sigmas: list[float | str] = field(default_factory=lambda: [0.05, 0.25])
 

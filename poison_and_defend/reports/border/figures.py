@@ -5,17 +5,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from poison_and_defend.reports.border.cells import Map, axes_of
+from poison_and_defend.reports.labels import ATTACKERS
 from poison_and_defend.reports.records import NO_ATTACK
 
 matplotlib.use("Agg")
-
-ATTACKERS = {
-    "oblivious": "ignores the defence",
-    "defense": "knows the defence",
-    "surrogate_defense": "knows a defence like it",
-    "seed": "knows its noise too",
-}
-"""Attackers as readers know them."""
 
 
 def eps_text(eps: float) -> str:

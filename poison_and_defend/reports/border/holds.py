@@ -8,7 +8,8 @@ from rich.table import Table
 
 from poison_and_defend.core.reading.files import read_json
 from poison_and_defend.reports.border.cells import MARGIN, Map, axes_of
-from poison_and_defend.reports.border.figures import ATTACKERS, eps_text
+from poison_and_defend.reports.border.figures import eps_text
+from poison_and_defend.reports.labels import ATTACKERS
 
 FILE = "border.json"
 """Name of a map, in its own folder and beside the weights of the denoiser that it is of."""

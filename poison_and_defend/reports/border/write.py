@@ -5,8 +5,9 @@ from pathlib import Path
 
 from poison_and_defend.core.files import make_folder, write_bytes, write_json
 from poison_and_defend.reports.border.cells import Cell, Conditions, Map, axes_of
-from poison_and_defend.reports.border.figures import ATTACKERS, border_figure, eps_text, ratio_figure
+from poison_and_defend.reports.border.figures import border_figure, eps_text, ratio_figure
 from poison_and_defend.reports.figures import to_png
+from poison_and_defend.reports.labels import ATTACKERS
 from poison_and_defend.reports.markup import Cell as Shown
 from poison_and_defend.reports.markup import document, escape, picture, table
 from poison_and_defend.reports.records import NO_ATTACK

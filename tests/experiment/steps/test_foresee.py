@@ -1,6 +1,8 @@
 import pytest
+import torch
 
 from poison_and_defend.core.processes.ranks import Ranks
+from poison_and_defend.core.reading.files import read_json
 from poison_and_defend.experiment.steps import foresee
 from poison_and_defend.experiment.steps.craft import craft_poisons
 from poison_and_defend.experiment.steps.foresee import seconds_through_defense
@@ -29,3 +31,14 @@ def test_it_is_told_before_the_first_step_and_only_to_who_waits_for_it(adaptive,
     for own, count in ((adaptive(), 1), (adaptive(), 0), (adaptive(knowledge="oblivious", name="other"), 0)):
         craft_poisons(own, attacker_models(own, Ranks()), Ranks())
         assert capsys.readouterr().out.count(told) == count
+
+
+def test_without_held_out_draws_poisons_are_the_same_and_nothing_is_told_of_them(adaptive) -> None:
+    made = []
+    for number, held_out in enumerate((3, 0)):
+        own = adaptive(known_held_out=held_out, name=f"held_out_{number}")
+        made.append(craft_poisons(own, attacker_models(own, Ranks()), Ranks()))
+        record = read_json(own.folder / "poisons" / "setup_000.json", "no poisons", "--name")
+        assert set(record.get("objective_held_out", {})) == ({"1", "2"} if held_out else set())
+    assert all(torch.equal(one.images, other.images) for one, other in zip(*made, strict=True))
+    assert own.crafted_with == adaptive(known_held_out=3).crafted_with

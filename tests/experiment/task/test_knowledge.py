@@ -69,6 +69,7 @@ def test_what_cannot_be_known_is_refused(plan) -> None:
     )
     refused(plan, r"^--known_arm is jpeg, and the attacker knows of no defence", known_arm="jpeg")
     refused(plan, r"^known_draws is 0.*--known_draws 4", knowledge="defense", known_draws=0)
+    refused(plan, r"^known_held_out is -1.*--known_held_out 64", knowledge="defense", known_held_out=-1)
     refused(plan, r"^poisons are read, not crafted", knowledge="defense", poisons_from="nowhere")
     refused(plan, r"denoiser is not named \(--known_denoiser\)", knowledge="surrogate_defense")
     own = {"knowledge": "surrogate_defense", "known_denoiser": "digits"}
