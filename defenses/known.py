@@ -12,6 +12,7 @@ from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.defenses.rewriters.base import Rewriter
 from poison_and_defend.defenses.rewriters.gaussian import GaussianRewriter
+from poison_and_defend.defenses.rewriters.in_order import InOrder
 
 _CHUNK = {"cpu": 32}
 """Images that go through a denoiser at once: as many as a CPU's caches hold."""
@@ -78,6 +79,13 @@ class KnownDefense(Sanitizing):
 
     def _through(self, rewriter: Rewriter) -> Callable[[Tensor, Tensor], Tensor]:
         return partial(_rewritten, rewriter, self.half)
+
+
+def straight_through(rewriter: Rewriter) -> bool:
+    """Whether some of the defence has no gradient, and is passed by: then finite differences have nothing to agree with."""
+    if isinstance(rewriter, InOrder):
+        return any(map(straight_through, rewriter.rewriters))
+    return type(rewriter).relaxed is Rewriter.relaxed
 
 
 def _rewritten(rewriter: Rewriter, half: bool, images: Tensor, noise: Tensor) -> Tensor:

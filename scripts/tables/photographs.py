@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from poison_and_defend.reports.border.figures import eps_text
 from scripts.tables.reading import Arms, Row, Rows, name_of, percent, read, success
 
 PHOTOGRAPHS = {
@@ -51,7 +52,13 @@ SCRATCH_ARMS = {
 
 
 def photographs(
-    victim: str, defenses: dict[str, str], records: Arms, *, only: str = "", accuracy: Arms = ()
+    victim: str,
+    defenses: dict[str, str],
+    records: Arms,
+    *,
+    only: str = "",
+    accuracy: Arms = (),
+    known: tuple[str, str] | None = None,
 ) -> Callable[[], Rows]:
     """Attacks on one victim, one a row, with the number of targets misread under each arm, or the share of triggered images.
 
@@ -59,11 +66,13 @@ def photographs(
         defenses: Arms by name, and the heads of their columns.
         only: What the names of attacks begin with that are shown.
         accuracy: Arms whose accuracies on clean images stand behind each row; none for a last row of all arms' means.
+        known: A map with cells of attackers who know one of these arms, and the head of their column.
     """
 
     def table() -> Rows:
         last = [f"accuracy: {', '.join(defenses[arm] for arm in accuracy)}"] if accuracy else []
-        rows = [["attack", "budget", "poisons", "n", *defenses.values(), *last]]
+        knows = [known[1]] if known else []
+        rows = [["attack", "budget", "poisons", "n", *defenses.values(), *knows, *last]]
         shares: dict[str, list[float]] = {name: [] for name in defenses}
         for record in records:
             found: dict[str, dict[str, Row]] = {}
@@ -79,6 +88,7 @@ def photographs(
                 # An arm that a record has not, since it is that of another one, stays empty.
                 cells = [(success(own[arm]) if accuracy else _brief(own[arm])) if arm in own else "" for arm in defenses]
                 ends = [", ".join(f"{right[arm]:.1f}" if arm in right else "-" for arm in accuracy) + " %"] if accuracy else []
+                cells += [_known(known[0], victim, PHOTOGRAPHS[record], name)] if known else []
                 rows.append([name, *PHOTOGRAPHS[record], str(own["none"]["n"]), *cells, *ends])
         if not accuracy:
             means = [f"{sum(values) / len(values):.1f} %" for values in shares.values()]
@@ -86,6 +96,16 @@ def photographs(
         return rows
 
     return table
+
+
+def _known(record: str, victim: str, threat: tuple[str, str], attack: str) -> str:
+    """Success of who knows the defence, of the same attack, budget and number of poisons; "" where it is not measured."""
+    found = read(f"{record}/border.json")
+    for cell in found["cells"]:
+        own = eps_text(cell["eps"]), cell["num_poisons"], cell["victim"], name_of(found["conditions"]["attack"])
+        if own == (threat[0], int(threat[1].split()[0]), victim, attack):
+            return success(cell)
+    return ""
 
 
 def _brief(row: Row) -> str:

@@ -13,8 +13,9 @@ from poison_and_defend.core.files import digest, make_folder, write_json
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.progress import StoreProgress
 from poison_and_defend.core.reading.files import check_fields, read_json
+from poison_and_defend.defenses.known import straight_through
 from poison_and_defend.defenses.rewriters.in_order import in_order
-from poison_and_defend.experiment.adaptive.gradients import Probe, gradient_error, straight_through
+from poison_and_defend.experiment.adaptive.gradients import Probe, gradient_error
 from poison_and_defend.experiment.steps.craft import Models, craft_setups
 from poison_and_defend.experiment.steps.protect import sanitize_all
 from poison_and_defend.experiment.steps.surrogates import attacker_models, class_models

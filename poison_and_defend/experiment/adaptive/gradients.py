@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from poison_and_defend.attacks.threat.sanitizing import Realisation, Sanitizing
 from poison_and_defend.defenses.rewriters.base import Rewriter
-from poison_and_defend.defenses.rewriters.in_order import InOrder
 
 _STEP = 1e-5
 _IMAGES = 4
@@ -92,13 +91,6 @@ def gradient_error(rewriter: Rewriter, look: Seen, directions: int, seed: int = 
         found.append((returned * way).flatten(1).sum(1))
     exact, own = torch.stack(wanted), torch.stack(found)
     return float((exact - own).norm() / exact.norm()) if exact.norm() > 0 else float("inf")
-
-
-def straight_through(rewriter: Rewriter) -> bool:
-    """Whether some of the defence has no gradient, and is passed by: then finite differences have nothing to agree with."""
-    if isinstance(rewriter, InOrder):
-        return any(map(straight_through, rewriter.rewriters))
-    return type(rewriter).relaxed is Rewriter.relaxed
 
 
 def in_double(rewriter: Rewriter) -> Rewriter:

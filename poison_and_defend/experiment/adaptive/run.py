@@ -10,8 +10,8 @@ from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import make_folder
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.progress import announce
+from poison_and_defend.defenses.known import straight_through
 from poison_and_defend.experiment.adaptive import controls, measure, verdicts
-from poison_and_defend.experiment.adaptive.gradients import straight_through
 from poison_and_defend.experiment.adaptive.runs import BASE, Runs, plan_runs
 from poison_and_defend.experiment.adaptive.task import CheckOptions
 from poison_and_defend.experiment.run import run as run_experiment

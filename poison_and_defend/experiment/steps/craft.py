@@ -15,6 +15,7 @@ from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.progress import StoreProgress, announce, duration
 from poison_and_defend.core.reading.files import brief
+from poison_and_defend.defenses.known import straight_through
 from poison_and_defend.experiment.steps.foresee import seconds_through_defense
 from poison_and_defend.experiment.steps.retrain import retrainer
 from poison_and_defend.experiment.task.plan import ExperimentPlan
@@ -54,6 +55,9 @@ def craft_poisons(plan: ExperimentPlan, surrogates: Models, ranks: Ranks) -> lis
     with StoreProgress(text, enabled=ranks.rank == 0) as bar, Threads(plan.speed.threads):
         if plan.known is not None and count and ranks.rank == 0:
             seconds = seconds_through_defense(plan, count, ranks)
+            if straight_through(plan.known.rewriter):
+                name = plan.known.rewriter.name
+                announce(f"{name} has no gradient: the attack sees through it as if it changed nothing", ranks)
             announce(f"the way through the known defence alone takes about {duration(seconds)}; surrogates come on top", ranks)
         progress = _CraftProgress(bar, len(own) * plan.attack.total_steps)
         for batch in own:

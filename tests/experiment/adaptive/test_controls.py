@@ -7,8 +7,9 @@ from poison_and_defend.attacks import BullseyePolytope, WitchesBrew
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.defenses import Diffusion, Jpeg, NoiseOnly, known
+from poison_and_defend.defenses.known import straight_through
 from poison_and_defend.experiment.adaptive import controls, verdicts
-from poison_and_defend.experiment.adaptive.gradients import Probe, Seen, gradient_error, in_double, straight_through
+from poison_and_defend.experiment.adaptive.gradients import Probe, Seen, gradient_error, in_double
 from poison_and_defend.experiment.steps.craft import craft_poisons, craft_setups
 from tests.countermeasures import arms
 

@@ -33,6 +33,13 @@ def test_it_is_told_before_the_first_step_and_only_to_who_waits_for_it(adaptive,
         assert capsys.readouterr().out.count(told) == count
 
 
+def test_what_has_no_gradient_is_said(adaptive, plan, capsys) -> None:
+    told = "jpeg has no gradient: the attack sees through it as if it changed nothing"
+    for own, count in ((plan(arms=arms(["none", "jpeg"]), knowledge="defense"), 1), (adaptive(name="other"), 0)):
+        craft_poisons(own, attacker_models(own, Ranks()), Ranks())
+        assert capsys.readouterr().out.count(told) == count
+
+
 def test_without_held_out_draws_poisons_are_the_same_and_nothing_is_told_of_them(adaptive) -> None:
     made = []
     for number, held_out in enumerate((3, 0)):
