@@ -19,7 +19,7 @@ def add_options(parser: CommandParser, arguments: list[str]) -> None:
     )
     group.add_argument(
         "--known_steps",
-        type=int | None,  # type: ignore[arg-type]
+        type=int | None,
         default=None,
         help="Steps of an attacker who knows the defence, each of which costs more; those of the attack by default.",
     )
