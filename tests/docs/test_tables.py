@@ -156,6 +156,16 @@ def sentences() -> list[tuple[str, str]]:
     shown = [f"{100 * tiny[arm]['clean_accuracy']:.1f} %" for arm in ("diffusion_25", "no_attack", "none")]
     cost = f"at {shown[0]} against {shown[1]} without an attack and {shown[2]} undefended"
     found.append(("docs/results/photographs.md", cost))
+    knows = {(c["victim"], c["num_poisons"]): c["successes"] for c in record("photographs_adaptive/border.json")["cells"]}
+    blind = next(
+        r
+        for r in record("photographs_8/summary.json")
+        if (r["victim"], r["attack"], r["defense"]) == ("lite0", "bullseye_polytope", "diffusion_25")
+    )
+    broken = f"{knows['lite0', 25]} of 40 targets are misread, where {blind['successes']} are by poisons made in"
+    found.append(("README.md", broken))
+    found.append(("docs/results/photographs.md", f"and {knows['lite2', 25]} of 40 of Lite2"))
+    found.append(("docs/results/photographs.md", f"5 poisons {knows['lite0', 5]} and {knows['lite2', 5]}, as many as"))
     narcissus = {row["defense"]: 100 * row["success_rate"] for row in record("cifar10_narcissus/summary.json")}
     found.append(("README.md", f"half of its effect ({narcissus['none']:.0f} → {narcissus['diffusion']:.0f} %)"))
     evaluating, voting = record("evaluating.json"), record("certification.json")
