@@ -7,16 +7,19 @@ from poison_and_defend.reports.records import read_results
 from scripts.tables.reading import RECORDS, Arms, Rows, arms, name_of, percent, read, relative_budget, success
 
 
-def defences(record: str) -> Callable[[], Rows]:
-    """Every arm of one attack's record."""
+def defences(record: str, known: str | None = None) -> Callable[[], Rows]:
+    """Every arm of one attack's record; ``known`` has the same arms against an attacker who knows the defence."""
 
     def table() -> Rows:
-        rows = [["defence", "sigma", "eps / sigma", "attack success (95 % interval)", "accuracy on clean test images"]]
+        heads = ["... who knows the defence"] if known else []
+        rows = [["defence", "sigma", "eps / sigma", "attack success (95 % interval)", *heads, "accuracy on clean test images"]]
+        knows = {row["defense"]: row for row in read(f"{known}/summary.json")} if known else {}
         for row in read(f"{record}/summary.json"):
             sigma = f"{row['sigma']:g}" if row["sigma"] else ""
             name = row.get("label") or name_of(row["defense"])
-            noise = sigma, relative_budget(record, row)
-            rows.append([name, *noise, success(row), percent(row["clean_accuracy"])])
+            both = [row, *([knows[row["defense"]]] if known else [])]
+            accuracy = " / ".join(dict.fromkeys(percent(one["clean_accuracy"]) for one in both))
+            rows.append([name, sigma, relative_budget(record, row), *map(success, both), accuracy])
         return rows
 
     return table

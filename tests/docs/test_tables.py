@@ -57,12 +57,12 @@ def sentences() -> list[tuple[str, str]]:
     told_of = "misleads {} of {} victims, {} after noise and denoising"
     counts = (convex["none"]["successes"], convex["none"]["n"], convex["diffusion"]["successes"])
     found.append(("docs/results/cifar10.md", told_of.format(*counts)))
-    rows = {row["defense"]: row for row in record("fashion_mnist_bullseye_polytope/summary.json")}
-    for name in ("no_attack", "none", "diffusion"):
-        row = rows[name]
-        low, high = (f"{100 * row[end]:.1f}%" for end in ("ci_low", "ci_high"))
-        shown = f"{row['successes']} of {row['n']} = {row['success_rate']:.0%} │ {low} to {high} │ {row['clean_accuracy']:.2%}"
-        found.append(("README.md", shown))
+    whose = [record(f"fashion_mnist_attackers/{knows}/summary.json") for knows in ("oblivious", "defense")]
+    for row, known in zip(*whose, strict=True):
+        if row["defense"] in ("no_attack", "none", "diffusion"):
+            counts = [f"{one['successes']} of {one['n']} = {one['success_rate']:.0%}" for one in (row, known)]
+            accuracy = " / ".join(dict.fromkeys(f"{one['clean_accuracy']:.1%}" for one in (row, known)))
+            found.append(("README.md", " │ ".join([*counts, accuracy])))
     for network in ("lite0", "lite2"):
         noise = {(row["denoiser"], row["sigma"]): row for row in record(f"denoising_{network}.json")["rows"]}
         before, after = (noise[name, 0.25]["accuracy"]["500"] for name in ("pixels", "photos-32"))
