@@ -1,4 +1,4 @@
-"""The same setups by attackers who know more and less of the defence: one experiment each, and one table with both."""
+"""The same setups by attackers who know more and less of the defence: one experiment each, and one table with all."""
 
 import copy
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from poison_and_defend.experiment.task.options import Experiment
 from poison_and_defend.experiment.task.plan import plan_experiment
 from poison_and_defend.reports.experiment.attackers import print_attackers
 from poison_and_defend.reports.records import read_results
-from poison_and_defend.reports.summary import summarize
+from poison_and_defend.reports.summary import Summary, summarize
 from poison_and_defend.training.launch import Launch
 
 
@@ -32,24 +32,59 @@ def run_attackers(asked: Entry, attackers: Sequence[str], steps: int | None, lau
     Raises:
         InputError: If an attacker is none, or an experiment cannot work; before any of them starts.
     """
+    _check(asked.experiment, attackers, steps)
+    # As one experiment of these options would be called.
+    name = asked.experiment.place.name or plan_experiment(_of(asked.experiment, "oblivious", None, None)).name
+    return _compare([(asked, {who: f"{name}/{who}" for who in attackers})], steps, launch, Path(name))
+
+
+def run_attacks(asked: Sequence[Entry], attackers: Sequence[str], steps: int | None, launch: Launch, name: str) -> Path:
+    """The same for several attacks; what ignores the defence is kept as a comparison without attackers keeps it.
+
+    Args:
+        asked: Each attack's options, with the name of its experiment.
+        attackers: As in :func:`run_attackers`.
+        steps: As in :func:`run_attackers`.
+        launch: On which ranks.
+        name: Of the comparison, below the common output folder.
+
+    Raises:
+        InputError: As :func:`run_attackers`.
+    """
+    for entry in asked:
+        _check(entry.experiment, attackers, steps)
+    plan = [
+        (entry, {who: f"{entry.experiment.place.name}{'' if who == 'oblivious' else f'-{who}'}" for who in attackers})
+        for entry in asked
+    ]
+    return _compare(plan, steps, launch, Path(name))
+
+
+def _compare(plan: Sequence[tuple[Entry, dict[str, str]]], steps: int | None, launch: Launch, name: Path) -> Path:
+    entries = [
+        Entry(_of(entry.experiment, who, steps, own), entry.config) for entry, names in plan for who, own in names.items()
+    ]
+    output = Path(plan[0][0].experiment.place.output_dir)
+    folder = run_all(entries, launch, output / name)
+    if launch.start().rank == 0:
+        found: dict[str, list[Summary]] = {}
+        for _, names in plan:
+            for who, own in names.items():
+                found.setdefault(who, []).extend(summarize(read_results(output / own / "results.jsonl", "--output_dir")))
+        print_attackers(found)
+    return folder
+
+
+def _check(asked: Experiment, attackers: Sequence[str], steps: int | None) -> None:
     if not attackers or len(set(attackers)) < len(attackers) or not set(attackers) <= set(IN_WORDS):
         raise InputError(f"attackers are [{', '.join(attackers)}]: name some of {', '.join(IN_WORDS)}, each once (--attackers)")
-    if asked.experiment.threat.knowledge != "oblivious":
+    if asked.threat.knowledge != "oblivious":
         raise InputError(
-            f"knowledge is {asked.experiment.threat.knowledge}, and each attacker has its own (--attackers; --knowledge goes "
+            f"knowledge is {asked.threat.knowledge}, and each attacker has its own (--attackers; --knowledge goes "
             "with the command poison-and-defend)"
         )
     if steps is not None:
         at_least("known_steps", steps, 1)
-    place = asked.experiment.place
-    # As one experiment of these options would be called.
-    name = place.name or plan_experiment(_of(asked.experiment, "oblivious", None, None)).name
-    entries = [Entry(_of(asked.experiment, knowledge, steps, f"{name}/{knowledge}"), asked.config) for knowledge in attackers]
-    folder = run_all(entries, launch, Path(place.output_dir) / name)
-    if launch.start().rank == 0:
-        found = {who: summarize(read_results(folder / who / "results.jsonl", "--output_dir")) for who in attackers}
-        print_attackers(found)
-    return folder
 
 
 def _of(asked: Experiment, knowledge: str, steps: int | None, name: str | None) -> Experiment:

@@ -1,10 +1,12 @@
 import pytest
 
-from poison_and_defend.attacks import BullseyePolytope
+from poison_and_defend.attacks import BullseyePolytope, PoisonFrogs
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.reading.files import read_json
-from poison_and_defend.experiment.attackers import run_attackers
+from poison_and_defend.experiment.attackers import run_attackers, run_attacks
 from poison_and_defend.experiment.benchmark import Entry
+from poison_and_defend.reports.records import read_results
+from poison_and_defend.reports.summary import summarize
 from poison_and_defend.training.launch import Launch
 from tests.countermeasures import arms
 
@@ -42,6 +44,34 @@ def test_both_attack_the_same_setups_and_stand_in_one_table(entry, tmp_path, cap
     assert capsys.readouterr().out.count("nothing is done twice") == 2
 
 
+def test_several_attacks_stand_beside_each_other_by_attacker(entry, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    launch = Launch(accelerator="cpu", devices=1)
+    attacks = {"bullseye": BullseyePolytope("16/255", steps=3), "frogs": PoisonFrogs("8/255", steps=3)}
+    own = [entry(attack=attack, name=f"several/{name}") for name, attack in attacks.items()]
+    folder = run_attacks(own, BOTH, 2, launch, "several")
+    held = {path.parent.name for path in folder.glob("*/results.jsonl")}
+    assert held == {"bullseye", "bullseye-defense", "frogs", "frogs-defense"}
+    shown = capsys.readouterr().out
+    last = shown[shown.rindex("success of an attacker who") :]
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in last.splitlines() if "of 2" in line]
+    assert [row[:2] for row in rows] == [
+        [attack, arm]
+        for attack in ("bullseye polytope", "poison frogs")
+        for arm in ("no attack", "undefended", "noise + denoise")
+    ]
+    # Each cell is of its own attacker's record, in this order.
+    for attack, name in (("bullseye polytope", "bullseye"), ("poison frogs", "frogs")):
+        for column, record in ((2, name), (3, f"{name}-defense")):
+            found = {one.defense: one for one in read_results(folder / record / "results.jsonl", "--name")}
+            assert len(found) == 3 and {one.attack for one in found.values()} == {attack.replace(" ", "_")}
+            counts = [one.successes for one in summarize(read_results(folder / record / "results.jsonl", "--name"))]
+            assert [int(row[column].split()[0]) for row in rows if row[0] == attack] == counts
+    # What ignores the defence lies where a comparison of attacks alone keeps it, and is not made again.
+    run_attacks([entry(attack=attacks["frogs"], name="several/frogs")], ["oblivious"], None, launch, "several")
+    assert capsys.readouterr().out.count("nothing is done twice") == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "attackers", "steps", "told"),
     [
@@ -56,4 +86,6 @@ def test_both_attack_the_same_setups_and_stand_in_one_table(entry, tmp_path, cap
 def test_attackers_that_are_none_are_refused_before_anything_is_made(entry, tmp_path, changes, attackers, steps, told) -> None:
     with pytest.raises(InputError, match=told):
         run_attackers(entry(**changes), attackers, steps, Launch(accelerator="cpu", devices=1))
+    with pytest.raises(InputError, match=told):
+        run_attacks([entry(name="a"), entry(**changes)], attackers, steps, Launch(accelerator="cpu", devices=1), "both")
     assert not list(tmp_path.rglob("poisons"))

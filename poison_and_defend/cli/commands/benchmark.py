@@ -6,6 +6,7 @@ from poison_and_defend.cli.commands import experiment
 from poison_and_defend.cli.options.parsing import CommandParser, OneSentence, parse
 from poison_and_defend.cli.options.presets import TRANSFER_ATTACKS
 from poison_and_defend.core.errors import InputError
+from poison_and_defend.experiment.attackers import run_attacks
 from poison_and_defend.experiment.benchmark import Entry, run_all
 
 DEFAULTS = experiment.DEFAULTS
@@ -15,6 +16,18 @@ def add_options(parser: CommandParser, arguments: list[str]) -> None:
     """Options of an experiment, but for all attacks alike, and which attacks these are."""
     group = parser.add_argument_group("The comparison", "All other options are those of each of its experiments")
     group.add_argument("--attacks", type=str, default=TRANSFER_ATTACKS, help="Presets of attacks, separated by commas.")
+    group.add_argument(
+        "--attackers",
+        type=str,
+        default="oblivious",
+        help="What attackers know of the defence, each as --knowledge takes it, separated by commas.",
+    )
+    group.add_argument(
+        "--known_steps",
+        type=int | None,
+        default=None,
+        help="Steps of an attacker who knows the defence, each of which costs more; those of the attack by default.",
+    )
     experiment.add_options(parser, arguments)
 
 
@@ -27,11 +40,13 @@ def start(command: str, arguments: list[str]) -> None:
     # An attack may have options that others lack, so that each experiment is parsed by itself.
     own = OneSentence(add_help=False, allow_abbrev=False)
     own.add_argument("--attacks", default=TRANSFER_ATTACKS)
+    own.add_argument("--attackers", default="oblivious")
+    own.add_argument("--known_steps", type=int)
     own.add_argument("--name")
     asked, rest = own.parse_known_args(arguments)
     if asked.name is None:
         raise InputError("name the comparison: its folder holds one experiment an attack (--name)")
-    names = [name for name in asked.attacks.split(",") if name]
+    names, attackers = _listed(asked.attacks), _listed(asked.attackers)
     if not names:
         raise InputError("no attack is named (--attacks)")
     given = []
@@ -41,7 +56,16 @@ def start(command: str, arguments: list[str]) -> None:
         # What all attacks are tried on overrides what a preset was made for.
         given.append(parse(parser, ["--attack", name, *rest, "--name", f"{asked.name}/{folder}"]))
     entries = [Entry(experiment.experiment_of(one), one.text) for one in given]
-    run_all(entries, given[0].launch, Path(entries[0].experiment.place.output_dir) / asked.name)
+    if attackers == ["oblivious"] and asked.known_steps is None:
+        # What one attacker knows may be said by --knowledge instead.
+        run_all(entries, given[0].launch, Path(entries[0].experiment.place.output_dir) / asked.name)
+    else:
+        run_attacks(entries, attackers, asked.known_steps, given[0].launch, asked.name)
+
+
+def _listed(text: str) -> list[str]:
+    """What commas separate, in brackets or not."""
+    return [name.strip() for name in text.strip("[]").split(",") if name.strip()]
 
 
 def _folders(names: list[str]) -> list[str]:
