@@ -28,7 +28,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
         README_ARMS,
         TRANSFER,
         only="Bullseye",
-        known=("photographs_adaptive", "sigma .25, by who knows it"),
+        known={"diffusion_10_4": "photographs_adaptive_10_4", "diffusion_25": "photographs_adaptive"},
         accuracy=("no_attack", "jpeg_25", "diffusion_10_4", "diffusion_25"),
     ),
     "photographs-white-box": photographs("lite0", ALL_ARMS, TRANSFER),

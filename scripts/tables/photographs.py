@@ -1,6 +1,7 @@
 """Attacks on features that know photographs, and what denoising leaves of these."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from poison_and_defend.reports.border.figures import eps_text
 from scripts.tables.reading import Arms, Row, Rows, name_of, percent, read, success
@@ -58,7 +59,7 @@ def photographs(
     *,
     only: str = "",
     accuracy: Arms = (),
-    known: tuple[str, str] | None = None,
+    known: Mapping[str, str] = MappingProxyType({}),
 ) -> Callable[[], Rows]:
     """Attacks on one victim, one a row, with the number of targets misread under each arm, or the share of triggered images.
 
@@ -66,13 +67,13 @@ def photographs(
         defenses: Arms by name, and the heads of their columns.
         only: What the names of attacks begin with that are shown.
         accuracy: Arms whose accuracies on clean images stand behind each row; none for a last row of all arms' means.
-        known: A map with cells of attackers who know one of these arms, and the head of their column.
+        known: Maps with cells of attackers who know one of these arms, by the arm, beside which their column stands.
     """
 
     def table() -> Rows:
         last = [f"accuracy: {', '.join(defenses[arm] for arm in accuracy)}"] if accuracy else []
-        knows = [known[1]] if known else []
-        rows = [["attack", "budget", "poisons", "n", *defenses.values(), *knows, *last]]
+        heads = [head for arm, text in defenses.items() for head in (text, *([f"{text}, who knows it"] if arm in known else []))]
+        rows = [["attack", "budget", "poisons", "n", *heads, *last]]
         shares: dict[str, list[float]] = {name: [] for name in defenses}
         for record in records:
             found: dict[str, dict[str, Row]] = {}
@@ -86,9 +87,11 @@ def photographs(
                 for arm, value in right.items():
                     shares[arm].append(value)
                 # An arm that a record has not, since it is that of another one, stays empty.
-                cells = [(success(own[arm]) if accuracy else _brief(own[arm])) if arm in own else "" for arm in defenses]
+                cells = []
+                for arm in defenses:
+                    cells.append((success(own[arm]) if accuracy else _brief(own[arm])) if arm in own else "")
+                    cells += [_known(known[arm], victim, PHOTOGRAPHS[record], name)] if arm in known else []
                 ends = [", ".join(f"{right[arm]:.1f}" if arm in right else "-" for arm in accuracy) + " %"] if accuracy else []
-                cells += [_known(known[0], victim, PHOTOGRAPHS[record], name)] if known else []
                 rows.append([name, *PHOTOGRAPHS[record], str(own["none"]["n"]), *cells, *ends])
         if not accuracy:
             means = [f"{sum(values) / len(values):.1f} %" for values in shares.values()]
