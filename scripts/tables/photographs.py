@@ -72,7 +72,9 @@ def photographs(
 
     def table() -> Rows:
         last = [f"accuracy: {', '.join(defenses[arm] for arm in accuracy)}"] if accuracy else []
-        heads = [head for arm, text in defenses.items() for head in (text, *([f"{text}, who knows it"] if arm in known else []))]
+        heads = [
+            head for arm, text in defenses.items() for head in (text, *([f"{text}, who knows it"] if arm in known else []))
+        ]
         rows = [["attack", "budget", "poisons", "n", *heads, *last]]
         shares: dict[str, list[float]] = {name: [] for name in defenses}
         for record in records:

@@ -165,7 +165,9 @@ def sentences() -> list[tuple[str, str]]:
     mild = {(c["victim"], c["num_poisons"]): c["successes"] for c in record("photographs_adaptive_10_4/border.json")["cells"]}
     found.append(("README.md", f"at sigma .1 {mild['lite0', 25]}, where {misread[strong[0], 'diffusion_10_4']} are."))
     found.append(("README.md", f"sigma .1 is broken, too ({mild['lite0', 5]} of 40)"))
-    fourfold = f"at sigma .1 {mild['lite0', 25]} and {mild['lite2', 25]}, with 5 poisons {mild['lite0', 5]} and {mild['lite2', 5]}"
+    fourfold = (
+        f"at sigma .1 {mild['lite0', 25]} and {mild['lite2', 25]}, with 5 poisons {mild['lite0', 5]} and {mild['lite2', 5]}"
+    )
     found.append(("docs/results/photographs.md", fourfold))
     broken = f"{knows['lite0', 25]} of 40 targets are misread, where {blind['successes']} are by poisons made in"
     found.append(("README.md", broken))

@@ -1,4 +1,4 @@
-"""Pictures of a map: success over sigma and eps for each attacker, and over eps / sigma alone."""
+"""Pictures of a map: success over sigma and eps for each attacker, over eps / sigma alone, and over accuracy."""
 
 import matplotlib
 import numpy as np
@@ -103,4 +103,41 @@ def ratio_figure(found: Map, victim: str) -> Figure:
     for field in fields[-1]:
         field.set_xlabel("eps / sigma")
     fields[0, 0].legend(title="eps", fontsize=7, title_fontsize=7, frameon=False)
+    return figure
+
+
+def frontier_figure(found: Map, victim: str) -> Figure:
+    """Success over accuracy, a field for each number of poisons (rows) and budget (columns), a line for each attacker.
+
+    Points are sigmas. Dotted: what is misread without an attack, and the accuracy there; the lower right corner costs nothing
+    and holds.
+    """
+    axes = axes_of(found.cells)
+    counts, budgets = axes["num_poisons"], axes["eps"]
+    figure = Figure(figsize=(2.7 * len(budgets) + 0.8, 2.5 * len(counts) + 0.7), layout="constrained")
+    fields = figure.subplots(len(counts), len(budgets), squeeze=False, sharex=True, sharey=True)
+    control = [cell.clean_accuracy for cell in found.cells if (cell.attacker, cell.victim) == (NO_ATTACK, victim)]
+    for row, count in enumerate(counts):
+        for field, eps in zip(fields[row], budgets, strict=True):
+            for number, attacker in enumerate(axes["attacker"]):
+                own = sorted((s, cell) for (s, e), cell in found.of(attacker, count, victim).items() if e == eps)
+                places = [(100 * cell.clean_accuracy, 100 * cell.success_rate) for _, cell in own]
+                if places:
+                    field.plot(*zip(*places, strict=True), "o-", color=f"C{number}", label=ATTACKERS[attacker], markersize=4)
+                for (sigma, _), place in zip(own, places, strict=True):
+                    # Most points lie at the right edge.
+                    near = {"xytext": (-4, 4), "textcoords": "offset points", "ha": "right"}
+                    field.annotate(f"{sigma:g}", place, fontsize=6, color=f"C{number}", **near)
+            field.axhline(100 * found.chance(count, victim), color="grey", linewidth=0.8, linestyle=":")
+            if control:
+                field.axvline(100 * sum(control) / len(control), color="grey", linewidth=0.8, linestyle=":")
+            field.set_title(f"{eps_text(eps)}, {count} poisons", fontsize=9)
+            field.set_ylim(-3, 108)
+            field.spines[["top", "right"]].set_visible(False)
+            field.label_outer()
+    for field in fields[:, 0]:
+        field.set_ylabel("attack success, %")
+    for field in fields[-1]:
+        field.set_xlabel("accuracy, %")
+    fields[0, 0].legend(fontsize=7, frameon=False, loc="center left")
     return figure

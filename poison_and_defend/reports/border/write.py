@@ -5,7 +5,7 @@ from pathlib import Path
 
 from poison_and_defend.core.files import make_folder, write_bytes, write_json
 from poison_and_defend.reports.border.cells import Cell, Conditions, Map, axes_of
-from poison_and_defend.reports.border.figures import border_figure, eps_text, ratio_figure
+from poison_and_defend.reports.border.figures import border_figure, eps_text, frontier_figure, ratio_figure
 from poison_and_defend.reports.figures import to_png
 from poison_and_defend.reports.labels import ATTACKERS
 from poison_and_defend.reports.markup import Cell as Shown
@@ -16,11 +16,15 @@ _CAPTIONS = {
     "border": "Attack success over the noise of the defence and the attacker's budget, and accuracy on clean test images; the "
     "dotted line is without an attack.",
     "ratio": "The same over eps / sigma: where lines of different budgets lie on one another, their ratio alone decides.",
+    "frontier": "Attack success over accuracy on clean test images, a point for each noise; dotted is without an attack. What "
+    "lies low and right holds and costs little.",
 }
+
+_DRAWN = {"border": border_figure, "ratio": ratio_figure, "frontier": frontier_figure}
 
 
 def write_border(folder: Path, cells: Sequence[Cell], conditions: Conditions) -> Path:
-    """Write ``border.json``, ``figures/border_VICTIM.png`` and ``report.html``.
+    """Write ``border.json``, ``figures/{border,ratio,frontier}_VICTIM.png`` and ``report.html``.
 
     Raises:
         InputError: If the folder cannot be written to.
@@ -30,7 +34,7 @@ def write_border(folder: Path, cells: Sequence[Cell], conditions: Conditions) ->
     write_json(folder / "border.json", found.to_json())
     shown = []
     for victim in axes_of(cells)["victim"]:
-        for name, draw in (("border", border_figure), ("ratio", ratio_figure)):
+        for name, draw in _DRAWN.items():
             png = to_png(draw(found, victim))
             write_bytes(folder / "figures" / f"{name}_{Path(victim).name}.png", png)
             shown.append(picture(f"{victim}: {_CAPTIONS[name]}", png))

@@ -8,7 +8,7 @@ CONDITIONS = Conditions(
 )
 
 
-def cell(attacker: str, eps: float, sigma: float, rate: float, count: int = 25) -> Cell:
+def cell(attacker: str, eps: float, sigma: float, rate: float, count: int = 25, accuracy: float = 0.9) -> Cell:
     return Cell(
         attacker=attacker,
         eps=eps,
@@ -21,7 +21,7 @@ def cell(attacker: str, eps: float, sigma: float, rate: float, count: int = 25) 
         ci_high=1.0,
         successes=round(10 * rate),
         trials=10,
-        clean_accuracy=0.9,
+        clean_accuracy=accuracy,
     )
 
 
