@@ -18,6 +18,9 @@ Parameters = dict[str, Tensor]
 # Per-sample gradients are as many numbers as there are parameters, for every image of a chunk: half a gigabyte at most.
 _CHUNK_NUMBERS = 2**27
 
+# Images that are differentiated through a defence at once: a denoiser holds megabytes for each, and a CPU's caches few.
+_SEEN_TOGETHER = 32
+
 
 def _loss(parameters: Parameters, buffers: Parameters, model: Surrogate, images: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(functional_call(model, (parameters, buffers), (images,)), labels)
@@ -52,28 +55,70 @@ def matching_gradient(
 ) -> tuple[Tensor, Tensor]:
     """dB/d(images) ``(k, C, H, W)`` and B ``()`` of one batch of poisons, by a double backward pass to the images alone.
 
+    Through a defence the poisons' gradient is found first, and the way back in parts, each of a few images and one view:
+    memory depends neither on how many draws there are nor on how many poisons.
+
     Args:
         images: ``(k, C, H, W)`` float.
         labels: ``(k,)`` int64.
         goal: The gradient to match, per parameter.
         views: Of these images as one setup; over several the poisons' gradient is averaged, and then compared.
     """
-    images, leaves = images.detach().requires_grad_(), _leaves(model)
+    leaves = _leaves(model)
+    if len(views) > 1 or views[0].sanitized is not None:
+        cotangent, value = _compared(_mean_gradient(model, leaves, images, labels, views), goal)
+        gradient = torch.zeros_like(images)
+        for view, rows in _in_parts(images, views):
+            part = images[rows].detach().requires_grad_()
+            own = _twice(model, leaves, part, labels[rows], view)
+            share = len(rows) / len(images) / len(views)
+            with twice_differentiable():
+                (found,) = torch.autograd.grad(list(own.values()), [part], [share * cotangent[name] for name in own])
+            gradient[rows] += found
+        return gradient, value
+    images = images.detach().requires_grad_()
+    own = _twice(model, leaves, images, labels, views[0])
+    cotangent, value = _compared(own, goal)
     with twice_differentiable():
-        # In here too: a checkpointed defence is computed again within the backward pass below, by the same kernels.
-        seen = torch.cat([view.see(images[None])[0] for view in views])
-        loss = _loss(leaves, {}, model, seen, labels.repeat(len(views)))
+        (gradient,) = torch.autograd.grad(list(own.values()), [images], list(cotangent.values()))
+    return gradient, value
+
+
+def _twice(model: Surrogate, leaves: Parameters, images: Tensor, labels: Tensor, view: View) -> Parameters:
+    """Gradient by the parameters that the loss depends on, which can be differentiated by the images."""
+    with twice_differentiable():
+        # In here too: a checkpointed defence is computed again within the backward pass that follows, by the same kernels.
+        loss = _loss(leaves, {}, model, view.see(images[None])[0], labels)
         every = torch.autograd.grad(loss, list(leaves.values()), create_graph=True, allow_unused=True)
-    own = [gradient for gradient in every if gradient is not None]
-    with torch.no_grad():
-        wanted = [goal[name] for name, gradient in zip(leaves, every, strict=True) if gradient is not None]
-        dot, length, other = _products(own, wanted)
-        # dB/d(own) in closed form: what autograd would find, without a graph over all parameters.
-        inverse = 1 / (length * other)
-        cotangent = [(dot / length.square() * g - t) * inverse for g, t in zip(own, wanted, strict=True)]
-    with twice_differentiable():
-        (gradient,) = torch.autograd.grad(own, [images], cotangent)
-    return gradient, 1 - dot * inverse
+    return {name: gradient for name, gradient in zip(leaves, every, strict=True) if gradient is not None}
+
+
+@torch.no_grad()
+def _compared(own: Parameters, goal: Parameters) -> tuple[Parameters, Tensor]:
+    """dB/d(own) in closed form, which is what autograd would find without a graph over all parameters, and B."""
+    dot, length, other = _products(list(own.values()), [goal[name] for name in own])
+    inverse = 1 / (length * other)
+    return {name: (dot / length.square() * g - goal[name]) * inverse for name, g in own.items()}, 1 - dot * inverse
+
+
+def _in_parts(images: Tensor, views: Sequence[View]) -> Iterator[tuple[View, Tensor]]:
+    """Views of a few of one setup's images each, and which these are."""
+    for view in views:
+        for rows in torch.arange(len(images), device=images.device).split(_SEEN_TOGETHER):
+            yield view.part(0, rows), rows
+
+
+def _mean_gradient(model: Surrogate, leaves: Parameters, images: Tensor, labels: Tensor, views: Sequence[View]) -> Parameters:
+    """The loss's gradient by the parameters, averaged over views, without a way back to the images."""
+    total = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
+    for view, rows in _in_parts(images, views):
+        with torch.no_grad():
+            seen = view.see(images[rows][None])[0]
+        loss = _loss(leaves, {}, model, seen, labels[rows]) * (len(rows) / len(images) / len(views))
+        gradients = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+        for value, gradient in zip(total.values(), gradients, strict=True):
+            value += gradient
+    return total
 
 
 def _products(own: Sequence[Tensor], wanted: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -110,19 +155,8 @@ def loop_gradients(
 
 
 def matching_value(model: Surrogate, images: Tensor, labels: Tensor, goal: Parameters, views: Sequence[View]) -> Tensor:
-    """B ``()`` as :func:`matching_gradient` has it, one view after another, without a derivative."""
-    leaves = _leaves(model)
-    total = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
-    for view in views:
-        with torch.no_grad():
-            seen = view.see(images[None])[0]
-        loss = _loss(leaves, {}, model, seen, labels) / len(views)
-        for value, gradient in zip(
-            total.values(), torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True), strict=True
-        ):
-            value += gradient
-    dot, length, other = _products(list(total.values()), [goal[name] for name in total])
-    return 1 - dot / (length * other)
+    """B ``()`` as :func:`matching_gradient` has it, without a derivative."""
+    return _compared(_mean_gradient(model, _leaves(model), images, labels, views), goal)[1]
 
 
 def loop_values(

@@ -31,14 +31,28 @@ def filters_recipes_votes(record: str) -> Callable[[], Rows]:
 
 
 def attacks(
-    records: str | dict[str, str], defenses: Arms, head: str = "attack", *, accuracy: bool = False, sign: bool = False
+    records: str | dict[str, str],
+    defenses: Arms,
+    head: str = "attack",
+    *,
+    accuracy: bool = False,
+    sign: bool = False,
+    known: str | None = None,
 ) -> Callable[[], Rows]:
-    """Attacks of one record, one a row; or records of one attack by their first cell. ``sign`` compares with no attack."""
+    """Attacks of one record, one a row; or records of one attack by their first cell.
+
+    Args:
+        accuracy: Whether the last column has it, undefended and defended.
+        sign: Whether the last column compares with no attack.
+        known: A record of the same attacks by who knows the last defence, which gets a column behind it.
+    """
 
     def table() -> Rows:
         last = f"accuracy, undefended → {name_of(defenses[-1])}" if accuracy else "setups above, below" if sign else None
         noised = ["eps / sigma"] if "diffusion" in defenses else []
-        rows = [[head, "n", *map(name_of, defenses), *noised, *([last] if last else [])]]
+        knows = [f"{name_of(defenses[-1])}, who knows it"] if known else []
+        rows = [[head, "n", *map(name_of, defenses), *knows, *noised, *([last] if last else [])]]
+        by_knowing = {name.split(" (")[0]: own for name, own in arms(known).items()} if known else {}
         if isinstance(records, str):
             lines = [(name, records, found) for name, found in arms(records).items()]
         else:
@@ -46,6 +60,8 @@ def attacks(
         for name, record, found in lines:
             cells = [name, str(found["none"]["n"])]
             cells += [success(found[arm]) if arm in found else "not measured" for arm in defenses]
+            if known:
+                cells.append(success(by_knowing[name][defenses[-1]]) if name in by_knowing else "not measured")
             cells += [relative_budget(record, found["diffusion"]) if "diffusion" in found else ""] if noised else []
             if accuracy:
                 known = [f"{100 * found[arm]['clean_accuracy']:.1f}" for arm in ("none", defenses[-1]) if arm in found]

@@ -80,7 +80,11 @@ def test_matching_gradient_is_autograds(model: Classifier, views: Tensor | None)
     torch.testing.assert_close(found, wanted, rtol=1e-7, atol=1e-7 * wanted[0].abs().max().item())
 
 
-def test_over_several_views_the_poisons_gradient_is_averaged_before_it_is_compared(model: Classifier) -> None:
+@pytest.mark.parametrize("together", [1, 2, 32])
+def test_over_several_views_the_poisons_gradient_is_averaged_before_it_is_compared(
+    model: Classifier, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("poison_and_defend.attacks.crafting.parameter_gradients._SEEN_TOGETHER", together)
     goal = goal_gradient(model, TARGETS[0], LABELS[0, 0], 512)
     both = [View(VIEWS[:1], 0.2), View(VIEWS[1:2], 0.2)]
     gradient, value = matching_gradient(model, POISONS[0], LABELS[0], goal, both)
