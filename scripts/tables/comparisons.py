@@ -64,8 +64,8 @@ def attacks(
                 cells.append(success(by_knowing[name][defenses[-1]]) if name in by_knowing else "not measured")
             cells += [relative_budget(record, found["diffusion"]) if "diffusion" in found else ""] if noised else []
             if accuracy:
-                known = [f"{100 * found[arm]['clean_accuracy']:.1f}" for arm in ("none", defenses[-1]) if arm in found]
-                cells.append(f"{' → '.join(known)} %")
+                right = [f"{100 * found[arm]['clean_accuracy']:.1f}" for arm in ("none", defenses[-1]) if arm in found]
+                cells.append(f"{' → '.join(right)} %")
             elif sign:
                 p = found["none"]["p_value"]
                 shown = "p < 0.001" if p < 0.001 else f"p {p:.3f}"
