@@ -102,7 +102,11 @@ def _with_denoiser(rewriter: Rewriter, name: str | None) -> Rewriter:
     if name is None:
         raise InputError("the attacker's own denoiser is not named (--known_denoiser)")
     theirs = rewriter.denoiser
-    own = load_denoiser(name, steps=theirs.steps)
+    try:
+        own = load_denoiser(name, steps=theirs.steps)
+    except InputError as error:
+        # What loads denoisers knows the defender's option.
+        raise InputError(str(error).replace("(--denoiser)", "(--known_denoiser)")) from error
     if (own.channels, own.size) != (theirs.channels, theirs.size):
         raise InputError(
             f"the attacker's denoiser {name} takes images of {own.channels} x {own.size[0]} x {own.size[1]}, the defender's of "

@@ -77,6 +77,7 @@ def test_what_cannot_be_known_is_refused(plan) -> None:
     refused(plan, r"^known_sigmas are \[0.3\]: ", **own, known_sigmas=[0.3])
     refused(plan, r"^jpeg has no denoiser .*--known_arm", **own, known_arm="jpeg")
     refused(plan, r"cifar10 takes images of 3 x 32 x 32, the defender's of 1 x 32 x 32", **own | {"known_denoiser": "cifar10"})
+    refused(plan, r"there is no denoiser .nowhere.*\(--known_denoiser\)$", **own | {"known_denoiser": "nowhere"})
     refused(plan, r"known_denoiser is digits, and the attacker has the defender's own", **own | {"knowledge": "defense"})
 
 
