@@ -7,7 +7,7 @@ compares every page with what this would write, so that no figure of a table can
 import re
 from collections.abc import Callable
 
-from scripts.tables.border import border
+from scripts.tables.border import border, moves
 from scripts.tables.certificates import digits_certificate, mnist_certificate, radii, warm_starts
 from scripts.tables.comparisons import attacks, by_class, defences, filters_recipes_votes
 from scripts.tables.measurements import crafting, recipes, sanitized_photographs, tiles
@@ -42,6 +42,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
         accuracy=tuple(SCRATCH_ARMS),
     ),
     "photographs-border": border("photographs_border"),
+    "photographs-moves": moves,
     "photographs-goal": goal(
         {"25 poisons": "photographs_8_sigmas", "5 poisons": "photographs_8_five_sigmas"}, {"lite0": "Lite0", "lite2": "Lite2"}
     ),

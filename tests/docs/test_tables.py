@@ -152,7 +152,20 @@ def sentences() -> list[tuple[str, str]]:
     tiny = {r["defense"]: r for r in record("photographs_tiny/summary.json") if r["victim"] == "lite0"}
     left, plain = (tiny[arm]["successes"] for arm in ("diffusion_25", "no_attack"))
     assert 1.5 < 100 * (tiny["no_attack"]["clean_accuracy"] - tiny["diffusion_25"]["clean_accuracy"]) < 2.5
-    found.append(("README.md", f"sigma .25 leaves {left} of 40 targets, where no attack gives {plain}, for two points"))
+    found.append(("README.md", f".25 leaves few, of 64 pixels {left} of 40 (no attack: {plain})"))
+    few = {
+        (c["attacker"], c["victim"], c["sigma"]): c
+        for c in record("photographs_tiny_adaptive/border.json")["cells"]
+        if c["num_poisons"] == 5
+    }
+    held, control = few["defense", "lite0", 0.25], few["no_attack", "lite0", 0]
+    assert 1.5 < 100 * (control["clean_accuracy"] - held["clean_accuracy"]) < 2.5
+    found.append(
+        ("README.md", f"{held['successes']}, where no attack gives {control['successes']}, for two points at 64 pixels")
+    )
+    others = few["oblivious", "lite0", 0.25]["successes"], few["defense", "lite2", 0.25]["successes"]
+    misled = f"misleads {held['successes']} of 40 with 5 poisons, who ignores it {others[0]}; {others[1]} of Lite2"
+    found.append(("docs/results/photographs.md", f"who knows the defence {misled}"))
     shown = [f"{100 * tiny[arm]['clean_accuracy']:.1f} %" for arm in ("diffusion_25", "no_attack", "none")]
     cost = f"at {shown[0]} against {shown[1]} without an attack and {shown[2]} undefended"
     found.append(("docs/results/photographs.md", cost))
@@ -169,6 +182,11 @@ def sentences() -> list[tuple[str, str]]:
         f"at sigma .1 {mild['lite0', 25]} and {mild['lite2', 25]}, with 5 poisons {mild['lite0', 5]} and {mild['lite2', 5]}"
     )
     found.append(("docs/results/photographs.md", fourfold))
+    control = next(
+        r for r in record("photographs_8_five/summary.json") if (r["victim"], r["defense"]) == ("lite0", "no_attack")
+    )
+    assert knows["lite0", 5] == control["successes"]
+    found.append(("README.md", f"by who knows it: {knows['lite0', 5]} of 40 targets, as many as without"))
     broken = f"{knows['lite0', 25]} of 40 targets are misread, where {blind['successes']} are by poisons made in"
     found.append(("README.md", broken))
     found.append(("docs/results/photographs.md", f"and {knows['lite2', 25]} of 40 of Lite2"))
