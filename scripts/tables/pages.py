@@ -48,7 +48,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     ),
     "denoising-frontier": frontier({"Lite0": "denoising_lite0.json", "Lite2": "denoising_lite2.json"}),
     "denoising-tiny": frontier({"Lite0": "denoising_tiny_lite0.json", "Lite2": "denoising_tiny_lite2.json"}),
-    "fashion-mnist-defences": defences("fashion_mnist_attackers/oblivious", known="fashion_mnist_adaptive"),
+    "fashion-mnist-defences": defences("fashion_mnist_attackers/oblivious", known="fashion_mnist_attackers/defense"),
     "digits-defences": defences("digits_bullseye_polytope"),
     "digits-countermeasures": defences("digits_countermeasures"),
     "digits-workings": filters_recipes_votes("digits_countermeasures"),
