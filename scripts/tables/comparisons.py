@@ -60,8 +60,7 @@ def attacks(
         for name, record, found in lines:
             cells = [name, str(found["none"]["n"])]
             cells += [success(found[arm]) if arm in found else "not measured" for arm in defenses]
-            if known:
-                cells.append(success(by_knowing[name][defenses[-1]]) if name in by_knowing else "not measured")
+            cells += [success(by_knowing[name.split(" (")[0]][defenses[-1]])] if known else []
             cells += [relative_budget(record, found["diffusion"]) if "diffusion" in found else ""] if noised else []
             if accuracy:
                 right = [f"{100 * found[arm]['clean_accuracy']:.1f}" for arm in ("none", defenses[-1]) if arm in found]

@@ -42,6 +42,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
         accuracy=tuple(SCRATCH_ARMS),
     ),
     "photographs-border": border("photographs_border"),
+    "fashion-mnist-border": border("fashion_mnist_border"),
     "photographs-moves": moves,
     "photographs-goal": goal(
         {"25 poisons": "photographs_8_sigmas", "5 poisons": "photographs_8_five_sigmas"}, {"lite0": "Lite0", "lite2": "Lite2"}
@@ -52,7 +53,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "digits-defences": defences("digits_bullseye_polytope"),
     "digits-countermeasures": defences("digits_countermeasures"),
     "digits-workings": filters_recipes_votes("digits_countermeasures"),
-    "digits-attacks": attacks("digits_attacks", SHOWN, accuracy=True),
+    "digits-attacks": attacks("digits_attacks", SHOWN, accuracy=True, known="digits_attacks_adaptive"),
     "sleeper-agent-seed-1": attacks("digits_sleeper_agent_seed_1", SHOWN, accuracy=True),
     "digits-certificate": digits_certificate,
     "digits-radii": radii("digits_certificate", 30),

@@ -18,6 +18,10 @@ from poison_and_defend.experiment.task.options import Experiment
 RECORDS = sorted((Path(__file__).resolve().parents[2] / "docs" / "records").rglob("config.yaml"))
 
 
+# Of the command that has several of them, each in an experiment of its own.
+OF_ATTACKERS = ("attackers", "known_steps")
+
+
 def options_of(task: type) -> set[str]:
     return {option.name for group in option_groups(task).values() for option in fields(group)}
 
@@ -29,7 +33,7 @@ def test_every_option_of_a_recorded_configuration_is_still_one(path: Path) -> No
     written = set(current_options(written, {*known, "network.build"})) - {"trainer", "config"}
     assert "attack" in written or "models" in written
     # Names of presets, which become arms when a configuration is read.
-    assert written <= known | {"defenses"}
+    assert written <= known | {"defenses", *OF_ATTACKERS}
 
 
 class Untouched(DigitsDataModule):

@@ -1,10 +1,12 @@
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from poison_and_defend.reports.border.cells import cells_of
 from poison_and_defend.reports.intervals import clopper_pearson, rate_interval
 from poison_and_defend.reports.records import read_results
 from poison_and_defend.reports.summary import Summary, summarize, write_summary
@@ -90,7 +92,19 @@ def test_a_committed_record_adds_up_to_its_summary(path: Path) -> None:
     assert all({*row.to_json()} - new == {*kept} - new for row, kept in zip(rows, summary, strict=True) if "p_value" in kept)
 
 
-@pytest.mark.parametrize("path", sorted(RECORDS.glob("*/*/results.jsonl")), ids=_name)
+IN_COMPARISONS = [path for path in sorted(RECORDS.glob("*/*/results.jsonl")) if (path.parents[1] / "summary.json").exists()]
+IN_MAPS = [path for path in sorted(RECORDS.rglob("results.jsonl")) if (path.parents[1] / "border.json").exists()]
+
+
+@pytest.mark.parametrize("path", IN_MAPS, ids=_name)
+def test_a_committed_map_holds_the_cells_of_its_experiments(path: Path) -> None:
+    found = json.loads((path.parents[1] / "border.json").read_text())["cells"]
+    (attacker,) = {cell["attacker"] for cell in found if path.parent.name.startswith(f"{cell['attacker']}_")}
+    cells = [asdict(cell) for cell in cells_of(path.parent, attacker)]
+    assert cells and all(cell in found for cell in cells)
+
+
+@pytest.mark.parametrize("path", IN_COMPARISONS, ids=_name)
 def test_a_committed_comparison_holds_the_rows_of_its_attacks(path: Path) -> None:
     comparison = json.loads((path.parents[1] / "summary.json").read_text())
     own = json.loads((path.parent / "summary.json").read_text())
