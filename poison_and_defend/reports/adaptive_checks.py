@@ -29,7 +29,7 @@ class Check:
         measured: What was found, in words and numbers; of what was not measured, why.
         bound: What it had to be.
         verdict: What follows.
-        numbers: The same for programs, as JSON can hold it.
+        numbers: What was measured, for programs, as JSON can hold it.
     """
 
     number: int

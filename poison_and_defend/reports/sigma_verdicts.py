@@ -62,7 +62,7 @@ def judge(sigma: float, before: Sequence[float], after: Sequence[float], max_dro
         before: Of each image, the share of networks that read it right without noise, in [0, 1].
         after: Of each image, the share of networks that read it right after sanitizing, in [0, 1].
         max_drop: How much accuracy may be lost, as a share.
-        trained: See :class:`Sample`.
+        trained: The most noise that the denoiser was trained on; None where nobody says.
     """
     n = len(before)
     changes = [two - one for one, two in zip(before, after, strict=True)]

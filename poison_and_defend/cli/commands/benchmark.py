@@ -22,12 +22,7 @@ def add_options(parser: CommandParser, arguments: list[str]) -> None:
         default="oblivious",
         help="What attackers know of the defence, each as --knowledge takes it, separated by commas.",
     )
-    group.add_argument(
-        "--known_steps",
-        type=int | None,
-        default=None,
-        help="Steps of an attacker who knows the defence, each of which costs more; those of the attack by default.",
-    )
+    experiment.add_known_steps(group)
     experiment.add_options(parser, arguments)
 
 

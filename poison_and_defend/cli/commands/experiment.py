@@ -1,5 +1,7 @@
 """`poison-and-defend`: a whole experiment."""
 
+from typing import Any
+
 # Importing the rooms lets options name their classes without a path.
 import poison_and_defend.attacks
 import poison_and_defend.datamodules
@@ -24,6 +26,16 @@ def add_options(parser: CommandParser, arguments: list[str]) -> None:
         "class paths are taken too, and --arms.NAME.OPTION changes one.",
     )
     parser.add_class_arguments(Launch, "trainer")
+
+
+def add_known_steps(group: Any) -> None:
+    """The option of commands that have several attackers, some of whom know the defence."""
+    group.add_argument(
+        "--known_steps",
+        type=int | None,
+        default=None,
+        help="Steps of an attacker who knows the defence, each of which costs more; those of the attack by default.",
+    )
 
 
 def run(given: Given) -> None:

@@ -137,8 +137,8 @@ def craft_setups(
     Args:
         attack: By default the plan's.
         sanitizing: What poisons are looked at through; by default the defence that the plan's attacker knows.
-        progress: See :meth:`poison_and_defend.attacks.Attack.craft`.
-        watch: See :meth:`poison_and_defend.attacks.Attack.craft`.
+        progress: Told every step's objective, as :meth:`poison_and_defend.attacks.Attack.craft` does.
+        watch: Told the objective on draws that no step saw, as :meth:`poison_and_defend.attacks.Attack.craft` does.
     """
     train, test = plan.data.split("train"), plan.data.split("test")
     return (attack or plan.attack).craft(
