@@ -38,7 +38,7 @@ def frozen_form(model: Classifier, channels: int, side: int, device: torch.devic
     """
     images = torch.rand(2, channels, side, side, generator=torch.Generator().manual_seed(0))
     plain = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
-    folded = _if_alike(_with_quick_gradients(fold_batch_norm(plain, images)), plain, images)
+    folded = _if_alike(_with_quick_gradients(copy.deepcopy(fold_batch_norm(plain, images))), plain, images)
     precision = fastest_precision(device)
     folded.body.to(precision).to(memory_format=torch.channels_last)
     folded.precision = precision
@@ -117,8 +117,11 @@ def _after(norm: nn.Module) -> nn.Module:
 
 
 def _with_quick_gradients(model: Classifier) -> Classifier:
-    """Strided depthwise convolutions of the body exchanged for :class:`StridedDepthwise`, in place."""
+    """Exchange strided depthwise convolutions of the body, and let activations keep their input; in place."""
     for name, module in list(model.body.named_modules()):
+        if getattr(module, "inplace", False):
+            # Autograd needs what an activation overwrites, and copies it first: twice the memory traffic for the same numbers.
+            module.inplace = False
         if isinstance(module, nn.Conv2d) and StridedDepthwise.fits(module):
             model.body.set_submodule(name, StridedDepthwise(module))
     return model

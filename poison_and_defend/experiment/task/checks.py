@@ -67,8 +67,10 @@ def _check_frozen(experiment: Experiment) -> None:
             f"frozen goes with transfer learning, and the scenario is {experiment.threat.scenario}: all layers are trained "
             "there (--frozen, --scenario)"
         )
+    # Whoever trains robust surrogates trains them himself, of any architecture.
+    taken = {*experiment.victim_names, *(() if attack.robust_surrogates else experiment.attackers)}
     for name, network in experiment.described.items():
-        if not network.trained:
+        if name in taken and not network.trained:
             raise InputError(
                 f"{name} has no weights to be frozen with: name their file, or another network such as efficientnet_lite0 "
                 "(--network, --network.weights)"

@@ -63,6 +63,7 @@ def test_an_experiment_on_frozen_features_keeps_them_and_finds_them_again(plan, 
             {"network": Network("convnet")},
             r"convnet has no weights to be frozen with.*efficientnet_lite0 \(--network, --network.weights\)",
         ),
+        ({"surrogate_networks": ["patchnet"]}, r"patchnet has no weights to be frozen with"),
         ({"scenario": "fine_tune"}, r"frozen goes with transfer learning, and the scenario is fine_tune.*--scenario"),
         ({"surrogates": 2}, r"leave --surrogates away \(--frozen\)"),
         ({"surrogate_weights": ["any"]}, r"leave --surrogate_weights away \(--frozen\)"),
@@ -89,3 +90,19 @@ def test_an_attack_with_robust_surrogates_of_its_own_trains_these_on_public_imag
     images = own.data.split("test").images[:8].float() / 255
     assert len(list(own.models.iterdir())) == 1
     assert (surrogate.features(images) - victim.features(images)).norm() > 0.1 * victim.features(images).norm()
+
+
+def test_robust_surrogates_of_another_architecture_need_no_weights(plan, given) -> None:
+    own = plan(
+        network=given,
+        frozen=True,
+        attack=LabelConsistent(),
+        surrogate_networks=["patchnet"],
+        robust_recipe=Recipe(epochs=1),
+        robust_training=Adversarial(0.1, steps=1),
+    )
+    (surrogate,) = attacker_models(own, Ranks())
+    images = own.data.split("test").images[:8].float() / 255
+    trained = build_network("patchnet", in_channels=1, num_classes=10, mean=own.data.mean, std=own.data.std).eval()
+    assert surrogate.features(images).shape == trained.features(images).shape
+    assert own.networks.knowledge("convnet") == "black box"

@@ -62,6 +62,29 @@ def test_where_folding_would_change_features_nothing_is_folded() -> None:
     assert fold_batch_norm(model, IMAGES) is model
 
 
+class Overwritten(nn.Module):
+    """A network whose result is what an activation left in its input, with a convolution that cannot be folded either."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared, self.activation = Shared(), nn.ReLU(inplace=True)
+
+    def forward(self, images):
+        found = self.shared(images)
+        self.activation(found)
+        return found
+
+
+def test_activations_keep_their_input_unless_the_network_lives_of_what_they_overwrite() -> None:
+    usual = frozen_form(network("mobilenet_v2"), 3, 32, CPU)
+    assert not any(getattr(module, "inplace", False) for module in usual.body.modules())
+    unusual = settled(Foreign(Overwritten(), nn.Linear(16, 10), Inputs()))
+    wanted = unusual.features(IMAGES)
+    assert (wanted >= 0).all() and not (wanted > 0).all()
+    found = frozen_form(unusual, 3, 32, CPU).features(IMAGES)
+    assert (found - wanted).norm() < 0.02 * wanted.norm()
+
+
 @pytest.mark.parametrize(("precision", "tolerances"), [(torch.float32, (1e-4, 0.02)), (torch.bfloat16, (0.05, 0.5))])
 def test_features_and_gradients_are_the_networks_up_to_the_precision(monkeypatch, precision, tolerances) -> None:
     monkeypatch.setattr(frozen, "fastest_precision", lambda device: precision)
