@@ -93,7 +93,7 @@ class BullseyePolytope(Attack):
         with dropout_kept_on(surrogates, batch):
             centres = self._centres(batch, surrogates)
 
-            def objective_of(seen: Tensor, number: int) -> Tensor:
+            def objective_of(seen: Tensor) -> Tensor:
                 return self._objective(seen, centres, surrogates)
 
             for step in range(self.steps):

@@ -88,7 +88,7 @@ class ConvexPolytope(Attack):
         with dropout_kept_on(surrogates, batch):
             targets = self._targets(batch, surrogates)
 
-            def objective_of(seen: Tensor, number: int) -> Tensor:
+            def objective_of(seen: Tensor) -> Tensor:
                 nonlocal coefficients
                 # Of several views each begins where the one before it ended.
                 objective, coefficients = self._objective(seen, targets, surrogates, coefficients)

@@ -83,7 +83,7 @@ class HiddenTrigger(Attack):
         with torch.no_grad():
             wanted = [_features(surrogate, batch.sources) for surrogate in surrogates]
 
-        def distances_of(images: Tensor, number: int) -> Tensor:
+        def distances_of(images: Tensor) -> Tensor:
             return paired_distances([_features(surrogate, images) for surrogate in surrogates], wanted)
 
         def value(views: Sequence[View]) -> Tensor:

@@ -106,7 +106,7 @@ class PoisonFrogs(Attack):
         changing = bool(sight.known) or (sight.sanitizing is not None and sight.sanitizing.random)
 
         def evaluate(images: Tensor, views: Sequence[View]) -> tuple[Tensor, Tensor]:
-            distance, gradient = mean_gradient(images, views, lambda seen, _: collision(seen, goals, surrogates))
+            distance, gradient = mean_gradient(images, views, lambda seen: collision(seen, goals, surrogates))
             return distance + beta * (images - anchors).flatten(2).square().sum(-1), gradient
 
         def value_of(images: Tensor, views: Sequence[View]) -> Tensor:

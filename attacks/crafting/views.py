@@ -111,20 +111,20 @@ def held_out(sanitizing: Sanitizing) -> int:
     return sanitizing.held_out if sanitizing.random else sanitizing.draws
 
 
-def mean_gradient(images: Tensor, views: Sequence[View], objective: Callable[[Tensor, int], Tensor]) -> tuple[Tensor, Tensor]:
+def mean_gradient(images: Tensor, views: Sequence[View], objective: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """The mean over views of an objective, and the gradient of its sum; one view after another, so that memory is one's.
 
     Args:
         images: ``(S, k, C, H, W)`` float.
-        objective: What is seen of the images, and the number of the view, to values of any shape.
+        objective: What is seen of the images, to values of any shape.
 
     Returns:
         Values, and the gradient in the shape of the images.
     """
     images = images.detach().requires_grad_()
     means: list[Tensor] = []
-    for number, view in enumerate(views):
-        values = objective(view.see(images), number)
+    for view in views:
+        values = objective(view.see(images))
         (gradient,) = torch.autograd.grad(values.sum(), [images])
         parts = [values.detach() / len(views), gradient / len(views)]
         means = [mean + part for mean, part in zip(means, parts, strict=True)] if means else parts
@@ -132,11 +132,11 @@ def mean_gradient(images: Tensor, views: Sequence[View], objective: Callable[[Te
 
 
 @torch.no_grad()
-def mean_value(images: Tensor, views: Sequence[View], objective: Callable[[Tensor, int], Tensor]) -> Tensor:
+def mean_value(images: Tensor, views: Sequence[View], objective: Callable[[Tensor], Tensor]) -> Tensor:
     """The mean over views of an objective; see :func:`mean_gradient`."""
     total: Tensor | None = None
-    for number, view in enumerate(views):
-        value = objective(view.see(images), number) / len(views)
+    for view in views:
+        value = objective(view.see(images)) / len(views)
         total = value if total is None else total + value
     assert total is not None
     return total
