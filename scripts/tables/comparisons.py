@@ -89,3 +89,15 @@ def by_class(record: str) -> Callable[[], Rows]:
         return rows
 
     return table
+
+
+def adaptive_checks(record: str) -> Callable[[], Rows]:
+    """What was found of an attacker who knows the defence, check by check."""
+
+    def table() -> Rows:
+        rows = [["", "check", "measured", "verdict"]]
+        for check in read(f"{record}/adaptive_checks.json")["checks"]:
+            rows.append([str(check["number"]), check["name"], check["measured"].replace("|", r"\|"), check["verdict"]])
+        return rows
+
+    return table

@@ -33,6 +33,8 @@ TABLES: dict[str, Callable[[], Rows]] = {
     ),
     "photographs-white-box": photographs("lite0", ALL_ARMS, TRANSFER),
     "photographs-black-box": photographs("lite2", ALL_ARMS, TRANSFER),
+    "photographs-backdoors": photographs("lite0", ALL_ARMS, ("photographs_backdoors",)),
+    "photographs-backdoors-black-box": photographs("lite2", ALL_ARMS, ("photographs_backdoors",)),
     "photographs-tiny": photographs("lite0", ALL_ARMS, ("photographs_tiny",)),
     "photographs-tiny-black-box": photographs("lite2", ALL_ARMS, ("photographs_tiny",)),
     "photographs-from-scratch": photographs(

@@ -12,6 +12,7 @@ PHOTOGRAPHS = {
     "photographs_16": ("16/255", "25 (5 %)"),
     "photographs_8_five": ("8/255", "5 (1 %)"),
     "photographs_16_five": ("16/255", "5 (1 %)"),
+    "photographs_backdoors": ("8/255", "25 (5 %)"),
     "photographs_tiny": ("8/255", "25 (5 %)"),
     "photographs_scratch_16": ("16/255", "250 (5 %)"),
     "photographs_scratch_16_few": ("16/255", "50 (1 %)"),
