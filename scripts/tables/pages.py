@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from scripts.tables.border import border, moves
 from scripts.tables.certificates import digits_certificate, mnist_certificate, radii, warm_starts
-from scripts.tables.comparisons import attacks, by_class, defences, filters_recipes_votes
+from scripts.tables.comparisons import adaptive_checks, attacks, by_class, defences, filters_recipes_votes
 from scripts.tables.measurements import crafting, recipes, sanitized_photographs, tiles
 from scripts.tables.photographs import ALL_ARMS, README_ARMS, SCRATCH_ARMS, TRANSFER, frontier, goal, photographs
 from scripts.tables.reading import ROOT, Rows
@@ -52,6 +52,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "denoising-frontier": frontier({"Lite0": "denoising_lite0.json", "Lite2": "denoising_lite2.json"}),
     "denoising-tiny": frontier({"Lite0": "denoising_tiny_lite0.json", "Lite2": "denoising_tiny_lite2.json"}),
     "fashion-mnist-defences": defences("fashion_mnist_attackers/oblivious", known="fashion_mnist_attackers/defense"),
+    "fashion-mnist-checks": adaptive_checks("fashion_mnist_checks"),
     "digits-defences": defences("digits_bullseye_polytope"),
     "digits-countermeasures": defences("digits_countermeasures"),
     "digits-workings": filters_recipes_votes("digits_countermeasures"),
