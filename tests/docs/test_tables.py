@@ -191,6 +191,24 @@ def sentences() -> list[tuple[str, str]]:
     found.append(("README.md", broken))
     found.append(("docs/results/photographs.md", f"and {knows['lite2', 25]} of 40 of Lite2"))
     found.append(("docs/results/photographs.md", f"5 poisons {knows['lite0', 5]} and {knows['lite2', 5]}, as many as"))
+    hidden = {
+        row["defense"]: f"{100 * row['success_rate']:.0f} %"
+        for row in record("photographs_backdoors/summary.json")
+        if (row["attack"], row["victim"]) == ("hidden_trigger", "lite0")
+    }
+    found.append(
+        ("README.md", f"puts {hidden['none']} of the triggered images into its class undefended, {hidden['diffusion_10']}")
+    )
+    found.append(("README.md", f"{hidden['no_attack']} where nobody attacks"))
+    checks = record("fashion_mnist_checks/adaptive_checks.json")["checks"]
+    assert len(checks) == 11 and [check["number"] for check in checks if check["verdict"] != "pass"] == [2, 6, 9]
+    found.append(("README.md", "three of our eleven checks"))
+    lines = (RECORDS / "fashion_mnist_checks" / "adaptive" / "results.jsonl").read_text().splitlines()
+    ends = [line for line in map(json.loads, lines) if line["defense"] == "diffusion"]
+    near, far = ([line["success"] for line in ends if (line["objective"] < 0.425) == low] for low in (True, False))
+    assert all(near)
+    said = f"in {len(near)} of 20 setups, and all three targets are misread. Of the other {len(far)}, {sum(far)} are"
+    found.append(("docs/results/photographs.md", said))
     narcissus = {row["defense"]: 100 * row["success_rate"] for row in record("cifar10_narcissus/summary.json")}
     found.append(("README.md", f"half of its effect ({narcissus['none']:.0f} → {narcissus['diffusion']:.0f} %)"))
     evaluating, voting = record("evaluating.json"), record("certification.json")
