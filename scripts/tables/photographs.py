@@ -7,6 +7,7 @@ from poison_and_defend.reports.border.figures import eps_text
 from scripts.tables.reading import Arms, Row, Rows, name_of, percent, read, success
 
 PHOTOGRAPHS = {
+    "photographs_hundred": ("8/255", "25 (5 %)"),
     "photographs_8": ("8/255", "25 (5 %)"),
     "photographs_8_augmented": ("8/255", "25 (5 %)"),
     "photographs_16": ("16/255", "25 (5 %)"),
