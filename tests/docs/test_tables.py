@@ -236,6 +236,7 @@ def sentences() -> list[tuple[str, str]]:
     ratio, (low, high) = quick["medians"]["prototype over ours"], quick["ranges"]["prototype over ours"]
     found.append(("docs/results/speed.md", f"crafts {ratio:.1f} times as fast ({low:.1f} to {high:.1f})"))
     found.append(("docs/results/speed.md", f"take {quick['medians']['ours over floor']:.2f} times one forward"))
+    found.append(("docs/results/speed.md", f"would take {quick['medians']['overwriting over ours']:.2f} times as long"))
     kills = record("kills.json")
     assert not any(kind[bad] for kind in kills["kinds"].values() for bad in ("lost", "wrong", "left", "failed"))
     found.append(("docs/explain/determinism.md", f"{kills['kills']} kills at random moments"))
