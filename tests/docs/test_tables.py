@@ -200,6 +200,10 @@ def sentences() -> list[tuple[str, str]]:
         ("README.md", f"puts {hidden['none']} of the triggered images into its class undefended, {hidden['diffusion_10']}")
     )
     found.append(("README.md", f"{hidden['no_attack']} where nobody attacks"))
+    rows = record("photographs_backdoors/summary.json")
+    hard = {row["defense"]: f"{100 * row['success_rate']:.1f} %" for row in rows if row["attack"] == "label_consistent"}
+    said = f"misread undefended, {hard['diffusion']} after sigma .1, and {hard['no_attack']} without an attack (20 setups"
+    found.append(("docs/results/photographs.md", said))
     checks = record("fashion_mnist_checks/adaptive_checks.json")["checks"]
     assert len(checks) == 11 and [check["number"] for check in checks if check["verdict"] != "pass"] == [2, 6, 9]
     found.append(("README.md", "three of our eleven checks"))
