@@ -13,13 +13,14 @@ from poison_and_defend.cli.dispatch import dispatch
 from poison_and_defend.cli.options.former import current_options
 from poison_and_defend.core.options import from_flat, option_groups
 from poison_and_defend.datamodules import DigitsDataModule
+from poison_and_defend.experiment.adaptive.task import CheckOptions
 from poison_and_defend.experiment.task.options import Experiment
 
 RECORDS = sorted((Path(__file__).resolve().parents[2] / "docs" / "records").rglob("config.yaml"))
 
 
-# Of the command that has several of them, each in an experiment of its own.
-OF_ATTACKERS = ("attackers", "known_steps")
+# Of commands that make several experiments, each of which keeps the whole configuration.
+OF_SEVERAL = ("attackers", "known_steps", *(option.name for option in fields(CheckOptions)))
 
 
 def options_of(task: type) -> set[str]:
@@ -33,7 +34,7 @@ def test_every_option_of_a_recorded_configuration_is_still_one(path: Path) -> No
     written = set(current_options(written, {*known, "network.build"})) - {"trainer", "config"}
     assert "attack" in written or "models" in written
     # Names of presets, which become arms when a configuration is read.
-    assert written <= known | {"defenses", *OF_ATTACKERS}
+    assert written <= known | {"defenses", *OF_SEVERAL}
 
 
 class Untouched(DigitsDataModule):
