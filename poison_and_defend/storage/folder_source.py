@@ -43,7 +43,7 @@ class FolderSource:
         square: Height and width to crop and scale to; None keeps each image's size.
         rules: How the folder is listed, and what links may do when its files are read.
         may_lose_colour: Whether a colour file may be read as grey.
-        bits: See :func:`poison_and_defend.images.pictures.open_image`.
+        bits: How many bits of a 16-bit grey value are in use, 8 to 16.
         chosen: Paths below the folder of the images that are meant, in that order; None for all.
     """
 
