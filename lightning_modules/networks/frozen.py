@@ -9,6 +9,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from poison_and_defend.lightning_modules.networks.base import Classifier
+from poison_and_defend.lightning_modules.networks.strided import Strided
 
 # What folding may change of features, in their largest magnitude: rounding, and no more.
 _ROUNDING = 1e-3
@@ -117,74 +118,11 @@ def _after(norm: nn.Module) -> nn.Module:
 
 
 def _with_quick_gradients(model: Classifier) -> Classifier:
-    """Exchange strided depthwise convolutions of the body, and let activations keep their input; in place."""
+    """Exchange convolutions with a stride for quicker ones, and let activations keep their input; in place."""
     for name, module in list(model.body.named_modules()):
         if getattr(module, "inplace", False):
             # Autograd needs what an activation overwrites, and copies it first: twice the memory traffic for the same numbers.
             module.inplace = False
-        if isinstance(module, nn.Conv2d) and StridedDepthwise.fits(module):
-            model.body.set_submodule(name, StridedDepthwise(module))
+        if isinstance(module, nn.Conv2d) and Strided.fits(module):
+            model.body.set_submodule(name, Strided(module))
     return model
-
-
-class StridedDepthwise(nn.Module):
-    """A depthwise convolution with a stride, whose gradient for images is one too, over the gradient with zeros between.
-
-    PyTorch's own is more than ten times slower on CPUs in half precision, most of the time of a backward pass through a mobile
-    network. There is no gradient for the weights.
-
-    Args:
-        convolution: Depthwise, square, with a stride, and not dilated.
-    """
-
-    def __init__(self, convolution: nn.Conv2d) -> None:
-        super().__init__()
-        self.weight, self.bias = convolution.weight, convolution.bias
-        self.stride = convolution.stride[0]
-        # timm's Conv2dSame pads by itself as TensorFlow does, and its own padding is 0.
-        self.same = type(convolution).__name__ == "Conv2dSame"
-        self.padding = int(convolution.padding[0])
-
-    @staticmethod
-    def fits(convolution: nn.Conv2d) -> bool:
-        """Whether a convolution is depthwise, square, strided, and not dilated."""
-        known = type(convolution) is nn.Conv2d or type(convolution).__name__ == "Conv2dSame"
-        depthwise = convolution.groups == convolution.in_channels == convolution.out_channels > 1
-        numbers = (convolution.kernel_size, convolution.stride, convolution.padding)
-        square = all(isinstance(pair, tuple) and len(set(pair)) == 1 for pair in numbers)
-        plain = convolution.padding_mode == "zeros" and set(convolution.dilation) == {1}
-        fitting = square and convolution.stride[0] > 1 and convolution.kernel_size[0] > int(convolution.padding[0])
-        return known and depthwise and plain and fitting
-
-    def forward(self, images: Tensor) -> Tensor:
-        """``(N, C, H, W)`` to ``(N, C, H', W')``."""
-        padding = self.padding
-        if self.same:
-            images, padding = _padded_as_tensorflow(images, self.weight.shape[-1], self.stride), 0
-        outputs: Tensor = _Strided.apply(images, self.weight, self.bias, self.stride, padding)
-        return outputs
-
-
-def _padded_as_tensorflow(images: Tensor, kernel: int, stride: int) -> Tensor:
-    height, width = (max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in (images.shape[-2], images.shape[-1]))
-    if height == width == 0:
-        return images
-    return functional.pad(images, (width // 2, width - width // 2, height // 2, height - height // 2))
-
-
-class _Strided(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
-        ctx.save_for_backward(weight)
-        ctx.stride, ctx.padding, ctx.sides = stride, padding, images.shape[-2:]
-        return functional.conv2d(images, weight, bias, stride, padding, groups=len(weight))
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        (weight,), (gradient,) = ctx.saved_tensors, gradients
-        kernel, padding = weight.shape[-1], ctx.padding
-        height, width = (side + 2 * padding - kernel + 1 for side in ctx.sides)
-        spread = gradient.new_zeros(len(gradient), height, width, gradient.shape[1]).permute(0, 3, 1, 2)
-        spread[..., :: ctx.stride, :: ctx.stride] = gradient
-        own = functional.conv2d(spread, weight.flip(2, 3), padding=kernel - 1 - padding, groups=len(weight))
-        return own, None, None, None, None

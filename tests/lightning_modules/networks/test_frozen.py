@@ -9,7 +9,7 @@ from poison_and_defend.lightning_modules.networks import frozen
 from poison_and_defend.lightning_modules.networks.base import Inputs
 from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.networks.foreign import Foreign
-from poison_and_defend.lightning_modules.networks.frozen import StridedDepthwise, fold_batch_norm, frozen_form
+from poison_and_defend.lightning_modules.networks.frozen import fold_batch_norm, frozen_form
 from poison_and_defend.lightning_modules.networks.spec import Network
 
 CPU = torch.device("cpu")
@@ -29,6 +29,24 @@ def settled(model: nn.Module) -> nn.Module:
 
 def network(build: str, **options):
     return settled(build_network(Network(build, **options), in_channels=3, num_classes=10))
+
+
+def test_no_padding_of_a_mobile_network_is_written_out(monkeypatch) -> None:
+    model = network("efficientnet_lite0")
+    fast, padded = frozen_form(model, 3, 32, CPU), []
+    pad = functional.pad
+
+    def watched(values, *rest, **more):
+        padded.append(values.shape)
+        return pad(values, *rest, **more)
+
+    monkeypatch.setattr(functional, "pad", watched)
+    model.features(IMAGES)
+    assert padded.count((3, 3, 128, 128)) == 1 and len(padded) > 1
+    padded.clear()
+    fast.features(IMAGES)
+    # Kernels alone, of one input channel each but the first layer's.
+    assert padded and all(shape[1:] in ((1, 3, 3), (1, 5, 5), (3, 3, 3)) for shape in padded)
 
 
 def norms(model: nn.Module) -> int:
@@ -113,31 +131,6 @@ def test_images_of_any_side_are_resized_as_the_network_itself_resizes_them(monke
     fast = frozen_form(model, 3, 32, CPU)
     images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(4))
     torch.testing.assert_close(fast.prepared(images), model.prepared(images), rtol=0, atol=2e-6)
-
-
-@pytest.mark.parametrize("same", [False, True])
-@pytest.mark.parametrize(("kernel", "stride", "side"), [(3, 2, 9), (3, 2, 8), (5, 2, 11), (5, 3, 10)])
-def test_the_gradient_of_a_strided_depthwise_convolution_is_pytorchs(kernel, stride, side, same) -> None:
-    from timm.layers import Conv2dSame
-
-    kind = Conv2dSame if same else nn.Conv2d
-    own = kind(6, 6, kernel, stride=stride, padding=0 if same else kernel // 2, groups=6).double().requires_grad_(False)
-    assert StridedDepthwise.fits(own)
-    quick = StridedDepthwise(own)
-    images = torch.randn(2, 6, side, side + 1, dtype=torch.float64, requires_grad=True)
-    given = torch.randn(own(images).shape, dtype=torch.float64)
-    results = [(one(images), torch.autograd.grad(one(images), images, given)[0]) for one in (own, quick)]
-    for wanted, found in zip(*results, strict=True):
-        torch.testing.assert_close(found, wanted)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{"groups": 1}, {"stride": 1}, {"dilation": 2}, {"padding_mode": "reflect"}, {"kernel_size": (3, 5)}, {"padding": 3}],
-)
-def test_other_convolutions_are_left_alone(options) -> None:
-    usual = {"kernel_size": 3, "stride": 2, "padding": 1, "groups": 6}
-    assert not StridedDepthwise.fits(nn.Conv2d(6, 6, **(usual | options)))
 
 
 def test_a_step_against_the_gradient_lowers_the_distance_to_another_image() -> None:
