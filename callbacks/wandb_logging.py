@@ -55,6 +55,8 @@ class QuietWandbLogger(WandbLogger):
         wanted = wanted_mode()
         mode = wanted if wanted == "disabled" or online() else "offline"
         super().__init__(project=project, name=name, group=group, job_type=job_type, save_dir=save_dir, mode=mode)
+        # Lightning passes it on even where nobody asked, and W&B warns of it in every run.
+        self._wandb_init.pop("anonymous", None)
 
 
 def make_logger(

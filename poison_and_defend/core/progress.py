@@ -1,6 +1,7 @@
 """One progress bar for work that many ranks share."""
 
 import sys
+import time
 from types import TracebackType
 
 from rich.console import Console
@@ -9,8 +10,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from poison_and_defend.core.processes.ranks import Ranks
 
 
+BETWEEN_LINES = 60.0
+"""Seconds between two lines where there is no terminal, such as in the log of a queued job."""
+
+
 class StoreProgress:
-    """A bar with an estimate of the time left; where standard error is not a terminal, one line at the end.
+    """A bar with an estimate of the time left; where standard error is not a terminal, a line each minute and one at the end.
 
     Args:
         text: What is being done.
@@ -33,6 +38,9 @@ class StoreProgress:
         self.enabled = enabled
         self.task = self.progress.add_task(text, total=None, note="")
         self.last = ""
+        # What was done when it was first asked, as after a resume, took no time of this run.
+        self.first: tuple[int, float] | None = None
+        self.told = time.monotonic()
 
     def __enter__(self) -> "StoreProgress":
         self.progress.start()
@@ -47,6 +55,12 @@ class StoreProgress:
         """Show that ``done`` of ``total`` are finished."""
         self.progress.update(self.task, completed=done, total=total, note=note)
         self.last = f"{self.text}: {done} of {total} {note}".rstrip()
+        now = time.monotonic()
+        before, since = self.first = self.first or (done, now)
+        if self.enabled and not sys.stderr.isatty() and before < done < total and now - self.told >= BETWEEN_LINES:
+            self.told = now
+            left = (now - since) * (total - done) / (done - before)
+            print(f"{self.last}, about {duration(left)} left", file=sys.stderr, flush=True)
 
 
 def announce(text: str, ranks: Ranks) -> None:
