@@ -161,10 +161,8 @@ class GradientMatching(Attack):
         views: Sequence[View],
     ) -> Tensor:
         """B of every setup's best restart over these views, ``(S,)``."""
-        setups = len(batch.seeds)
-        lanes = [lane % setups for lane in range(len(poisons))]
-        own = [models[setup] for setup in lanes], [goals[setup] for setup in lanes]
-        found = loop_values(*own, poisons, batch.base_labels.repeat(self.restarts, 1), views, self.poison_batch)
+        lanes = list(models) * self.restarts, list(goals) * self.restarts
+        found = loop_values(*lanes, poisons, batch.base_labels.repeat(self.restarts, 1), views, self.poison_batch)
         return found.view(self.restarts, -1).amin(0)
 
     def _gradient(
@@ -177,11 +175,9 @@ class GradientMatching(Attack):
         looped: bool,
     ) -> tuple[Tensor, Tensor]:
         """dB/d(poison) of every lane, averaged over surrogates, and B ``(lanes,)``, over the views of a step."""
-        setups = len(batch.seeds)
-        lanes = [lane % setups for lane in range(len(poisons))]
         gradient, objective = (loop_gradients if looped else stacked_gradients)(
-            [models[setup] for setup in lanes],
-            [goals[setup] for setup in lanes],
+            list(models) * self.restarts,
+            list(goals) * self.restarts,
             poisons,
             batch.base_labels.repeat(self.restarts, 1),
             sight.views(),
@@ -189,7 +185,7 @@ class GradientMatching(Attack):
         )
         broken = ~(objective.isfinite() & gradient.flatten(1).isfinite().all(1))
         if broken.any():
-            setup = lanes[int(broken.nonzero()[0])]
+            setup = int(broken.nonzero()[0]) % len(batch.seeds)
             raise InputError(
                 f"{self.name}: the poisons of setup {setup} of its batch (seed {batch.seeds[setup]}) have no finite gradient: "
                 "train the surrogates at a smaller rate (--feature_recipe.learning_rate)"

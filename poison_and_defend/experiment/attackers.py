@@ -9,7 +9,7 @@ from poison_and_defend.attacks import Attack
 from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.experiment.benchmark import Entry, run_all
-from poison_and_defend.experiment.task.knowledge import IN_WORDS
+from poison_and_defend.experiment.task.knowledge import check_attackers
 from poison_and_defend.experiment.task.options import Experiment
 from poison_and_defend.experiment.task.plan import plan_experiment
 from poison_and_defend.reports.experiment.attackers import print_attackers
@@ -76,8 +76,7 @@ def _compare(plan: Sequence[tuple[Entry, dict[str, str]]], steps: int | None, la
 
 
 def _check(asked: Experiment, attackers: Sequence[str], steps: int | None) -> None:
-    if not attackers or len(set(attackers)) < len(attackers) or not set(attackers) <= set(IN_WORDS):
-        raise InputError(f"attackers are [{', '.join(attackers)}]: name some of {', '.join(IN_WORDS)}, each once (--attackers)")
+    check_attackers(attackers)
     if asked.threat.knowledge != "oblivious":
         raise InputError(
             f"knowledge is {asked.threat.knowledge}, and each attacker has its own (--attackers; --knowledge goes "

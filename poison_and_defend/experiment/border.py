@@ -12,7 +12,7 @@ from poison_and_defend.core.progress import announce
 from poison_and_defend.diffusion.noise_level import parse_sigma, refuse_ruinous
 from poison_and_defend.experiment.benchmark import Entry, on_data_of
 from poison_and_defend.experiment.run import run
-from poison_and_defend.experiment.task.knowledge import IN_WORDS
+from poison_and_defend.experiment.task.knowledge import check_attackers
 from poison_and_defend.experiment.task.plan import ExperimentPlan, plan_experiment
 from poison_and_defend.reports.border.cells import Cell, Conditions, cells_of
 from poison_and_defend.reports.border.write import write_border
@@ -65,9 +65,8 @@ class Grid:
             if type(count) is not int:
                 raise InputError(f"counts are {_shown(counts)}: each is a whole number of poisons (--counts)")
             at_least("counts", count, 1, "--counts")
-        if unknown := [name for name in attackers if name not in IN_WORDS]:
-            raise InputError(f"{unknown[0]!r} is no attacker's knowledge: choose from {', '.join(IN_WORDS)} (--attackers)")
-        for name, values in (("sigmas", noise), ("budgets", budgets), ("counts", counts), ("attackers", attackers)):
+        check_attackers(attackers)
+        for name, values in (("sigmas", noise), ("budgets", budgets), ("counts", counts)):
             if len(set(map(str, values))) < len(values):
                 raise InputError(f"{name} are {_shown(values)}: name each once (--{name})")
         written = [str(budget) for budget in budgets]

@@ -31,7 +31,7 @@ def test_who_ignores_the_defence_has_one_experiment_for_all_noise_and_who_knows_
         ({"budgets": ["8/255", "8/255"]}, r"name each once \(--budgets\)"),
         ({"counts": [0]}, r"counts is 0: it must be at least 1 \(--counts\)"),
         ({"counts": ["few"]}, r"whole number of poisons \(--counts\)"),
-        ({"attackers": ["clever"]}, r"'clever' is no attacker's knowledge: choose from oblivious.*\(--attackers\)"),
+        ({"attackers": ["clever"]}, r"attackers are \[clever\]: name some of oblivious.*\(--attackers\)"),
     ],
 )
 def test_a_grid_that_is_none_is_refused(change, told) -> None:

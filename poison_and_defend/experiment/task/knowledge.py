@@ -1,6 +1,6 @@
 """What the attacker of an experiment knows of its defence."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from poison_and_defend.core.errors import InputError
@@ -20,6 +20,20 @@ IN_WORDS = {
     "seed": "knows its noise",
 }
 """What readers are told of an attacker, beside what his attack is."""
+
+
+def check_attackers(attackers: Sequence[Any]) -> None:
+    """Refuse what is no choice of attackers to compare.
+
+    Args:
+        attackers: What each knows, as ``--knowledge`` takes it.
+
+    Raises:
+        InputError: If there is none, one is there twice, or one is nobody's knowledge.
+    """
+    if not attackers or len(set(attackers)) < len(attackers) or not set(attackers) <= set(IN_WORDS):
+        shown = ", ".join(map(str, attackers))
+        raise InputError(f"attackers are [{shown}]: name some of {', '.join(IN_WORDS)}, each once (--attackers)")
 
 
 def known_defense(experiment: Experiment, arms: Mapping[str, Arm]) -> KnownDefense | None:
