@@ -28,7 +28,10 @@ TABLES: dict[str, Callable[[], Rows]] = {
         README_ARMS,
         TRANSFER,
         only="Bullseye",
-        known={"diffusion_10_4": "photographs_adaptive_10_4", "diffusion_25": "photographs_adaptive"},
+        known={
+            "diffusion_10_4": ("photographs_adaptive_10_4", "photographs_adaptive_16_10_4"),
+            "diffusion_25": ("photographs_adaptive", "photographs_adaptive_16"),
+        },
         accuracy=("no_attack", "jpeg_25", "diffusion_10_4", "diffusion_25"),
     ),
     "photographs-white-box": photographs("lite0", ALL_ARMS, ("photographs_hundred", *TRANSFER)),

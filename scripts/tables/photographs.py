@@ -50,6 +50,8 @@ SCRATCH_ARMS = {
     "no_attack": "no attack",
     "none": "undefended",
     "jpeg_25": "JPEG 25",
+    "noise_only": "noise",
+    "denoise_only": "denoise",
     "diffusion_10": "noise + denoise",
 }
 
@@ -61,7 +63,7 @@ def photographs(
     *,
     only: str = "",
     accuracy: Arms = (),
-    known: Mapping[str, str] = MappingProxyType({}),
+    known: Mapping[str, Arms] = MappingProxyType({}),
 ) -> Callable[[], Rows]:
     """Attacks on one victim, one a row, with the number of targets misread under each arm, or the share of triggered images.
 
@@ -105,13 +107,13 @@ def photographs(
     return table
 
 
-def _known(record: str, victim: str, threat: tuple[str, str], attack: str) -> str:
+def _known(records: Arms, victim: str, threat: tuple[str, str], attack: str) -> str:
     """Success of who knows the defence, of the same attack, budget and number of poisons; "" where it is not measured."""
-    found = read(f"{record}/border.json")
-    for cell in found["cells"]:
-        own = eps_text(cell["eps"]), cell["num_poisons"], cell["victim"], name_of(found["conditions"]["attack"])
-        if own == (threat[0], int(threat[1].split()[0]), victim, attack):
-            return success(cell)
+    for found in (read(f"{record}/border.json") for record in records):
+        for cell in found["cells"]:
+            own = eps_text(cell["eps"]), cell["num_poisons"], cell["victim"], name_of(found["conditions"]["attack"])
+            if own == (threat[0], int(threat[1].split()[0]), victim, attack) and cell["attacker"] == "defense":
+                return success(cell)
     return ""
 
 

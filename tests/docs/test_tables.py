@@ -181,7 +181,7 @@ def sentences() -> list[tuple[str, str]]:
     fourfold = (
         f"at sigma .1 {mild['lite0', 25]} and {mild['lite2', 25]}, with 5 poisons {mild['lite0', 5]} and {mild['lite2', 5]}"
     )
-    found.append(("docs/results/photographs.md", fourfold))
+    found.append(("docs/results/who-knows-the-defence.md", fourfold))
     control = next(
         r for r in record("photographs_8_five/summary.json") if (r["victim"], r["defense"]) == ("lite0", "no_attack")
     )
@@ -189,8 +189,8 @@ def sentences() -> list[tuple[str, str]]:
     found.append(("README.md", f"by who knows it: {knows['lite0', 5]} of 40 targets, as many as without"))
     broken = f"{knows['lite0', 25]} of 40 targets are misread, where {blind['successes']} are by poisons made in"
     found.append(("README.md", broken))
-    found.append(("docs/results/photographs.md", f"and {knows['lite2', 25]} of 40 of Lite2"))
-    found.append(("docs/results/photographs.md", f"5 poisons {knows['lite0', 5]} and {knows['lite2', 5]}, as many as"))
+    found.append(("docs/results/who-knows-the-defence.md", f"and {knows['lite2', 25]} of 40 of Lite2"))
+    found.append(("docs/results/who-knows-the-defence.md", f"5 poisons {knows['lite0', 5]} and {knows['lite2', 5]}, as many as"))
     hidden = {
         row["defense"]: f"{100 * row['success_rate']:.0f} %"
         for row in record("photographs_backdoors/summary.json")
@@ -212,7 +212,7 @@ def sentences() -> list[tuple[str, str]]:
     near, far = ([line["success"] for line in ends if (line["objective"] < 0.425) == low] for low in (True, False))
     assert all(near)
     said = f"in {len(near)} of 20 setups, and all three targets are misread. Of the other {len(far)}, {sum(far)} are"
-    found.append(("docs/results/photographs.md", said))
+    found.append(("docs/results/who-knows-the-defence.md", said))
     narcissus = {row["defense"]: 100 * row["success_rate"] for row in record("cifar10_narcissus/summary.json")}
     found.append(("README.md", f"half of its effect ({narcissus['none']:.0f} → {narcissus['diffusion']:.0f} %)"))
     evaluating, voting = record("evaluating.json"), record("certification.json")
