@@ -88,6 +88,10 @@ def sentences() -> list[tuple[str, str]]:
             f"at sigma .25 {misread['photographs_8_sigmas', 'diffusion_25_4']} of 40 targets instead of {misread[strong]}",
         ),
     ]
+    both = {r["defense"]: r for r in record("photographs_heads_on_both/summary.json") if r["victim"] == "lite0"}
+    assert both["both_10"]["successes"] == both["both_25"]["successes"] == both["none"]["successes"] == 40
+    shares = [f"{100 * both[arm]['clean_accuracy']:.1f} %" for arm in ("both_10", "both_25")]
+    found.append(("docs/results/photographs.md", f"({shares[0]} at sigma .1, {shares[1]} at .25)"))
     digits = record("digits_certificate/certificate.json")
     best = [max(one["table_all_settings"][-1][i] for one in digits["settings"]) for i in range(len(digits["eps"]))]
     found.append(("README.md", f"{digits['k'][-1]} │ " + " │ ".join(f"{share:.1%}" for share in best)))
