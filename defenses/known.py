@@ -1,8 +1,9 @@
 """A defence as an attacker has it who knows of it: what adaptive poisons are optimised through."""
 
+import copy
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from poison_and_defend.core.errors import InputError
 from poison_and_defend.defenses.rewriters.base import Rewriter
 from poison_and_defend.defenses.rewriters.gaussian import GaussianRewriter
 from poison_and_defend.defenses.rewriters.in_order import InOrder
+from poison_and_defend.diffusion.gradient_form import gradient_form
 
 _CHUNK = {"cpu": 32}
 """Images that go through a denoiser at once: as many as a CPU's caches hold."""
@@ -30,7 +32,7 @@ class KnownDefense(Sanitizing):
         knows_seed: Whether the attacker has the noise itself that victims' images will get, the worst case.
         sigmas: Least and most noise, where he does not know how much there is: each realisation has another, with uniform
             logarithm.
-        half: Whether the denoiser computes in bfloat16.
+        half: Whether the denoiser computes in bfloat16; on a CPU in :func:`gradient_form`.
         held_out: Draws that the objective is told on, apart from those of the steps; 0 for not at all.
 
     Raises:
@@ -62,7 +64,7 @@ class KnownDefense(Sanitizing):
 
         Where sigma is guessed, the first generator draws it for all setups.
         """
-        rewriter = self.rewriter
+        rewriter = self._quick if self.half and keys.device.type == "cpu" else self.rewriter
         if self.knows_seed:
             # One after another those that victims train on.
             rewriter = rewriter.version(self._version % self.draws) if rewriter.draws > 1 else rewriter
@@ -77,6 +79,10 @@ class KnownDefense(Sanitizing):
         noise = torch.stack([torch.randn(keys.shape[1], *shape, generator=generator) for generator in generators])
         return Realisation(self._through(rewriter), noise)
 
+    @cached_property
+    def _quick(self) -> Rewriter:
+        return _in_gradient_form(self.rewriter)
+
     def _through(self, rewriter: Rewriter) -> Callable[[Tensor, Tensor], Tensor]:
         return partial(_rewritten, rewriter, self.half)
 
@@ -88,12 +94,23 @@ def straight_through(rewriter: Rewriter) -> bool:
     return type(rewriter).relaxed is Rewriter.relaxed
 
 
+def _in_gradient_form(rewriter: Rewriter) -> Rewriter:
+    if isinstance(rewriter, InOrder):
+        other = copy.copy(rewriter)
+        other.rewriters = [_in_gradient_form(one) for one in rewriter.rewriters]
+        return other
+    if isinstance(rewriter, GaussianRewriter) and rewriter.denoiser is not None:
+        return rewriter.using(gradient_form(rewriter.denoiser))
+    return rewriter
+
+
 def _rewritten(rewriter: Rewriter, half: bool, images: Tensor, noise: Tensor) -> Tensor:
     """Images and noise through a rewriter, as many at once as the device likes."""
     size = _CHUNK.get(images.device.type, len(images))
     if half:
         # What convolutions in half precision want.
         images = images.contiguous(memory_format=torch.channels_last)
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
+    # On a CPU the denoiser itself is in half precision.
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=half and images.device.type != "cpu"):
         parts = [rewriter.relaxed(*part) for part in zip(images.split(size), noise.split(size), strict=True)]
     return torch.cat(parts).to(images)

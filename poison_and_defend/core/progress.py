@@ -9,7 +9,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from poison_and_defend.core.processes.ranks import Ranks
 
-
 BETWEEN_LINES = 60.0
 """Seconds between two lines where there is no terminal, such as in the log of a queued job."""
 

@@ -194,7 +194,8 @@ def sentences() -> list[tuple[str, str]]:
     broken = f"{knows['lite0', 25]} of 40 targets are misread, where {blind['successes']} are by poisons made in"
     found.append(("README.md", broken))
     found.append(("docs/results/who-knows-the-defence.md", f"and {knows['lite2', 25]} of 40 of Lite2"))
-    found.append(("docs/results/who-knows-the-defence.md", f"5 poisons {knows['lite0', 5]} and {knows['lite2', 5]}, as many as"))
+    both_few = f"5 poisons {knows['lite0', 5]} and {knows['lite2', 5]}, as many as"
+    found.append(("docs/results/who-knows-the-defence.md", both_few))
     hidden = {
         row["defense"]: f"{100 * row['success_rate']:.0f} %"
         for row in record("photographs_backdoors/summary.json")

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.defenses.arm import Arm
 from poison_and_defend.defenses.known import KnownDefense
@@ -11,7 +13,8 @@ from poison_and_defend.defenses.rewriters.gaussian import GaussianRewriter
 from poison_and_defend.defenses.rewriters.in_order import in_order
 from poison_and_defend.diffusion.denoiser import load_denoiser
 from poison_and_defend.diffusion.noise_level import parse_sigma
-from poison_and_defend.experiment.task.options import Experiment
+from poison_and_defend.experiment.task.options import Experiment, Surrogates
+from poison_and_defend.lightning_modules.networks.frozen import fastest_precision
 
 IN_WORDS = {
     "oblivious": "",
@@ -42,7 +45,7 @@ def known_defense(experiment: Experiment, arms: Mapping[str, Arm]) -> KnownDefen
     Raises:
         InputError: If there is none that could be known, or not in this way.
     """
-    threat, half = experiment.threat, experiment.surrogates.precision == "bfloat16"
+    threat, half = experiment.threat, _in_half_precision(experiment.surrogates)
     if threat.knowledge == "oblivious":
         given = {"--known_arm": threat.known_arm, "--known_denoiser": threat.known_denoiser}
         for option, value in given.items():
@@ -77,6 +80,13 @@ def known_defense(experiment: Experiment, arms: Mapping[str, Arm]) -> KnownDefen
         )
     own = _with_denoiser(rewriter, threat.known_denoiser)
     return KnownDefense(own, draws=threat.known_draws, sigmas=(sigmas[0], sigmas[1]), half=half, held_out=unseen)
+
+
+def _in_half_precision(options: Surrogates) -> bool:
+    """Whether what is known computes in bfloat16: as the surrogates do that are behind it."""
+    if options.frozen:
+        return fastest_precision(torch.device("cuda" if torch.cuda.is_available() else "cpu")) == torch.bfloat16
+    return options.precision == "bfloat16"
 
 
 def settings_of_knowledge(experiment: Experiment, known: KnownDefense | None) -> dict[str, Any]:

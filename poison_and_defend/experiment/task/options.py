@@ -85,9 +85,10 @@ class Surrogates:
         surrogate_weights: safetensors files, one for each surrogate architecture, instead of training them.
         dropout: Dropout between the blocks of surrogates and extractors; Bullseye and Convex Polytope keep it on
             while crafting.
-        precision: Precision of the surrogates while crafting.
+        precision: Precision of the surrogates while crafting, and of a defence that the attacker knows.
         frozen: In transfer learning, take networks with the weights that they come with as frozen features, instead of training
-            them on public images first; they compute in the form and precision that the device does fastest.
+            them on public images first; they, and a defence that the attacker knows, compute in the form and precision that the
+            device does fastest.
         pretraining: Data that extractors and surrogates are trained on in transfer and fine-tuning, by default the public part;
             for Narcissus, from scratch too, data of other classes than the victim's.
         feature_recipe: How extractors and surrogates are trained.

@@ -1,11 +1,14 @@
 """What an experiment's attacker is let know of the defence, and what he cannot know."""
 
 import pytest
+import torch
 
 from poison_and_defend.attacks import BullseyePolytope
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.defenses import Diffusion, Jpeg, NoiseOnly
 from poison_and_defend.diffusion.denoiser import load_denoiser
+from poison_and_defend.experiment.task import knowledge
+from poison_and_defend.experiment.task.options import Surrogates
 from tests.countermeasures import arms
 from tests.tiny_denoisers import folders
 
@@ -32,6 +35,14 @@ def test_the_arm_that_noises_and_denoises_is_the_one_that_is_known_unless_anothe
     assert plan(**DEFENDED, knowledge="defense", known_arm="jpeg").known.rewriter.name == "jpeg"
     found = plan(arms=arms(["none", "noise_only"]), knowledge="defense", known_draws=7, precision="bfloat16")
     assert (found.known.rewriter.name, found.known.draws, found.known.half) == ("noise_only", 7, True)
+
+
+@pytest.mark.parametrize("fastest", [torch.float32, torch.bfloat16])
+def test_a_defence_before_frozen_features_computes_as_they_do(monkeypatch, fastest) -> None:
+    monkeypatch.setattr(knowledge, "fastest_precision", lambda device: fastest)
+    in_half = knowledge._in_half_precision
+    assert in_half(Surrogates(frozen=True)) == (fastest == torch.bfloat16)
+    assert not in_half(Surrogates()) and in_half(Surrogates(precision="bfloat16"))
 
 
 def test_all_that_is_known_is_part_of_what_poisons_are_made_with(plan) -> None:
