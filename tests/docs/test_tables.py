@@ -247,7 +247,8 @@ def sentences() -> list[tuple[str, str]]:
     found.append(("docs/results/speed.md", f"take {quick['medians']['ours over floor']:.2f} times one forward"))
     found.append(("docs/results/speed.md", f"would take {quick['medians']['overwriting over ours']:.2f} times as long"))
     ways = [quick["medians"][f"denoiser, {form} over denoiser, ours"] for form in ("single", "autocast")]
-    found.append(("docs/results/speed.md", f"{ways[0]:.1f} times as fast as in single precision, and {ways[1]:.1f} times as under"))
+    there = f"{ways[0]:.1f} times as fast as in single precision, and {ways[1]:.1f} times as under"
+    found.append(("docs/results/speed.md", there))
     kills = record("kills.json")
     assert not any(kind[bad] for kind in kills["kinds"].values() for bad in ("lost", "wrong", "left", "failed"))
     found.append(("docs/explain/determinism.md", f"{kills['kills']} kills at random moments"))
