@@ -186,6 +186,18 @@ def sentences() -> list[tuple[str, str]]:
         f"at sigma .1 {mild['lite0', 25]} and {mild['lite2', 25]}, with 5 poisons {mild['lite0', 5]} and {mild['lite2', 5]}"
     )
     found.append(("docs/results/who-knows-the-defence.md", fourfold))
+    twice = {
+        (name, c["victim"], c["num_poisons"]): c["successes"]
+        for name in ("photographs_adaptive_16", "photographs_adaptive_16_10_4")
+        for c in record(f"{name}/border.json")["cells"]
+    }
+    strong_16, mild_16 = (
+        [twice[name, v, k] for v in ("lite0", "lite2") for k in (25, 5)] for name in dict.fromkeys(n for n, *_ in twice)
+    )
+    page = "docs/results/who-knows-the-defence.md"
+    found.append((page, "leaves who knows it {} of 20 with 25 poisons and {} with 5 (Lite2: {} and {})".format(*strong_16)))
+    found.append((page, "four draws at .1 {} and {} ({} and {})".format(*mild_16)))
+    found.append(("README.md", f"(16/255: {twice['photographs_adaptive_16', 'lite0', 5]} of 20)"))
     control = next(
         r for r in record("photographs_8_five/summary.json") if (r["victim"], r["defense"]) == ("lite0", "no_attack")
     )
