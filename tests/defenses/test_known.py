@@ -7,6 +7,7 @@ from poison_and_defend.core.errors import InputError
 from poison_and_defend.defenses import Diffusion, Jpeg, NoiseOnly
 from poison_and_defend.defenses.known import KnownDefense
 from poison_and_defend.defenses.rewriters.base import quantize
+from poison_and_defend.defenses.rewriters.in_order import in_order
 
 KEYS = torch.tensor([[5, 0, 99], [3, 7, 2]])
 
@@ -85,3 +86,16 @@ def test_what_cannot_be_is_refused(denoiser) -> None:
         KnownDefense(NoiseOnly(sigma=0.1), draws=0)
     with pytest.raises(InputError, match=r"^jpeg has no sigma that an attacker could guess"):
         KnownDefense(Jpeg(30), sigmas=(0.1, 0.2))
+
+
+def test_in_single_precision_it_is_exact_whatever_it_was(poisons, denoiser) -> None:
+    rewriter = Diffusion(sigma=0.2, denoiser=denoiser, seed=4)
+    exact, half = (KnownDefense(rewriter, half=half) for half in (False, True))
+    assert torch.equal(seen(half.in_single_precision(), poisons), seen(exact, poisons)) and half.half
+    assert not torch.equal(seen(half, poisons), seen(exact, poisons))
+
+
+def test_several_rewriters_in_half_precision_are_near_too(poisons, denoiser) -> None:
+    both = in_order([NoiseOnly(sigma=0.05, seed=3), Diffusion(sigma=0.2, denoiser=denoiser, seed=4)])
+    exact, half = (seen(KnownDefense(both, half=half), poisons) for half in (False, True))
+    assert 0 < (exact - half).abs().max() < 0.05

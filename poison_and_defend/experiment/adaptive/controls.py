@@ -107,7 +107,7 @@ def by_spsa(plan: ExperimentPlan, setups: int, samples: int, ranks: Ranks) -> di
             plan.setups[:setups],
             models_of(plan, ranks),
             ranks,
-            sanitizing=BlackBox(plan.known, samples, plan.seed),
+            sanitizing=BlackBox(plan.known.in_single_precision(), samples, plan.seed),
             progress=moved,
             watch=lambda step, values: ends.append(values.tolist()),
         )
