@@ -10,6 +10,7 @@ PHOTOGRAPHS = {
     "photographs_hundred": ("8/255", "25 (5 %)"),
     "photographs_8": ("8/255", "25 (5 %)"),
     "photographs_8_augmented": ("8/255", "25 (5 %)"),
+    "photographs_8_unaware": ("8/255", "25 (5 %)"),
     "photographs_16": ("16/255", "25 (5 %)"),
     "photographs_8_five": ("8/255", "5 (1 %)"),
     "photographs_16_five": ("16/255", "5 (1 %)"),
@@ -20,6 +21,9 @@ PHOTOGRAPHS = {
     "photographs_scratch_8": ("8/255", "250 (5 %)"),
 }
 """Records of attacks on photographs: budget and poisons of each."""
+
+UNAWARE = {"photographs_8_unaware": ", victims augment"}
+"""What victims do in a record that its attacker does not reckon with, behind the attack's name."""
 
 TRANSFER = tuple(name for name in PHOTOGRAPHS if name.startswith(("photographs_8", "photographs_16")))
 """Those of the transfer track that aim at single targets."""
@@ -85,7 +89,7 @@ def photographs(
             found: dict[str, dict[str, Row]] = {}
             for row in read(f"{record}/summary.json"):
                 variant = f" ({row['variant']})" if row.get("variant") else ""
-                name = name_of(row["attack"]) + variant
+                name = name_of(row["attack"]) + variant + UNAWARE.get(record, "")
                 if row["victim"] == victim and name.startswith(only):
                     found.setdefault(name, {})[row["defense"]] = row
             for name, own in found.items():

@@ -88,6 +88,19 @@ def sentences() -> list[tuple[str, str]]:
             f"at sigma .25 {misread['photographs_8_sigmas', 'diffusion_25_4']} of 40 targets instead of {misread[strong]}",
         ),
     ]
+    augmenting, usual = (
+        {
+            (r["victim"], r["defense"]): r["successes"]
+            for r in record(f"{name}/summary.json")
+            if r["attack"] == "bullseye_polytope"
+        }
+        for name in ("photographs_8_unaware", "photographs_8")
+    )
+    arms = ("lite0", "none"), ("lite0", "diffusion_10")
+    saved, left = 40 - augmenting[arms[0]], augmenting[arms[1]]
+    found.append(("docs/results/photographs.md", f"it saves {saved} of 40 victims undefended, and leaves {left} at sigma .1"))
+    halves = f"({usual['lite2', 'none']} to {augmenting['lite2', 'none']})"
+    found.append(("docs/results/photographs.md", f"it halves what carries over {halves}"))
     both = {r["defense"]: r for r in record("photographs_heads_on_both/summary.json") if r["victim"] == "lite0"}
     assert both["both_10"]["successes"] == both["both_25"]["successes"] == both["none"]["successes"] == 40
     shares = [f"{100 * both[arm]['clean_accuracy']:.1f} %" for arm in ("both_10", "both_25")]
