@@ -32,7 +32,7 @@ class KnownDefense(Sanitizing):
         knows_seed: Whether the attacker has the noise itself that victims' images will get, the worst case.
         sigmas: Least and most noise, where he does not know how much there is: each realisation has another, with uniform
             logarithm.
-        half: Whether the denoiser computes in bfloat16; on a CPU in :func:`gradient_form`.
+        half: Whether the denoiser computes in bfloat16; on a CPU in a form whose gradients are as fast.
         held_out: Draws that the objective is told on, apart from those of the steps; 0 for not at all.
 
     Raises:
