@@ -243,6 +243,10 @@ def sentences() -> list[tuple[str, str]]:
     assert all(near)
     said = f"in {len(near)} of 20 setups, and all three targets are misread. Of the other {len(far)}, {sum(far)} are"
     found.append(("docs/results/who-knows-the-defence.md", said))
+    free = {row["defense"]: row for row in record("fashion_mnist_unbounded/summary.json")}
+    counts = [f"{free[arm]['successes']} of {free[arm]['n']}" for arm in ("diffusion", "none")]
+    said = f"mislead {counts[0]} after the defence, and {counts[1]} undefended"
+    found.append(("docs/results/who-knows-the-defence.md", said))
     narcissus = {row["defense"]: 100 * row["success_rate"] for row in record("cifar10_narcissus/summary.json")}
     found.append(("README.md", f"half of its effect ({narcissus['none']:.0f} → {narcissus['diffusion']:.0f} %)"))
     evaluating, voting = record("evaluating.json"), record("certification.json")
