@@ -9,6 +9,7 @@ class AsReceived(Rewriter):
     name = "as_received"
 
     def __call__(self, images, keys, draws=None):
+        """Leave them."""
         return images
 
 
@@ -24,7 +25,9 @@ class Both(Diffusion):
         self.draws = 2
 
     def version(self, number):
+        """The first as received, the second denoised."""
         return super().version(0) if number else AsReceived()
 
     def settings(self):
+        """Those of the noise, and that the images themselves are there, too."""
         return super().settings() | {"beside": "as received"}
