@@ -162,10 +162,12 @@ def sentences() -> list[tuple[str, str]]:
     found.append(("README.md", f"Witches' Brew misleads {kept[0]} of 16 victims before and {kept[1]} after"))
     rates = {
         arm: f"{100 * scratch['sleeper_agent', arm]['success_rate']:.0f}"
-        for arm in ("no_attack", "none", "jpeg_25", "diffusion_10")
+        for arm in ("no_attack", "none", "jpeg_25", "noise_only", "diffusion_10")
     }
     shares = f"{rates['none']} and {rates['diffusion_10']} % of the images ({rates['no_attack']} % without an attack; "
-    found.append(("README.md", f"{shares}{rates['jpeg_25']} % after JPEG)"))
+    found.append(("README.md", f"{shares}{rates['jpeg_25']} % after JPEG, {rates['noise_only']} % after noise alone)"))
+    added = f"({rates['none']} to {rates['noise_only']} % of the triggered images, where no attack gives {rates['no_attack']})"
+    found.append(("docs/results/photographs.md", added))
     tiny = {r["defense"]: r for r in record("photographs_tiny/summary.json") if r["victim"] == "lite0"}
     left, plain = (tiny[arm]["successes"] for arm in ("diffusion_25", "no_attack"))
     assert 1.5 < 100 * (tiny["no_attack"]["clean_accuracy"] - tiny["diffusion_25"]["clean_accuracy"]) < 2.5
