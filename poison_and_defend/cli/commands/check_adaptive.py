@@ -1,5 +1,7 @@
 """`check-adaptive`: whether an attack that knows the defence is strong enough to tell of the defence."""
 
+from dataclasses import fields
+
 from poison_and_defend.cli.commands import experiment
 from poison_and_defend.cli.options.parsing import CommandParser, Given
 from poison_and_defend.experiment.adaptive.run import run_checks
@@ -16,5 +18,5 @@ def add_options(parser: CommandParser, arguments: list[str]) -> None:
 
 def run(given: Given) -> None:
     """Make what is missing of the checks."""
-    own = {name: given.options.pop(name) for name in ("checks", "control_setups", "spsa_samples")}
+    own = {field.name: given.options.pop(field.name) for field in fields(CheckOptions)}
     run_checks(experiment.experiment_of(given), CheckOptions(**own), given.launch, given.text)

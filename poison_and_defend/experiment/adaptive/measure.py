@@ -9,7 +9,7 @@ import numpy as np
 
 from poison_and_defend.experiment.adaptive import verdicts
 from poison_and_defend.experiment.adaptive.curves import Curve, Point, monotone
-from poison_and_defend.experiment.adaptive.runs import BASE, HOLE, Run, Runs
+from poison_and_defend.experiment.adaptive.runs import BASE, HOLE, UNBOUNDED, Run, Runs
 from poison_and_defend.experiment.adaptive.verdicts import Course
 from poison_and_defend.poisons.files import load_poisons, load_record, poison_path
 from poison_and_defend.reports.adaptive_checks import Check
@@ -101,7 +101,9 @@ def measure_rates(runs: Runs, number: int) -> Check:
     """Checks 2, 6, 8 and 9, which compare success."""
     base, named = runs.by_name[BASE], runs.by_name
     if number == 2:
-        return verdicts.unbounded(rates(named["unbounded"], runs.known))
+        free, own = named[UNBOUNDED], base.plan.attack.steps
+        steps = free.plan.attack.steps
+        return verdicts.unbounded(rates(free, runs.known), None if steps == own else steps)
     if number == 6:
         return verdicts.hole(rates(named["hole"], HOLE), rates(named["plain"], runs.undefended))
     if number == 8:

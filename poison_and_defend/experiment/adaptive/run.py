@@ -30,7 +30,7 @@ def run_checks(experiment: Experiment, options: CheckOptions, launch: Launch, co
         InputError: If the attacker knows nothing of a defence, or an experiment cannot work; before any of them starts.
     """
     started = time.perf_counter()
-    runs = plan_runs(experiment, options.checks)
+    runs = plan_runs(experiment, options)
     folder = measure.folder_of(runs)
     make_folder(folder, "--output_dir")
     ranks = launch.start()

@@ -13,6 +13,7 @@ from poison_and_defend.defenses.arm import Arm
 from poison_and_defend.defenses.rewriters.in_order import in_order
 from poison_and_defend.experiment.adaptive.hole import Hole
 from poison_and_defend.experiment.adaptive.random_noise import RandomNoise
+from poison_and_defend.experiment.adaptive.task import CheckOptions
 from poison_and_defend.experiment.run import Until
 from poison_and_defend.experiment.task.knowledge import known_arm
 from poison_and_defend.experiment.task.options import Experiment
@@ -20,6 +21,9 @@ from poison_and_defend.experiment.task.plan import ExperimentPlan, plan_experime
 
 BASE = "adaptive"
 """The attack that is checked, as it was asked for."""
+
+UNBOUNDED = "unbounded"
+"""The experiment of check 2."""
 
 HOLE, NOTHING = "hole", "nothing"
 """Arms that some runs have: a defence with a hole, and one that does nothing."""
@@ -81,7 +85,7 @@ class Runs:
         return self.by_name[BASE].plan
 
 
-def plan_runs(experiment: Experiment, checks: Sequence[int]) -> Runs:
+def plan_runs(experiment: Experiment, options: CheckOptions) -> Runs:
     """Plan every experiment that these checks need; all of them keep their folders below one, and share networks and stores.
 
     Raises:
@@ -92,7 +96,7 @@ def plan_runs(experiment: Experiment, checks: Sequence[int]) -> Runs:
             "knowledge is oblivious, and the checks are of an attacker who knows the defence: say what he knows "
             "(--knowledge defense)"
         )
-    if not experiment.threat.known_held_out and {3, 4, 7} & set(checks):
+    if not experiment.threat.known_held_out and {3, 4, 7} & set(options.checks):
         raise InputError(
             "known_held_out is 0, and checks 3, 4 and 7 are of the objective on draws that no step sees (--known_held_out 64)"
         )
@@ -102,7 +106,7 @@ def plan_runs(experiment: Experiment, checks: Sequence[int]) -> Runs:
     known = known_arm(experiment.threat.known_arm, asked.arms).name
     arms = dict(experiment.comparison.arms)
     undefended, no_attack = (_plain_arm(asked.arms, arms, attacked) for attacked in (True, False))
-    wanted, planner = set(checks), _Planner(experiment, asked, known)
+    wanted, planner = set(options.checks), _Planner(experiment, asked, known)
     floors = {name: arms[name] for name in (no_attack, undefended, known)}
     by_name = {BASE: planner.run(BASE, arms=arms)}
     if wanted & {1, 6, 8}:
@@ -115,7 +119,10 @@ def plan_runs(experiment: Experiment, checks: Sequence[int]) -> Runs:
         nothing: dict[str, Defense | None] = {NOTHING: NoiseOnly(sigma=0)}
         by_name["identity"] = planner.run("identity", arms=nothing, knowledge="defense", until="craft")
     if 2 in wanted:
-        by_name["unbounded"] = planner.run("unbounded", attack=_with_budget(asked, math.inf))
+        free = _with_budget(asked, math.inf)
+        if options.unbounded_steps is not None:
+            free = _with_steps(free, options.unbounded_steps)
+        by_name[UNBOUNDED] = planner.run(UNBOUNDED if free.steps == asked.attack.steps else f"{UNBOUNDED}_{free.steps}", attack=free)
     if 6 in wanted:
         rewriter = in_order(asked.arms[known].rewriters)
         assert rewriter is not None
@@ -211,10 +218,10 @@ def _with_budget(asked: ExperimentPlan, eps: float) -> Attack:
     return attack
 
 
-def _with_steps(asked: ExperimentPlan, steps: int) -> Attack:
-    attack = copy.copy(asked.attack)
-    attack.steps = steps
-    return attack
+def _with_steps(attack: Attack, steps: int) -> Attack:
+    other = copy.copy(attack)
+    other.steps = steps
+    return other
 
 
 def _base_values(asked: ExperimentPlan, experiment: Experiment) -> dict[str, float]:
@@ -247,7 +254,7 @@ def _curve_steps(planner: _Planner, asked: ExperimentPlan) -> list[tuple[Step, C
     if steps >= 4:
         fewer = int(steps // 4)
         found.append(
-            (Step("steps", fewer, "steps_quarter"), lambda: planner.run("steps_quarter", attack=_with_steps(asked, fewer)))
+            (Step("steps", fewer, "steps_quarter"), lambda: planner.run("steps_quarter", attack=_with_steps(asked.attack, fewer)))
         )
     if sigma > 0:
         found += [

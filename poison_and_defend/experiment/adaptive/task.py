@@ -30,11 +30,14 @@ class CheckOptions:
         control_setups: How many setups the checks of the gradient, by finite differences and by SPSA, are made on.
         spsa_samples: Directions that SPSA tries for each image, view and step; each takes two passes through the defence, where
             the gradient takes about three in all.
+        unbounded_steps: How many steps check 2 gives the attack without a budget, which has farther to go; None for as many as
+            it takes within its own.
     """
 
     checks: list[int] = field(default_factory=lambda: list(NAMES))
     control_setups: int = 2
     spsa_samples: int = 8
+    unbounded_steps: int | None = None
 
     def __post_init__(self) -> None:
         wrong = [str(number) for number in self.checks if number not in NAMES]
@@ -43,3 +46,5 @@ class CheckOptions:
             raise InputError(f"{told}: they are numbered from 1 to 11 (--checks [1,4,5])")
         at_least("control_setups", self.control_setups, 1)
         at_least("spsa_samples", self.spsa_samples, 1)
+        if self.unbounded_steps is not None:
+            at_least("unbounded_steps", self.unbounded_steps, 1)

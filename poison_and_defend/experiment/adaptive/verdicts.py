@@ -39,12 +39,17 @@ def identity(differing: float, largest: int) -> Check:
     )  # fmt: skip
 
 
-def unbounded(rates: Rates) -> Check:
-    """Check 2: of poisons that may be any image."""
-    rate = fmean(rates)
+def unbounded(rates: Rates, steps: int | None = None) -> Check:
+    """Check 2: of poisons that may be any image.
+
+    Args:
+        steps: How many the attack took, where these are not its own.
+    """
+    rate, told = fmean(rates), "" if steps is None else f", in {steps} steps"
+    measured = f"success {rate:.0%} of {len(rates)} setups at eps 255/255 after the defence{told}"
     return Check(
-        2, NAMES[2], f"success {rate:.0%} of {len(rates)} setups at eps 255/255 after the defence", f"at least {NEAR_ALL:.0%}",
-        "pass" if rate >= NEAR_ALL else "fail", {"rate": rate, "n": len(rates)},
+        2, NAMES[2], measured, f"at least {NEAR_ALL:.0%}",
+        "pass" if rate >= NEAR_ALL else "fail", {"rate": rate, "n": len(rates), **({} if steps is None else {"steps": steps})},
     )  # fmt: skip
 
 
