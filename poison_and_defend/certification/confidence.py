@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betainccinv, betaincinv
 
+from poison_and_defend.certification.rounding import SLACK, Floats, lowered, raised
 from poison_and_defend.core.errors import InputError
-
-Floats = NDArray[np.float64]
 
 
 def check_alpha(alpha: float) -> None:
@@ -34,14 +33,14 @@ def lower_bound(successes: ArrayLike, trials: ArrayLike, alpha: float) -> Floats
     """
     won, tried = _counts(successes, trials, alpha)
     with np.errstate(all="ignore"):
-        return np.where(won == 0, 0.0, betaincinv(np.maximum(won, 1), tried - won + 1, alpha))
+        return np.where(won == 0, 0.0, lowered(betaincinv(np.maximum(won, 1), tried - won + 1, alpha)))
 
 
 def upper_bound(successes: ArrayLike, trials: ArrayLike, alpha: float) -> Floats:
     """A bound that is below the true probability with chance at most ``alpha``; see :func:`lower_bound`."""
     won, tried = _counts(successes, trials, alpha)
     with np.errstate(all="ignore"):
-        return np.where(won == tried, 1.0, betainccinv(won + 1, np.maximum(tried - won, 1), alpha))
+        return np.where(won == tried, 1.0, raised(betainccinv(won + 1, np.maximum(tried - won, 1), alpha)))
 
 
 def _counts(successes: ArrayLike, trials: ArrayLike, alpha: float) -> tuple[Floats, Floats]:
@@ -60,7 +59,7 @@ def votes_needed(alpha: float, probability: float = 0.5) -> int:
     check_alpha(alpha)
     count = max(1, ceil(log(alpha) / log(probability)))
     # At equality the bound is probability itself, which is not above it.
-    return count if alpha ** (1 / count) > probability else count + 1
+    return count if alpha ** (1 / count) - SLACK > probability else count + 1
 
 
 class VoteBounds(NamedTuple):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
-from poison_and_defend.certification.confidence import Floats
+from poison_and_defend.certification.rounding import Floats, lowered, raised
 from poison_and_defend.certification.sampling import PoisonCounts, Sampling
 from poison_and_defend.certification.whole_set import check_sigma
 from poison_and_defend.core.errors import InputError
@@ -37,7 +37,7 @@ def joint_lower(p: ArrayLike, k: int, eps: ArrayLike, sigma: float, sampling: Sa
 
     where the terms of j = 0 are 0 for t < 0, h(0) for t > 0, and the same share of h(0) in both at t = 0. It is attained, so
     that nothing better can be said without knowing the rule. Bisection, dropped masses and far shifts err on the attacker's
-    side; what remains is the rounding of sums of normal probabilities, about 1e-15.
+    side, and so does what is taken off for rounding (:data:`poison_and_defend.certification.rounding.SLACK`).
 
     Args:
         p: Probabilities on D, or lower bounds of them, in [0, 1], (B,) or a number.
@@ -50,7 +50,13 @@ def joint_lower(p: ArrayLike, k: int, eps: ArrayLike, sigma: float, sampling: Sa
     Raises:
         InputError: If an argument is outside its range.
     """
-    return _transport(p, k, eps, sigma, sampling, 1)
+    given, radius = np.broadcast_arrays(np.asarray(p, np.float64), np.asarray(eps, np.float64))
+    found = np.empty(given.shape)
+    # Sums near 1 have lost the digits of their distance from 1, to which the bound is a million times as sensitive.
+    near_one = given > 0.5
+    found[~near_one] = _transport(given[~near_one], k, radius[~near_one], sigma, sampling, 1)
+    found[near_one] = 1 - _transport(1 - given[near_one], k, radius[near_one], sigma, sampling, -1)
+    return found
 
 
 def joint_upper(p: ArrayLike, k: int, eps: ArrayLike, sigma: float, sampling: Sampling) -> Floats:
@@ -81,9 +87,9 @@ def _transport(p: ArrayLike, k: int, eps: ArrayLike, sigma: float, sampling: Sam
     masses = _masses(shifts, sigma, sampling.poison_counts(k), sign)
     found = _other_sum(masses, flat)
     # Gaussians a finite distance apart have the same null sets; those infinitely far apart share nothing.
-    exact = (shifts == 0) | (np.isfinite(shifts) & ((flat == 0) | (flat == 1)))
-    bounded = np.minimum(found, flat) if sign == 1 else np.maximum(found, flat)
-    answer: Floats = np.where(exact, flat, np.clip(bounded, 0, 1)).reshape(given.shape)
+    exact = (k == 0) | (shifts == 0) | (np.isfinite(shifts) & ((flat == 0) | (flat == 1)))
+    bounded = np.minimum(lowered(found), flat) if sign == 1 else np.maximum(raised(found), flat)
+    answer: Floats = np.where(exact, flat, bounded).reshape(given.shape)
     return answer
 
 

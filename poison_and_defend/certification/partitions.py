@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from poison_and_defend.certification.confidence import Floats
+from poison_and_defend.certification.rounding import SLACK, Floats
 
 
 def bagging_poisons(winner: ArrayLike, others: ArrayLike, n: int, m: int) -> Floats:
@@ -23,8 +23,8 @@ def bagging_poisons(winner: ArrayLike, others: ArrayLike, n: int, m: int) -> Flo
     # log1p and expm1 keep the margin's digits for m of 10^8.
     with np.errstate(divide="ignore", invalid="ignore"):
         bound = -n * np.expm1(np.log1p(-np.clip(margin, 0, 2) / 2) / m)
-    # The largest integer strictly below.
-    return np.where(margin > 0, np.clip(np.ceil(bound) - 1, 0, n), -1.0)
+    # The largest integer strictly below, also of a bound that rounding has lifted to above one.
+    return np.where(margin > 0, np.clip(np.ceil(bound * (1 - SLACK)) - 1, 0, n), -1.0)
 
 
 def partition_changes(votes: ArrayLike) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from poison_and_defend.certification.confidence import Floats
+from poison_and_defend.certification.rounding import Floats
 from poison_and_defend.core.errors import InputError
 
 _NEGLIGIBLE = 1e-25

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import betabinom
 
-from poison_and_defend.certification.confidence import Floats, lower_bound
+from poison_and_defend.certification.confidence import lower_bound
 from poison_and_defend.certification.joint import joint_lower, needed_probability
+from poison_and_defend.certification.rounding import Floats
 from poison_and_defend.certification.sampling import Sampling
 
 _HALVINGS = 60

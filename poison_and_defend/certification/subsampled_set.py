@@ -6,16 +6,15 @@ amplification by subsampling (Balle, Barthe, Gaboardi, NeurIPS 2018) is to the G
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtr
+from scipy.special import log_ndtr, ndtr
 
-from poison_and_defend.certification.confidence import Floats
+from poison_and_defend.certification.rounding import Floats, lowered
 from poison_and_defend.certification.whole_set import check_sigma, whole_set_lower, whole_set_radius
 from poison_and_defend.core.errors import InputError
 
 _HALVINGS = 60
 _GOLDEN = (np.sqrt(5) - 1) / 2
 _STEPS = 70
-_ROUNDING = 1e-11
 _GRID_STEP = 0.005
 
 
@@ -51,26 +50,29 @@ def subsampled_set_lower(p: ArrayLike, change: ArrayLike, sigma: float, inclusio
     flat, top = given.ravel(), np.maximum(distance.ravel(), 1e-9)
 
     def bound(log_c: Floats) -> Floats:
-        value: Floats = np.exp(log_c) * flat - _envelope(log_c, top, inclusion)
+        # From the side that keeps the digits: c p - max(c - 1, 0) is 1 - c (1 - p) where c is above 1.
+        c = np.exp(log_c)
+        value: Floats = np.where(log_c > 0, 1 - c * (1 - flat), c * flat) - _envelope(log_c, top, inclusion)
         return value
 
     # The bound is concave in c, and unimodal in ln c; the whole set's own c is exp(mu z - mu^2 / 2), this one is nearer to 1.
-    # Larger c would only lose digits.
-    reach = top * (top / 2 + 9)
-    low, high = -np.minimum(reach, 40.0), np.minimum(reach, 9.0)
+    reach = np.minimum(top * (top / 2 + 9), 40.0)
+    low, high = -reach, reach
     for _ in range(_STEPS):
         left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
         rising = bound(right) > bound(left)
         low, high = np.where(rising, left, low), np.where(rising, high, right)
-    found = np.maximum(bound((low + high) / 2), bound(np.zeros_like(top))).reshape(given.shape) - _ROUNDING
+    found = np.maximum(bound((low + high) / 2), bound(np.zeros_like(top))).reshape(given.shape)
     # Seeing less is never worse than seeing all, and no change makes a class likelier than it was.
-    return np.asarray(np.minimum(np.maximum(found, plain), given), np.float64)
+    return np.asarray(np.minimum(np.maximum(lowered(found), plain), given), np.float64)
 
 
 def _excess(log_c: Floats, mu: Floats) -> Floats:
-    """h_c as a function of mu = sqrt(w) / sigma, less its value at 0, which keeps the digits where little moves."""
-    start = np.maximum(np.expm1(log_c), 0.0)
-    value: Floats = np.exp(log_c) * ndtr(log_c / mu + mu / 2) - ndtr(log_c / mu - mu / 2) - start
+    """h_c as a function of mu = sqrt(w) / sigma, less its value at 0: a difference of the tails that are small there."""
+    side = np.where(log_c > 0, -1.0, 1.0)
+    # A tail of e^-800 times e^40 is nothing either way.
+    first = np.exp(log_c + log_ndtr(side * (log_c / mu + mu / 2)))
+    value: Floats = side * (first - ndtr(side * (log_c / mu - mu / 2)))
     return value
 
 
@@ -81,7 +83,7 @@ def _slope(log_c: Floats, mu: Floats) -> Floats:
 
 
 def _envelope(log_c: Floats, top: Floats, inclusion: float) -> Floats:
-    """The concave envelope of h_c on w from 0 to top^2 (in units of sigma^2), at inclusion top^2.
+    """The concave envelope of h_c less its value at 0, on w from 0 to top^2 (in units of sigma^2), at inclusion top^2.
 
     h_c is first convex in w, then concave (its derivative's logarithm has one stationary point), so that the envelope is a
     straight line from 0 to where it is tangent, and h_c from there on.
@@ -93,7 +95,7 @@ def _envelope(log_c: Floats, top: Floats, inclusion: float) -> Floats:
         low, high = np.where(convex, middle, low), np.where(convex, high, middle)
     tangent, place = high, np.sqrt(inclusion) * top
     line = _excess(log_c, tangent) * np.minimum(place / tangent, 1.0) ** 2
-    value: Floats = np.maximum(np.expm1(log_c), 0.0) + np.where(place < tangent, line, _excess(log_c, place))
+    value: Floats = np.where(place < tangent, line, _excess(log_c, place))
     return value
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 
-from poison_and_defend.certification.confidence import Floats
+from poison_and_defend.certification.rounding import SLACK, Floats, lowered
 from poison_and_defend.core.errors import InputError
 
 
@@ -37,10 +37,13 @@ def whole_set_radius(winner: ArrayLike, others: ArrayLike, sigma: float) -> Floa
     check_sigma(sigma)
     high, low = np.broadcast_arrays(np.asarray(winner, np.float64), np.asarray(others, np.float64))
     with np.errstate(invalid="ignore"):
-        return np.where(high > low, sigma / 2 * (ndtri(high) - ndtri(low)), 0.0)
+        return np.where(high > low, sigma / 2 * np.maximum(ndtri(high) - ndtri(low) - SLACK, 0), 0.0)
 
 
 def whole_set_lower(p: ArrayLike, change: ArrayLike, sigma: float) -> Floats:
     """What is left of a probability when the set moves by ``change`` in the Frobenius norm: Phi(Phi^-1(p) - change / sigma)."""
     check_sigma(sigma)
-    return np.asarray(ndtr(ndtri(np.asarray(p, np.float64)) - np.asarray(change, np.float64) / sigma))
+    given, distance = np.broadcast_arrays(np.asarray(p, np.float64), np.asarray(change, np.float64) / sigma)
+    # Gaussians a finite distance apart have the same null sets.
+    exact = (distance == 0) | np.isfinite(distance) & ((given == 0) | (given == 1))
+    return np.where(exact, given, lowered(ndtr(ndtri(given) - distance)))
