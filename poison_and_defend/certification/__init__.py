@@ -3,11 +3,11 @@
 Nothing here trains, reads files or knows torch. `docs/explain/certificates.md` derives what the docstrings state.
 """
 
+from poison_and_defend.certification.bagging import bagging_poisons
 from poison_and_defend.certification.budgets import l2_norm, set_norm
 from poison_and_defend.certification.confidence import VoteBounds, lower_bound, upper_bound, vote_bounds, votes_needed
 from poison_and_defend.certification.joint import joint_lower, joint_upper, needed_probability
 from poison_and_defend.certification.origins import Ingredient, Origin, void_reasons, vouch
-from poison_and_defend.certification.partitions import bagging_poisons, partition_changes
 from poison_and_defend.certification.sampling import FixedSize, Poisson, Sampling
 from poison_and_defend.certification.search import (
     certified_share,
@@ -38,7 +38,6 @@ __all__ = [
     "lower_bound",
     "needed_grid",
     "needed_probability",
-    "partition_changes",
     "set_norm",
     "subsampled_set_lower",
     "subsampled_set_radius",
