@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
+from poison_and_defend.certification.confidence import check_probabilities
 from poison_and_defend.certification.rounding import SLACK, Floats
 
 
@@ -17,8 +18,9 @@ def bagging_poisons(winner: ArrayLike, others: ArrayLike, n: int, m: int) -> Flo
         others: Upper bounds pB.
 
     Returns:
-        Whole numbers as floats; -1 where the winner does not lead.
+        Whole numbers as floats, at most one too small where rounding decides; -1 where the winner does not lead.
     """
+    check_probabilities(winner, others)
     margin = np.asarray(winner, np.float64) - np.asarray(others, np.float64)
     # log1p and expm1 keep the margin's digits for m of 10^8.
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -5,16 +5,27 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betainccinv, betaincinv
+from scipy.special import betainc, betaincc, betainccinv, betaincinv
 
 from poison_and_defend.certification.rounding import SLACK, Floats, lowered, raised
 from poison_and_defend.core.errors import InputError
+
+_STEPS = (0.0, 1e-6, 1e-3)
+"""By what share of themselves bounds are moved to the safe side where less is not enough."""
 
 
 def check_alpha(alpha: float) -> None:
     """Raises: InputError: If ``alpha``, the chance that a bound is wrong, is outside (0, 1)."""
     if not 0 < alpha < 1:
         raise InputError(f"alpha is {alpha:g}: the chance of a wrong certificate is between 0 and 1, both excluded (--alpha)")
+
+
+def check_probabilities(*given: ArrayLike) -> None:
+    """Raises: InputError: If a number is no probability."""
+    for values in given:
+        numbers = np.asarray(values, np.float64)
+        if not ((numbers >= 0) & (numbers <= 1)).all():
+            raise InputError("probabilities are from 0 to 1")
 
 
 def lower_bound(successes: ArrayLike, trials: ArrayLike, alpha: float) -> Floats:
@@ -32,15 +43,28 @@ def lower_bound(successes: ArrayLike, trials: ArrayLike, alpha: float) -> Floats
         InputError: If ``alpha`` is outside (0, 1) or counts are not in 0..trials.
     """
     won, tried = _counts(successes, trials, alpha)
+    first, second = np.maximum(won, 1), tried - won + 1
+    found = np.zeros(won.shape)
     with np.errstate(all="ignore"):
-        return np.where(won == 0, 0.0, lowered(betaincinv(np.maximum(won, 1), tried - won + 1, alpha)))
+        inverse = betaincinv(first, second, alpha)
+        # The inverse is not to be trusted for chances like 1e-100 or a billion votes: the first that the tail itself allows.
+        for less in reversed(_STEPS):
+            bound = lowered(inverse * (1 - less))
+            found = np.where(betainc(first, second, bound) <= alpha, bound, found)
+    return np.where(won == 0, 0.0, found)
 
 
 def upper_bound(successes: ArrayLike, trials: ArrayLike, alpha: float) -> Floats:
     """A bound that is below the true probability with chance at most ``alpha``; see :func:`lower_bound`."""
     won, tried = _counts(successes, trials, alpha)
+    first, second = won + 1, np.maximum(tried - won, 1)
+    found = np.ones(won.shape)
     with np.errstate(all="ignore"):
-        return np.where(won == tried, 1.0, raised(betainccinv(won + 1, np.maximum(tried - won, 1), alpha)))
+        inverse = betainccinv(first, second, alpha)
+        for more in reversed(_STEPS):
+            bound = raised(inverse + more * (1 - inverse))
+            found = np.where(betaincc(first, second, bound) <= alpha, bound, found)
+    return np.where(won == tried, 1.0, found)
 
 
 def _counts(successes: ArrayLike, trials: ArrayLike, alpha: float) -> tuple[Floats, Floats]:
@@ -55,11 +79,16 @@ def votes_needed(alpha: float, probability: float = 0.5) -> int:
     """How many unanimous votes put the lower bound above ``probability``: fewer can never certify anything.
 
     Unanimity of N gives alpha^(1/N).
+
+    Raises:
+        InputError: If ``alpha`` is outside (0, 1), or so is ``probability``, within what is taken off for rounding.
     """
     check_alpha(alpha)
-    count = max(1, ceil(log(alpha) / log(probability)))
+    if not 0 < probability < 1 - 2 * SLACK:
+        raise InputError(f"the probability is {probability:g}: no number of votes puts a bound above it, or all do")
+    count = max(1, ceil(log(alpha) / log(probability + SLACK)))
     # At equality the bound is probability itself, which is not above it.
-    return count if alpha ** (1 / count) - SLACK > probability else count + 1
+    return count if lower_bound(count, count, alpha) > probability else count + 1
 
 
 class VoteBounds(NamedTuple):

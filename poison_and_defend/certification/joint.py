@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
+from poison_and_defend.certification.confidence import check_probabilities
 from poison_and_defend.certification.rounding import Floats, lowered, raised
 from poison_and_defend.certification.sampling import PoisonCounts, Sampling
 from poison_and_defend.certification.whole_set import check_sigma
@@ -52,7 +53,7 @@ def joint_lower(p: ArrayLike, k: int, eps: ArrayLike, sigma: float, sampling: Sa
     """
     given, radius = np.broadcast_arrays(np.asarray(p, np.float64), np.asarray(eps, np.float64))
     found = np.empty(given.shape)
-    # Sums near 1 have lost the digits of their distance from 1, to which the bound is a million times as sensitive.
+    # Sums near 1 have lost the digits of their distance from 1, to which the bound may be a billion times as sensitive.
     near_one = given > 0.5
     found[~near_one] = _transport(given[~near_one], k, radius[~near_one], sigma, sampling, 1)
     found[near_one] = 1 - _transport(1 - given[near_one], k, radius[near_one], sigma, sampling, -1)
@@ -81,8 +82,7 @@ def _transport(p: ArrayLike, k: int, eps: ArrayLike, sigma: float, sampling: Sam
     given, radius = np.broadcast_arrays(np.asarray(p, np.float64), np.asarray(eps, np.float64))
     if not (radius >= 0).all():
         raise InputError(f"eps is {radius.min():g}: a budget is at least 0 (--eps)")
-    if not ((given >= 0) & (given <= 1)).all():
-        raise InputError("probabilities are from 0 to 1")
+    check_probabilities(given)
     flat, shifts = given.ravel(), radius.ravel()
     masses = _masses(shifts, sigma, sampling.poison_counts(k), sign)
     found = _other_sum(masses, flat)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import betabinom
 
-from poison_and_defend.certification.confidence import lower_bound
+from poison_and_defend.certification.confidence import check_probabilities, lower_bound
 from poison_and_defend.certification.joint import joint_lower, needed_probability
 from poison_and_defend.certification.rounding import Floats
 from poison_and_defend.certification.sampling import Sampling
@@ -54,8 +54,9 @@ def largest_eps(p: ArrayLike, k: int, sigma: float, sampling: Sampling) -> Float
         sampling: See there.
 
     Returns:
-        A radius at which the certificate holds, less than a billionth below the largest one; infinite where subsampling
-        alone suffices or p is 1; NaN where p is not above 1/2, so that there is nothing to certify.
+        A radius at which the certificate holds, less than a millionth below the largest one for p of .5001 and more, since
+        what is taken off for rounding weighs more near 1/2; infinite where subsampling alone suffices or p is 1; NaN where p is
+        not above 1/2, so that there is nothing to certify.
     """
     shape = np.shape(p)
     levels, places = np.unique(np.asarray(p, np.float64), return_inverse=True)
@@ -91,6 +92,7 @@ def largest_k(p: ArrayLike, eps: float, sigma: float, sampling: Sampling, limit:
     Returns:
         Integers; -1 where p is not above 1/2, so that there is nothing to certify, ``limit`` where no limit was found.
     """
+    check_probabilities(p)
     top = sampling.n if limit is None else min(limit, sampling.n)
 
     @cache

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.special import log_ndtr, ndtr
 
 from poison_and_defend.certification.rounding import Floats, lowered
-from poison_and_defend.certification.whole_set import check_sigma, whole_set_lower, whole_set_radius
+from poison_and_defend.certification.whole_set import shifts, whole_set_lower, whole_set_radius
 from poison_and_defend.core.errors import InputError
 
 _HALVINGS = 60
@@ -40,14 +40,13 @@ def subsampled_set_lower(p: ArrayLike, change: ArrayLike, sigma: float, inclusio
     Raises:
         InputError: If ``sigma`` or ``inclusion`` is out of range.
     """
-    check_sigma(sigma)
-    if not 0 < inclusion <= 1:
-        raise InputError(f"the chance to be in a subsample is {inclusion:g}: it is above 0 and at most 1")
-    given, distance = np.broadcast_arrays(np.asarray(p, np.float64), np.asarray(change, np.float64) / sigma)
-    plain = whole_set_lower(given, distance * sigma, sigma)
+    _check_inclusion(inclusion)
+    given, distance = shifts(p, change, sigma)
+    plain = whole_set_lower(given, distance, 1.0)
     if inclusion == 1 or not given.size:
         return plain
-    flat, top = given.ravel(), np.maximum(distance.ravel(), 1e-9)
+    # Farther than this nothing is left however little is seen.
+    flat, top = given.ravel(), np.clip(distance.ravel(), 1e-9, 1e150)
 
     def bound(log_c: Floats) -> Floats:
         # From the side that keeps the digits: c p - max(c - 1, 0) is 1 - c (1 - p) where c is above 1.
@@ -64,7 +63,13 @@ def subsampled_set_lower(p: ArrayLike, change: ArrayLike, sigma: float, inclusio
         low, high = np.where(rising, left, low), np.where(rising, high, right)
     found = np.maximum(bound((low + high) / 2), bound(np.zeros_like(top))).reshape(given.shape)
     # Seeing less is never worse than seeing all, and no change makes a class likelier than it was.
-    return np.asarray(np.minimum(np.maximum(lowered(found), plain), given), np.float64)
+    left = np.minimum(np.maximum(lowered(found), plain), given)
+    return np.where(np.isfinite(distance), left, 0.0)
+
+
+def _check_inclusion(inclusion: float) -> None:
+    if not 0 < inclusion <= 1:
+        raise InputError(f"the chance to be in a subsample is {inclusion:g}: it is above 0 and at most 1")
 
 
 def _excess(log_c: Floats, mu: Floats) -> Floats:
@@ -90,8 +95,10 @@ def _envelope(log_c: Floats, top: Floats, inclusion: float) -> Floats:
     """
     low, high = np.full_like(top, 1e-12), top.copy()
     for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        convex = _slope(log_c, middle) > _excess(log_c, middle)
+        # In proportion: the tangent may be many magnitudes below the top.
+        middle = np.sqrt(low * high)
+        # Where both are too small to be told from 0, the function is still convex.
+        convex = _slope(log_c, middle) >= _excess(log_c, middle)
         low, high = np.where(convex, middle, low), np.where(convex, high, middle)
     tangent, place = high, np.sqrt(inclusion) * top
     line = _excess(log_c, tangent) * np.minimum(place / tangent, 1.0) ** 2
@@ -108,9 +115,11 @@ def subsampled_set_radius(p: ArrayLike, sigma: float, inclusion: float) -> Float
         inclusion: Chance that a model sees a row, in (0, 1]: m / n or q.
 
     Returns:
-        At most half a percent below the largest radius; 0 where p is not above 1/2. An even change of all images is the
-        attacker's best up to a point: the radius is then that of the whole set divided by sqrt(inclusion), and never more.
+        At most half a percent below the largest radius for p from .5001 to 1 - 1e-10, more nearer to either end; 0 where p is
+        not above 1/2. An even change of all images is the attacker's best up to a point: the radius is then that of the whole
+        set divided by sqrt(inclusion), and never more.
     """
+    _check_inclusion(inclusion)
     bounds = np.asarray(p, np.float64)
     plain = np.asarray(whole_set_radius(bounds, np.maximum(1 - bounds, 0), sigma))
     plain = np.where(bounds > 0.5, plain, 0.0)

@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 
+from poison_and_defend.certification.confidence import check_probabilities
 from poison_and_defend.certification.rounding import SLACK, Floats, lowered
 from poison_and_defend.core.errors import InputError
 
 
 def check_sigma(sigma: float) -> None:
-    """Raises: InputError: If there is no noise to certify with."""
-    if not sigma > 0:
+    """Raises: InputError: If there is no noise to certify with, or no end of it."""
+    if not 0 < sigma < np.inf:
         raise InputError(f"sigma is {sigma:g}: without noise nothing is certified; take a number above 0 (--sigma)")
 
 
@@ -35,6 +36,7 @@ def whole_set_radius(winner: ArrayLike, others: ArrayLike, sigma: float) -> Floa
         InputError: If ``sigma`` is not above 0.
     """
     check_sigma(sigma)
+    check_probabilities(winner, others)
     high, low = np.broadcast_arrays(np.asarray(winner, np.float64), np.asarray(others, np.float64))
     with np.errstate(invalid="ignore"):
         return np.where(high > low, sigma / 2 * np.maximum(ndtri(high) - ndtri(low) - SLACK, 0), 0.0)
@@ -42,8 +44,25 @@ def whole_set_radius(winner: ArrayLike, others: ArrayLike, sigma: float) -> Floa
 
 def whole_set_lower(p: ArrayLike, change: ArrayLike, sigma: float) -> Floats:
     """What is left of a probability when the set moves by ``change`` in the Frobenius norm: Phi(Phi^-1(p) - change / sigma)."""
+    given, distance = shifts(p, change, sigma)
+    # Gaussians a finite distance apart have the same null sets; those infinitely far apart share nothing.
+    finite = np.isfinite(distance)
+    exact = (distance == 0) | finite & ((given == 0) | (given == 1))
+    left = lowered(ndtr(ndtri(given) - np.where(finite, distance, 0)))
+    return np.where(exact, given, np.where(finite, left, 0))
+
+
+def shifts(p: ArrayLike, change: ArrayLike, sigma: float) -> tuple[Floats, Floats]:
+    """Probabilities and how far the set moves, in standard deviations, of one shape.
+
+    Raises:
+        InputError: If one of them is out of its range.
+    """
     check_sigma(sigma)
-    given, distance = np.broadcast_arrays(np.asarray(p, np.float64), np.asarray(change, np.float64) / sigma)
-    # Gaussians a finite distance apart have the same null sets.
-    exact = (distance == 0) | np.isfinite(distance) & ((given == 0) | (given == 1))
-    return np.where(exact, given, lowered(ndtr(ndtri(given) - distance)))
+    check_probabilities(p)
+    moved = np.asarray(change, np.float64)
+    if not (moved >= 0).all():
+        raise InputError(f"the set's change is {np.min(moved):g}: a norm is at least 0")
+    with np.errstate(over="ignore"):
+        given, distance = np.broadcast_arrays(np.asarray(p, np.float64), moved / sigma)
+    return given, distance

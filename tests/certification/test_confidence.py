@@ -75,7 +75,9 @@ def test_a_runner_up_bound_can_certify_less_than_half() -> None:
     assert bounds.winner[0] > bounds.others[0]
 
 
-@pytest.mark.parametrize(("alpha", "probability"), [(0.001, 0.5), (0.05, 0.5), (0.25, 0.5), (0.5, 0.5), (1e-6, 0.99)])
+@pytest.mark.parametrize(
+    ("alpha", "probability"), [(0.001, 0.5), (0.05, 0.5), (0.25, 0.5), (0.5, 0.5), (1e-6, 0.99), (0.001, 1 - 1e-6)]
+)
 def test_votes_needed_is_the_least_number_that_can_certify(alpha: float, probability: float) -> None:
     count = votes_needed(alpha, probability)
     assert float(lower_bound(count, count, alpha)) > probability

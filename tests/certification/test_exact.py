@@ -60,6 +60,9 @@ def test_a_whole_sets_bounds(case: int) -> None:
         (1 - 1e-12, 0.5, 0.1),
         (1 - 1e-12, 6.0, 0.01),
         (1e-12, 0.5, 0.1),
+        # The tangent lies many magnitudes below the largest shift.
+        (0.9, 1e14, 1e-32),
+        (0.9, 1e20, 9e-40),
     ],
 )
 def test_a_subsampled_sets_bound_where_it_cancels(p: float, change: float, inclusion: float) -> None:
@@ -125,6 +128,13 @@ def test_bounds_of_counted_votes(case: int) -> None:
         assert exact.tail(votes, trials, low) <= alpha <= exact.tail(votes, trials, min(low + 1e-9, 1))
     if votes < trials:
         assert 1 - exact.tail(votes + 1, trials, high) <= alpha <= 1 - exact.tail(votes + 1, trials, max(high - 1e-9, 0))
+
+
+@pytest.mark.parametrize(("votes", "trials", "alpha"), [(33, 100, 1e-300), (3, 5, 1e-108), (99, 100, 1e-120), (5, 9, 1e-40)])
+def test_bounds_where_an_inverse_is_not_to_be_trusted(votes: int, trials: int, alpha: float) -> None:
+    low, high = float(lower_bound(votes, trials, alpha)), float(upper_bound(votes, trials, alpha))
+    assert 0 <= low < votes / trials < high <= 1
+    assert exact.tail(votes, trials, low) <= alpha and 1 - exact.tail(votes + 1, trials, high) <= alpha
 
 
 @pytest.mark.parametrize("case", range(CASES))

@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from poison_and_defend.certification import l2_norm, lower_bound, set_norm, whole_set_lower, whole_set_radius
+from poison_and_defend.certification import (
+    FixedSize,
+    bagging_poisons,
+    l2_norm,
+    largest_k,
+    lower_bound,
+    set_norm,
+    subsampled_set_lower,
+    subsampled_set_radius,
+    votes_needed,
+    whole_set_lower,
+    whole_set_radius,
+)
 from poison_and_defend.certification.rounding import SLACK
 from poison_and_defend.core.errors import InputError
 
@@ -82,6 +94,32 @@ def test_budgets_become_norms() -> None:
     assert set_norm(l2_norm(8 / 255, "linf", (3, 32, 32)), 25) == pytest.approx(8.694, abs=1e-3)
     with pytest.raises(InputError, match=r"eps is -0\.1: a budget is at least 0"):
         l2_norm(-0.1, "l2", (1, 8, 8))
+
+
+def test_infinite_changes_leave_nothing() -> None:
+    assert whole_set_lower([0.0, 0.5, 1.0], np.inf, 1.0).tolist() == [0, 0, 0]
+    assert whole_set_lower(1.0, 1.0, 1e-310) == 0
+    assert subsampled_set_lower([0.5, 1.0], np.inf, 1.0, 0.1).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("claim", "told"),
+    [
+        (lambda: whole_set_lower(0.5, -1.0, 1.0), "the set's change is -1: a norm is at least 0"),
+        (lambda: subsampled_set_lower(0.9, -1.0, 1.0, 0.5), "the set's change is -1"),
+        (lambda: whole_set_lower(0.5, 1.0, np.inf), "sigma is inf"),
+        (lambda: whole_set_lower(1.5, 1.0, 1.0), "probabilities are from 0 to 1"),
+        (lambda: whole_set_radius(0.9, -0.2, 0.5), "probabilities are from 0 to 1"),
+        (lambda: subsampled_set_radius(1.5, 1.0, 0.5), "probabilities are from 0 to 1"),
+        (lambda: subsampled_set_radius(0.4, 1.0, 2.0), "the chance to be in a subsample is 2"),
+        (lambda: largest_k(1.5, 1.0, 0.5, FixedSize(10, 1)), "probabilities are from 0 to 1"),
+        (lambda: bagging_poisons(1.5, 0.0, 10, 1), "probabilities are from 0 to 1"),
+        (lambda: votes_needed(0.001, 1.0), "the probability is 1"),
+    ],
+)
+def test_what_is_none_is_refused(claim, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        claim()
 
 
 def test_no_noise_certifies_nothing() -> None:

@@ -10,9 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from poison_and_defend.certification.rounding import Floats
-
-_ROUNDING = 1e-8
-"""More than sums of a million weights can be wrong by."""
+from poison_and_defend.core.errors import InputError
 
 _IMAGES = 128
 """Test images that are judged at once: memory for the largest damages by class, image and poison."""
@@ -33,12 +31,15 @@ class NeighbourVote(NamedTuple):
 def neighbour_vote(
     weights: ArrayLike, labels: ArrayLike, classes: int, limit: int, *, trusted: ArrayLike | None = None, relabel: bool = False
 ) -> NeighbourVote:
-    """The class whose rows weigh most, and how many changed rows cannot alter it: exactly so many where weights are boolean.
+    """The class whose rows weigh most, and how many changed rows cannot alter it.
+
+    The number is exact where all weights are boolean and what trusted rows add is whole; otherwise it may be one too small
+    where a lead is lost within what rounding could be.
 
     Condition: the weight of a row depends on that row, the test image and trusted data alone, and is in [0, 1]. A poison may
     give its row any weight. Of clean labels it takes away what a row of the winner's weighs, or adds what one of a rival's
-    lacks; the attacker takes the largest of both. With a new label a row of the winner's costs both, and any third one a whole
-    weight.
+    lacks; the attacker takes the largest of both. With a new label a row of the winner's costs what it weighs and 1 more, and
+    one of a third class 1.
 
     Args:
         weights: Of every row for every test image, (T, n), from 0 to 1; boolean for rows within a radius.
@@ -47,9 +48,24 @@ def neighbour_vote(
         limit: The most poisons that are asked about, at least 1.
         trusted: What rows out of the attacker's reach add to the classes' scores, (T, classes), of any weights.
         relabel: Whether a poison may change its row's label, too.
+
+    Raises:
+        InputError: If weights are outside [0, 1], or anything has another shape or range.
     """
     rows, of = np.asarray(weights), np.asarray(labels, np.int64)
+    if rows.ndim != 2 or of.shape != rows.shape[1:]:
+        raise InputError(f"weights have shape {rows.shape} and labels {of.shape}: they are (images, rows) and (rows,)")
+    if not ((rows >= 0) & (rows <= 1)).all():
+        raise InputError("a row's weight is from 0 to 1")
+    if limit < 1 or classes < 2 or not ((of >= 0) & (of < classes)).all():
+        raise InputError(
+            f"with {classes} classes labels are from 0 to {classes - 1}, and the limit of {limit} poisons at least 1"
+        )
     added = np.zeros((len(rows), classes)) if trusted is None else np.asarray(trusted, np.float64)
+    if added.shape != (len(rows), classes) or not np.isfinite(added).all():
+        raise InputError(
+            f"what trusted rows add is of shape {added.shape}: a finite number for each of {len(rows)} images and class"
+        )
     parts = range(0, len(rows), _IMAGES)
     votes = [_judged(rows[at : at + _IMAGES], of, added[at : at + _IMAGES], limit, relabel) for at in parts]
     if not votes:
@@ -58,8 +74,10 @@ def neighbour_vote(
 
 
 def _judged(weights: NDArray[np.generic], labels: NDArray[np.int64], added: Floats, limit: int, relabel: bool) -> NeighbourVote:
-    classes, exact = added.shape[1], weights.dtype == np.bool_
-    own = [weights[:, labels == number].astype(np.float64) for number in range(classes)]
+    classes = added.shape[1]
+    # In rows, since numpy sums columns one after the other and loses digits on the way.
+    own = [np.ascontiguousarray(weights[:, labels == number], np.float64) for number in range(classes)]
+    slack = 0.0 if weights.dtype == np.bool_ and (added == np.rint(added)).all() else _rounding(len(labels), limit, added)
     scores = np.stack([rows.sum(1) for rows in own], 1) + added
     winners = scores.argmax(1)
     images, sizes = np.arange(len(weights)), np.bincount(labels, minlength=classes)
@@ -69,12 +87,17 @@ def _judged(weights: NDArray[np.generic], labels: NDArray[np.int64], added: Floa
         elsewhere = len(labels) - sizes[winners] - sizes[rival] if relabel else np.zeros_like(winners)
         damages = [taken, _largest(1 - rows, limit), np.arange(limit) < elsewhere[:, None]]
         lost = -np.sort(-np.concatenate(damages, 1), axis=1)[:, :limit]
-        lead = scores[images, winners] - scores[:, rival] - (0 if exact else _ROUNDING)
+        lead = scores[images, winners] - scores[:, rival] - slack
         total = lost.cumsum(1)
         # A smaller class wins a tie.
         stands = np.where((rival < winners)[:, None], total < lead[:, None], total <= lead[:, None]).sum(1)
         fewest = np.where(winners == rival, fewest, np.minimum(fewest, stands))
     return NeighbourVote(winners, fewest.astype(np.int64))
+
+
+def _rounding(rows: int, limit: int, added: Floats) -> float:
+    """More than a lead and the sum of so many damages, one after the other, can be wrong by in double precision."""
+    return float(np.finfo(np.float64).eps * (64 * (rows + np.abs(added).max(initial=0)) + 4 * limit**2))
 
 
 def _largest(values: Floats, count: int) -> Floats:

@@ -8,6 +8,8 @@ never inserted, a split by keyed row number lets a poison touch one part, where 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from poison_and_defend.core.errors import InputError
+
 _IMAGES = 256
 """Test images that are counted at once: memory for damages by part, image and class."""
 
@@ -23,11 +25,31 @@ def partition_poisons(votes: ArrayLike, touched: int = 1) -> NDArray[np.int64]:
         touched: Parts that one poison touches: 1 where rows are split by keyed number, 2 where by contents.
 
     Returns:
-        For each test image, (T,): half of the lead of the winner, in votes, over its nearest rival.
+        For each test image, (T,): half of the winner's lead in votes over its nearest rival, one less where that one wins
+        ties; a quarter of it where a poison touches two parts.
+
+    Raises:
+        InputError: If these are no votes, or a poison touches nothing.
     """
-    counts = np.asarray(votes, np.int64)
+    counts = check_votes(votes, touched)
     poisons: NDArray[np.int64] = leads(counts).min(1) // (2 * touched)
     return poisons
+
+
+def check_votes(votes: ArrayLike, touched: int = 1) -> NDArray[np.int64]:
+    """Counts ``(T, C)``.
+
+    Raises:
+        InputError: If they are none, or a poison touches nothing.
+    """
+    counts = np.asarray(votes)
+    if counts.ndim != 2 or counts.shape[1] < 2 or not (np.issubdtype(counts.dtype, np.integer) or not counts.size):
+        raise InputError(
+            f"votes have shape {counts.shape} and type {counts.dtype}: whole numbers, (images, classes) are needed"
+        )
+    if touched < 1:
+        raise InputError(f"a poison touches {touched} parts: at least one")
+    return counts.astype(np.int64)
 
 
 def leads(counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -54,8 +76,15 @@ def aggregation_poisons(predictions: ArrayLike, held_by: ArrayLike, classes: int
 
     Returns:
         (T,), from 0 to the number of buckets.
+
+    Raises:
+        InputError: If an answer is no class, or a bucket is held by no model.
     """
     answers, holders = np.asarray(predictions, np.int64), np.asarray(held_by, np.int64)
+    if answers.ndim != 2 or classes < 2 or not ((answers >= 0) & (answers < classes)).all():
+        raise InputError(f"predictions have shape {answers.shape}: classes from 0 to {classes - 1}, (models, images)")
+    if holders.ndim != 2 or not holders.size or not ((holders >= 0) & (holders < len(answers))).all():
+        raise InputError(f"holders of buckets have shape {holders.shape}: (buckets, models), each one of {len(answers)} models")
     parts = np.array_split(answers, max(1, -(-answers.shape[1] // _IMAGES)), axis=1)
     return np.concatenate([_aggregated(part, holders, classes) for part in parts])
 

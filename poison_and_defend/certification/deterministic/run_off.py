@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from poison_and_defend.certification.deterministic.partitions import check_votes
+
 Counts = NDArray[np.int64]
 
 
@@ -55,8 +57,11 @@ def run_off(votes: Election, touched: int = 1) -> tuple[NDArray[np.int64], NDArr
 
     Returns:
         ``(T,)`` classes, and ``(T,)`` numbers of poisons, at least 0.
+
+    Raises:
+        InputError: If these are no votes, or a poison touches nothing.
     """
-    first, prefer = votes
+    first, prefer = check_votes(votes.first, touched), votes.prefer
     rows, classes = np.arange(len(first)), np.arange(first.shape[1])
     top = np.argsort(-first, axis=1, kind="stable")[:, :2]
     one, other = top.min(1), top.max(1)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from poison_and_defend.certification.deterministic import neighbour_vote
+from poison_and_defend.core.errors import InputError
 
 CLASSES, LIMIT = 3, 3
 
@@ -74,3 +75,38 @@ def test_many_images_are_judged_as_each_alone(generator: np.random.Generator) ->
     assert together.poisons.tolist() == [int(one.poisons[0]) for one in apart]
     assert len(set(together.poisons.tolist())) > 3
     assert neighbour_vote(np.zeros((0, 50)), labels, 4, 20).poisons.shape == (0,)
+
+
+def test_fractions_that_no_double_holds_are_no_lead() -> None:
+    """Of scores 2.7 and 1.7 the lead is a little above 1, computed; one poison makes a tie, which the smaller class wins."""
+    near, labels, trusted = np.array([[True, True]]), [0, 1], [[0.7, 1.7]]
+    assert neighbour_vote(near, labels, 2, 10, trusted=trusted).poisons.tolist() == [0]
+    assert neighbour_vote([[True, False]], labels, 2, 10, trusted=trusted).labels.tolist() == [0]
+
+
+def test_a_hundred_thousand_small_weights_are_summed_with_all_digits() -> None:
+    rows = 300_000
+    weights, labels = np.r_[np.full(rows, 0.1), np.ones(29_999)], np.repeat([0, 1], [rows, 29_999])
+    trusted = np.array([[0.0, 5e-7]])
+    # The lead is 1 - 5e-7: ten poisons that take a tenth each are one too many, also where columns are summed one by one.
+    together = neighbour_vote(np.stack([weights, weights]), labels, 2, 50, trusted=np.tile(trusted, (2, 1)))
+    alone = neighbour_vote(weights[None], labels, 2, 50, trusted=trusted)
+    assert alone.poisons.tolist() == [9] and together.poisons.tolist() == [9, 9]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"weights": [[0.5, 1.1]]},
+        {"weights": [[-0.1, 1.0]]},
+        {"weights": [0.5, 1.0]},
+        {"labels": [0, 2]},
+        {"labels": [0, -1]},
+        {"limit": 0},
+        {"trusted": [[1.0]]},
+        {"trusted": [[1.0, np.inf]]},
+    ],
+)
+def test_votes_that_are_none_are_refused(given: dict) -> None:
+    with pytest.raises(InputError):
+        neighbour_vote(**({"weights": [[0.5, 1.0]], "labels": [0, 1], "classes": 2, "limit": 3} | given))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from poison_and_defend.certification.deterministic import aggregation_poisons, partition_poisons
+from poison_and_defend.core.errors import InputError
 
 CLASSES = 3
 
@@ -76,3 +77,17 @@ def test_disjoint_buckets_are_a_partition(generator: np.random.Generator) -> Non
     counts = (predictions[:, :, None] == np.arange(10)).sum(0)
     found = aggregation_poisons(predictions, np.arange(50)[:, None], 10)
     assert found.tolist() == partition_poisons(counts).tolist() and found.max() > 5
+
+
+@pytest.mark.parametrize(("votes", "touched"), [([[5]], 1), ([[2.9, 0.9]], 1), ([5, 3], 1), ([[5, 3]], 0)])
+def test_votes_that_are_none_are_refused(votes: list, touched: int) -> None:
+    with pytest.raises(InputError):
+        partition_poisons(votes, touched)
+
+
+@pytest.mark.parametrize("held_by", [[[3]], [[-1]], [0], np.zeros((2, 0), int)])
+def test_buckets_that_nobody_holds_are_refused(held_by: list) -> None:
+    with pytest.raises(InputError, match="holders of buckets"):
+        aggregation_poisons([[0], [1], [1]], held_by, 2)
+    with pytest.raises(InputError, match="predictions"):
+        aggregation_poisons([[0], [2], [1]], [[0]], 2)
