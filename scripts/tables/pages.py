@@ -43,7 +43,12 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "photographs-from-scratch": photographs(
         "airbench_slim",
         SCRATCH_ARMS,
-        ("photographs_scratch_16", "photographs_scratch_16_few", "photographs_scratch_8"),
+        (
+            "photographs_scratch_16",
+            "photographs_scratch_16_few",
+            "photographs_scratch_8",
+            "photographs_scratch_8_few",
+        ),
         accuracy=tuple(SCRATCH_ARMS),
     ),
     "photographs-border": border("photographs_border"),

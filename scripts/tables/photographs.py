@@ -19,6 +19,7 @@ PHOTOGRAPHS = {
     "photographs_scratch_16": ("16/255", "250 (5 %)"),
     "photographs_scratch_16_few": ("16/255", "50 (1 %)"),
     "photographs_scratch_8": ("8/255", "250 (5 %)"),
+    "photographs_scratch_8_few": ("8/255", "50 (1 %)"),
 }
 """Records of attacks on photographs: budget and poisons of each."""
 
