@@ -1,10 +1,10 @@
-"""How much longer training of a denoiser is worth: heads' accuracy on denoised images over the processor time it was trained for.
+"""What longer training of a denoiser is worth: heads' accuracy on denoised images, and the processor time of its training.
 
-Each length is a training of its own, with its own schedule, from an untrained network on pixels (``--pixels``) and from ``photos-32``
-on pixels and features (``--features``), as the preset ``denoiser/photos`` says. Time is that of the processor, over all cores, so
-that other work on the machine counts for nothing; it includes what reading images and loading libraries take.
+Each length is a training of its own, with its own schedule, from an untrained network on pixels (``--pixels``) and from
+``photos-32`` on pixels and features (``--features``), as the preset ``denoiser/photos`` says. Time is that of the processor,
+over all cores, so that waiting for other work does not count; it includes reading images and loading libraries.
 
-    python -m benchmarks.denoiser_hours --root DATA --tiny FOLDER --pixels 300 1200 --features 900 1900 --out FILE
+    python -m benchmarks.denoiser_hours --root DATA --tiny FOLDER --setups FILE --pixels 300 1200 --features 900 --out FILE
 """
 
 import argparse
@@ -42,7 +42,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=500, help="training images of the heads")
     parser.add_argument("--draws", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--network", nargs="+", default=["efficientnet_lite0", "efficientnet_lite2"], help="whose features heads see")
+    networks = ["efficientnet_lite0", "efficientnet_lite2"]
+    parser.add_argument("--network", nargs="+", default=networks, help="whose features heads see")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

@@ -122,7 +122,8 @@ def plan_runs(experiment: Experiment, options: CheckOptions) -> Runs:
         free = _with_budget(asked, math.inf)
         if options.unbounded_steps is not None:
             free = _with_steps(free, options.unbounded_steps)
-        by_name[UNBOUNDED] = planner.run(UNBOUNDED if free.steps == asked.attack.steps else f"{UNBOUNDED}_{free.steps}", attack=free)
+        name = UNBOUNDED if free.steps == asked.attack.steps else f"{UNBOUNDED}_{free.steps}"
+        by_name[UNBOUNDED] = planner.run(name, attack=free)
     if 6 in wanted:
         rewriter = in_order(asked.arms[known].rewriters)
         assert rewriter is not None
@@ -252,10 +253,8 @@ def _curve_steps(planner: _Planner, asked: ExperimentPlan) -> list[tuple[Step, C
         other = 1 if draws > 1 else 4
         found.append((Step("draws", other, "draws_other"), lambda: planner.run("draws_other", draws=other)))
     if steps >= 4:
-        fewer = int(steps // 4)
-        found.append(
-            (Step("steps", fewer, "steps_quarter"), lambda: planner.run("steps_quarter", attack=_with_steps(asked.attack, fewer)))
-        )
+        hurried = _with_steps(asked.attack, int(steps // 4))
+        found.append((Step("steps", hurried.steps, "steps_quarter"), lambda: planner.run("steps_quarter", attack=hurried)))
     if sigma > 0:
         found += [
             (Step("sigma", sigma / 2, "sigma_half"), lambda: planner.run("sigma_half", sigma=sigma / 2)),
