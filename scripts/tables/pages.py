@@ -11,7 +11,7 @@ from scripts.tables.border import border, moves
 from scripts.tables.certificates import digits_certificate, mnist_certificate, radii, warm_starts
 from scripts.tables.comparisons import adaptive_checks, attacks, by_class, defences, filters_recipes_votes
 from scripts.tables.measurements import crafting, recipes, sanitized_photographs, tiles
-from scripts.tables.photographs import ALL_ARMS, README_ARMS, SCRATCH_ARMS, TRANSFER, frontier, goal, photographs
+from scripts.tables.photographs import ALL_ARMS, README_ARMS, SCRATCH_ARMS, TRANSFER, frontier, goal, hours, photographs
 from scripts.tables.reading import ROOT, Rows
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs" / "results").glob("*.md")))
@@ -59,6 +59,12 @@ TABLES: dict[str, Callable[[], Rows]] = {
     ),
     "denoising-frontier": frontier({"Lite0": "denoising_lite0.json", "Lite2": "denoising_lite2.json"}),
     "denoising-tiny": frontier({"Lite0": "denoising_tiny_lite0.json", "Lite2": "denoising_tiny_lite2.json"}),
+    "denoiser-hours": hours(
+        "denoiser_hours.json",
+        {"efficientnet_lite0": "denoising_lite0.json", "efficientnet_lite2": "denoising_lite2.json"},
+        {"pixels": 2300, "features": 1900},
+        {"efficientnet_lite0": "Lite0", "efficientnet_lite2": "Lite2"},
+    ),
     "fashion-mnist-defences": defences("fashion_mnist_attackers/oblivious", known="fashion_mnist_attackers/defense"),
     "fashion-mnist-checks": adaptive_checks("fashion_mnist_checks"),
     "photographs-checks": adaptive_checks("photographs_checks"),

@@ -166,3 +166,60 @@ def frontier(records: dict[str, str]) -> Callable[[], Rows]:
         return rows
 
     return table
+
+
+def hours(record: str, pages: dict[str, str], steps: dict[str, int], heads: dict[str, str]) -> Callable[[], Rows]:
+    """Accuracy of heads over the time that a denoiser was trained for, with one draw and with several.
+
+    Args:
+        pages: Records with the denoiser of the first phase, called ``pixels``, by extractor.
+        steps: Of the shipped denoiser's two phases; their time is that of as many steps in this record.
+        heads: Extractors, and how they are called.
+    """
+
+    def table() -> Rows:
+        page = read(record)
+        count, several = str(page["count"]), f"accuracy, {page['draws']} draws"
+        sigmas = sorted({row["sigma"] for row in page["rows"]})
+        spent = {(row["phase"], row["steps"]): row["core_seconds"] for row in page["rows"]}
+        first, second = (_seconds_a_step(spent, phase) * number for phase, number in steps.items())
+
+        def cells(found: Callable[[float, str], Row]) -> list[str]:
+            own = [found(sigma, name) for sigma in sigmas for name in heads]
+            return [f"{one['accuracy'][count]:.1f} / {one[several][count]:.1f} %" for one in own]
+
+        def here(phase: str, number: int) -> list[str]:
+            rows = {row["sigma"]: row["heads"] for row in page["rows"] if (row["phase"], row["steps"]) == (phase, number)}
+            return cells(lambda sigma, name: rows[sigma][name])
+
+        def before(sigma: float, name: str) -> Row:
+            return next(row for row in read(pages[name])["rows"] if (row["denoiser"], row["sigma"]) == ("pixels", sigma))
+
+        told = {
+            "pixels": (0.0, "{:,} steps on pixels"),
+            "features": (first + second, "and {:,} more"),
+        }
+        own = {
+            phase: [
+                [text.format(number), f"{(start + spent[phase, number]) / 3600:.2f}", *here(phase, number)]
+                for name, number in sorted(spent)
+                if name == phase
+            ]
+            for phase, (start, text) in told.items()
+        }
+        return [
+            ["training", "core hours", *(f"{name}, sigma {sigma:g}" for sigma in sigmas for name in heads.values())],
+            *own["pixels"],
+            [f"{steps['pixels']:,} steps on pixels", f"{first / 3600:.2f}", *cells(before)],
+            [f"and {steps['features']:,} with features: `photos-32`", f"{(first + second) / 3600:.2f}", *here("shipped", 0)],
+            *own["features"],
+        ]
+
+    return table
+
+
+def _seconds_a_step(spent: Mapping[tuple[str, int], float], phase: str) -> float:
+    """Of the longest training, less that of the shortest where there are two: both begin with loading the same images."""
+    runs = sorted((number, seconds) for (name, number), seconds in spent.items() if name == phase)
+    (first, least), (last, most) = (runs[0], runs[-1]) if len(runs) > 1 else ((0, 0.0), runs[0])
+    return (most - least) / (last - first)
