@@ -16,7 +16,7 @@ from poison_and_defend.core.errors import InputError
 def check_sigma(sigma: float) -> None:
     """Raises: InputError: If there is no noise to certify with, or no end of it."""
     if not 0 < sigma < np.inf:
-        raise InputError(f"sigma is {sigma:g}: without noise nothing is certified; take a number above 0 (--sigma)")
+        raise InputError(f"sigma is {sigma:g}: without noise nothing is certified; take a finite number above 0 (--sigma)")
 
 
 def whole_set_radius(winner: ArrayLike, others: ArrayLike, sigma: float) -> Floats:
