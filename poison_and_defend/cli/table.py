@@ -52,6 +52,12 @@ COMMANDS = {
     "certify": Entry(
         "certify", "train many voters and say how much poisoning their vote provably withstands", "--output_dir", True
     ),
+    "certify-any": Entry(
+        "certify_any",
+        "say how many images may change in any way without changing votes on pretrained features",
+        "--output_dir",
+        True,
+    ),
     "craft": Entry("craft", "craft the poisons of an experiment and stop", "--output_dir", True),
     "sanitize": Entry(
         "sanitize",

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from poison_and_defend.certification.rounding import Floats
+from poison_and_defend.certification.deterministic.partitions import check_votes, leads
 from poison_and_defend.core.errors import InputError
 
 _IMAGES = 128
@@ -71,6 +72,27 @@ def neighbour_vote(
     if not votes:
         return NeighbourVote(np.zeros(0, np.int64), np.zeros(0, np.int64))
     return NeighbourVote(*(np.concatenate(column) for column in zip(*votes, strict=True)))
+
+
+def radius_poisons(counts: ArrayLike, *, relabel: bool = False) -> NDArray[np.int64]:
+    """How many rows may change without changing which class has most rows within a radius of the test image.
+
+    Condition: as :func:`neighbour_vote`, all weights 0 or 1. One changed row of clean labels moves one count by one, as does a
+    row that is added or removed; one whose label changes, too, may move a vote from the winner to a rival. What trusted rows
+    count is added before. Ties go to the smaller class.
+
+    Args:
+        counts: Rows within the radius, with what trusted rows add, (T, C), C at least 2.
+        relabel: Whether a poison may change its row's label, too.
+
+    Returns:
+        (T,): the winner's lead over its nearest rival, one less where that one wins ties; half of it with new labels.
+
+    Raises:
+        InputError: If these are no counts.
+    """
+    found: NDArray[np.int64] = leads(check_votes(counts)).min(1)
+    return found // 2 if relabel else found
 
 
 def _judged(weights: NDArray[np.generic], labels: NDArray[np.int64], added: Floats, limit: int, relabel: bool) -> NeighbourVote:

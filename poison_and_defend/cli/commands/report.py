@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from poison_and_defend.cli.options.parsing import CommandParser, Given
+from poison_and_defend.reports.any_change.write import write_any_change_report
 from poison_and_defend.reports.certificate.write import write_certificate_report
 from poison_and_defend.reports.experiment.write import write_report
 
@@ -29,5 +30,6 @@ def add_options(parser: CommandParser, arguments: list[str]) -> None:
 def run(given: Given) -> None:
     """Write pictures and page."""
     folder = Path(Report(**given.options).run)
-    write = write_certificate_report if (folder / "certificate.json").exists() else write_report
+    kinds = {"certificate.json": write_certificate_report, "any_change.json": write_any_change_report}
+    write = next((write for name, write in kinds.items() if (folder / name).exists()), write_report)
     print(f"report: {write(folder)}")

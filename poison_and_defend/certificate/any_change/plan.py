@@ -1,0 +1,210 @@
+"""A certificate of any change that can be had: everything refused that cannot work, nothing computed."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from poison_and_defend.certificate.any_change.rows import Rows, keyed_order
+from poison_and_defend.certificate.any_change.task import FAMILIES, AnyChangeTask, Trusted, Votes
+from poison_and_defend.certification import Ingredient, void_reasons, vouch
+from poison_and_defend.certification.sampling import check_k
+from poison_and_defend.core.bounds import at_least
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.datamodules import ArrayDataModule, Split
+from poison_and_defend.images.near_copies import near_copies
+from poison_and_defend.images.row_digests import row_digests, shared_rows
+from poison_and_defend.lightning_modules.networks.check import check_network
+from poison_and_defend.lightning_modules.networks.spec import Network
+
+
+@dataclass(frozen=True, eq=False)
+class AnyChangePlan:
+    """What the steps of such a certificate take; they never ask the options again.
+
+    Attributes:
+        received: What an attacker may have changed.
+        trusted: Images whose labels count besides; maybe none.
+        tested: Test images that are voted on.
+        reference: Trusted images that say how features are compared.
+        labelled: Whether their labels may choose the votes.
+        ingredients: Everything that votes depend on, with its origin.
+        void: What voids the certificate; a plan with such reasons was asked for.
+        folder: Where everything of this certificate is kept.
+        features: Where features are kept by content.
+    """
+
+    data: ArrayDataModule
+    received: Split
+    trusted: Split
+    tested: Split
+    reference: Split
+    labelled: bool
+    networks: list[Network]
+    asked: Votes
+    k: list[int]
+    seed: int
+    ingredients: list[Ingredient]
+    void: list[str]
+    folder: Path
+    features: Path
+
+
+def plan_any_change(task: AnyChangeTask) -> AnyChangePlan:
+    """Look at the data and refuse what cannot work; no feature is computed.
+
+    Raises:
+        InputError: If a value is out of its bounds, there is no reference, or something voids the certificate and
+            ``uncertified`` is not set.
+    """
+    data, trust, place = task.received.data, task.trust, task.place
+    at_least("seed", place.seed, 0)
+    at_least("trusted", trust.trusted, 0)
+    train = data.split("train")
+    public = _public(data)
+    trusted, rows = _trusted(trust.trusted, train, public, data.num_classes, place.seed)
+    received = train if len(rows) == len(train) else train.subset(rows)
+    _check_votes(task.ballot, len(received), trust.reference is not None)
+    if not task.claims.k:
+        raise InputError("name at least one number of poisons (--k)")
+    for k in task.claims.k:
+        check_k(k, len(received))
+    if not trust.networks:
+        raise InputError("networks is empty: votes need features (--networks)")
+    tested = _tested(data, task.received.test_images)
+    reference = _reference(data, trust, public)
+    for network in trust.networks:
+        check_network(network, data.image_shape, 2, "--networks")
+    ingredients = _ingredients(task, reference, train, public is not None)
+    void = void_reasons(ingredients)
+    if void and not trust.uncertified:
+        raise InputError(
+            f"this would be no certificate: {'; '.join(void)}. If the origin is unknown and you know better, say so "
+            "(--vouch); to see the numbers all the same, labelled as uncertified (--uncertified true)"
+        )
+    return AnyChangePlan(
+        data=data,
+        received=received,
+        trusted=trusted,
+        tested=tested,
+        reference=reference,
+        labelled=trust.reference is not None,
+        networks=trust.networks,
+        asked=task.ballot,
+        k=sorted(set(task.claims.k)),
+        seed=place.seed,
+        ingredients=ingredients,
+        void=void,
+        folder=Path(place.output_dir) / (place.name or f"{data.name}-any-change"),
+        features=Path(place.output_dir) / "features",
+    )
+
+
+def _check_votes(votes: Votes, n: int, labelled: bool) -> None:
+    if not votes.votes or not set(votes.votes) <= set(FAMILIES):
+        raise InputError(f"votes is {votes.votes}: name some of {', '.join(FAMILIES)} (--votes)")
+    for name, values in (("shares", votes.shares), ("radii", votes.radii), ("m", votes.m)):
+        if values is not None and (not values or (len(values) > 1 and not labelled)):
+            raise InputError(
+                f"{name} is {values}: one value, or several of which a labelled reference chooses (--{name}, --reference)"
+            )
+    if votes.shares and votes.radii:
+        raise InputError("shares and radii both say how near neighbours are: give one of them (--shares, --radii)")
+    for share in votes.shares or []:
+        if not 0 < share < 1:
+            raise InputError(f"share {share:g} is outside (0, 1): it is that of images within the radius (--shares)")
+    for radius in votes.radii or []:
+        if not -1 < radius < 1:
+            raise InputError(f"radius {radius:g} is outside (-1, 1): it is a cosine (--radii)")
+    for m in votes.m or []:
+        if not 1 <= m <= n // 2:
+            raise InputError(f"m is {m}: a part of {n} received images has 1 to {n // 2}, so that there are two (--m)")
+    at_least("spread", votes.spread, 2)
+
+
+def _public(data: ArrayDataModule) -> Split | None:
+    try:
+        return data.split("public")
+    except InputError:
+        return None
+
+
+def _trusted(count: int, train: Split, public: Split | None, classes: int, seed: int) -> tuple[Split, Rows]:
+    """Images whose labels are trusted, and the training rows that are left for the attacker."""
+    source = train if public is None else public
+    if count and not classes <= count < len(source):
+        where = "training images, not all of which can have been checked by hand" if public is None else "public images"
+        raise InputError(
+            f"trusted is {count}: at least one a class, {classes}, and fewer than {len(source)} {where}; 0 for none (--trusted)"
+        )
+    if public is not None:
+        return public.subset(np.arange(count)), np.arange(len(train))
+    order = keyed_order(len(train), seed, 0)
+    return train.subset(np.sort(order[:count])), np.sort(order[count:])
+
+
+def _tested(data: ArrayDataModule, wanted: int | None) -> Split:
+    split = data.split("test")
+    count = len(split) if wanted is None else wanted
+    if not 1 <= count <= len(split):
+        raise InputError(f"test_images is {count}: there are 1 to {len(split)} (--test_images)")
+    return Split(split.images[:count], split.labels[:count])
+
+
+def _reference(data: ArrayDataModule, trust: Trusted, public: Split | None) -> Split:
+    """As many images of every class as are asked for.
+
+    Raises:
+        InputError: If there is nothing, or too little, or its images have other channels.
+    """
+    split = public if trust.reference is None else trust.reference.split("train")
+    if split is None:
+        raise InputError(
+            f"{data.name} has no public part: name a data set of labelled images out of the attacker's reach, by which features "
+            "are compared and votes chosen (--reference)"
+        )
+    classes = split.labels.unique()
+    if len(classes) < 4 or split.images.shape[1] != data.image_shape[0]:
+        raise InputError(
+            f"the reference has {len(classes)} classes and {split.images.shape[1]} channels: at least 4 classes, and the "
+            f"{data.image_shape[0]} channels of the data are needed (--reference)"
+        )
+    if trust.reference_rows is None:
+        return split
+    at_least("reference_rows", trust.reference_rows, 20 * len(classes))
+    each = trust.reference_rows // len(classes)
+    rows = torch.cat([(split.labels == label).nonzero()[:each, 0] for label in classes])
+    return split.subset(rows.sort().values.numpy())
+
+
+def _ingredients(task: AnyChangeTask, reference: Split, train: Split, public: bool) -> list[Ingredient]:
+    trust, data = task.trust, task.received.data
+    names = ", ".join(network.build for network in trust.networks)
+    if any(network.trained for network in trust.networks):
+        found = [Ingredient("networks", "unknown", f"nothing says which images the weights of {names} were trained on")]
+    else:
+        found = [Ingredient("networks", "fixed", f"{names} have weights of a seed alone")]
+    if any(network.mean is None and not network.trained for network in trust.networks):
+        found.append(Ingredient("normalization", data.statistics_origin, "per-channel statistics of the data set"))
+    common = shared_rows(row_digests(train.images), row_digests(reference.images))
+    if common:
+        told = f"{common} of its {len(reference)} images are among those that an attacker may change"
+        found.append(Ingredient("reference", "raw", told))
+    else:
+        copies = near_copies(reference.images, train.images)
+        if copies.suspicious:
+            told = f"{len(copies)} of its {len(reference)} images look like received ones: {copies.told()}"
+            found.append(Ingredient("reference", "unknown", told))
+        else:
+            found.append(Ingredient("reference", "trusted", f"{len(reference)} images, none of which is in the received set"))
+    if trust.trusted and public:
+        found.append(replace(found[-1], name="trusted images", detail=f"{trust.trusted} of the public part, with labels"))
+    elif trust.trusted:
+        told = f"{trust.trusted} images of the training split that the user says were checked by hand"
+        found.append(Ingredient("trusted images", "vouched", told))
+    if trust.reference is None:
+        found.append(Ingredient("settings of votes", "fixed", "by rules that no label had a say in"))
+    else:
+        found.append(Ingredient("settings of votes", "trusted", "chosen on the reference, before a received image was looked at"))
+    return vouch(found, trust.vouch)

@@ -1,0 +1,103 @@
+"""Which vote for how many poisons: settled before a received image is looked at, by rules or on a labelled reference."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from poison_and_defend.certificate.any_change.ballots import Ints, Rule
+from poison_and_defend.certificate.any_change.reference import Reference
+from poison_and_defend.certificate.any_change.task import Votes
+
+_SHARES = (0.03, 0.05, 0.07, 0.1, 0.13, 0.16, 0.2)
+_PARTS = (10, 25, 100)
+_WEIGHTS = (0.06, 0.2, 0.4, 0.8, 2.0)
+_WIDTHS = (0.01, 0.03)
+
+Choice = dict[str, list[tuple[Rule, float | None]]]
+"""For every family and each number of poisons: the vote, and what it certified on the reference, if labels chose it."""
+
+
+def prescribed(reference: Reference, asked: Votes, ks: Sequence[int], n: int, classes: int, trusted: bool) -> Choice:
+    """Votes whose settings follow from numbers of rows, classes and poisons alone; no label is looked at.
+
+    A radius holds as large a share of images as one class has. A head sees a twentieth of the rows that there are for each
+    poison, 10 to 100. Trusted rows add to counts at most eight times the poisons, a fifth of a class's rows at least and two
+    classes' at most.
+
+    Args:
+        ks: Numbers of poisons.
+        n: Received rows.
+        trusted: Whether there are trusted rows.
+    """
+    radius = asked.radii[0] if asked.radii else reference.radius((asked.shares or [1 / classes])[0])
+    choice: Choice = {"trusted": [(Rule("trusted"), None)] * len(ks)} if trusted else {}
+    for family in asked.votes:
+        for k in ks if family != "hybrid" or trusted else ():
+            m = asked.m[0] if asked.m else int(min(100, max(10, n // (20 * max(1, k))), n // 2))
+            weight = min(2.0, max(0.2, 8 * k * classes / n)) if trusted else 0.0
+            if family in ("neighbours", "kernel"):
+                rule = Rule(family, radius, _WIDTHS[0] if family == "kernel" else 0.0, weight)
+            else:
+                spread = asked.spread if family == "aggregation" else 0
+                rule = Rule(family, m=max(m, spread), spread=spread)
+            choice.setdefault(family, []).append((rule, None))
+    return choice
+
+
+def candidates(reference: Reference, asked: Votes, trusted: bool) -> list[Rule]:
+    """Every vote that is tried on a labelled reference."""
+    radii = asked.radii or [reference.radius(share) for share in asked.shares or _SHARES]
+    weights = (0.0, *_WEIGHTS) if trusted else (0.0,)
+    rules: list[Rule] = [Rule("trusted")] if trusted else []
+    for family in asked.votes:
+        if family in ("neighbours", "kernel"):
+            widths = (0.0,) if family == "neighbours" else _WIDTHS
+            rules += [Rule(family, r, width, w) for r in radii for width in widths for w in weights]
+        elif family == "aggregation":
+            rules += [Rule(family, m=m, spread=asked.spread) for m in asked.m or _PARTS if m >= asked.spread]
+        elif family != "hybrid" or trusted:
+            rules += [Rule(family, m=m) for m in asked.m or _PARTS]
+    return rules
+
+
+def share_certified(answers: Ints, withstood: Ints, labels: Tensor, k: float) -> float:
+    """Share of test images that are read right whatever ``k`` rows change into."""
+    return float(np.mean((answers == labels.numpy()) & (withstood >= k)))
+
+
+def choose(
+    reference: Reference,
+    asked: Votes,
+    ks: list[int],
+    rows_of_class: float,
+    trusted: int,
+    key: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Choice:
+    """Try all candidates on a labelled reference, for as large a share of poisons of a class.
+
+    Args:
+        ks: Numbers of poisons in the received set.
+        rows_of_class: Of the received set, on average.
+        trusted: Trusted rows.
+
+    Returns:
+        The best vote of every family; ``planned``: of all of them.
+
+    Raises:
+        InputError: If the reference is too small for that.
+    """
+    votes, tested, labels, scale = reference.tried(trusted, key, ks, rows_of_class)
+    rules = [rule for rule in candidates(reference, asked, trusted > 0) if rule.m <= len(votes.labels) // 3]
+    found = votes.judge(rules, tested, progress)
+    choice: Choice = {}
+    for k in ks:
+        tried: dict[str, list[tuple[Rule, float]]] = {}
+        for rule, verdict in found.items():
+            share = share_certified(verdict.labels, verdict.poisons, labels, k * scale)
+            tried.setdefault(rule.family, []).append((rule, share))
+        best = {family: max(own, key=lambda pair: pair[1]) for family, own in tried.items()}
+        for family, chosen in (best | {"planned": max(best.values(), key=lambda pair: pair[1])}).items():
+            choice.setdefault(family, []).append(chosen)
+    return choice
