@@ -4,12 +4,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from poison_and_defend.certificate.plan import CertificatePlan, Setting
 from poison_and_defend.certificate.vote_store import Votes
 from poison_and_defend.certification import (
     VoteBounds,
+    certified_by_pairs,
     certified_share,
     expected_certified,
     needed_grid,
@@ -23,7 +24,7 @@ from poison_and_defend.reports.certificate.records import Certified, Forecast
 Floats = NDArray[np.float64]
 
 _GRID = 48
-"""Points on each axis of the map over (k, eps)."""
+"""Points on each axis of the map over (k, eps); a third of them where every pair of bounds has to be moved."""
 
 _PLANNED = (100, 200, 500, 1000, 2000, 5000, 10_000, 100_000)
 """Numbers of models that a forecast speaks of, besides the one asked for."""
@@ -43,10 +44,12 @@ class Claims:
     Attributes:
         bounds: Winner and lower bound of its probability, per test image.
         right: Whether the winner is the true class.
+        each: Whether other classes are bounded each by its own votes.
     """
 
     bounds: VoteBounds
     right: NDArray[np.bool_]
+    each: bool = False
 
     @property
     def counted(self) -> Floats:
@@ -55,10 +58,21 @@ class Claims:
 
     def radii(self, setting: Setting) -> Floats:
         """Radius of the whole set's change per test image, -1 where the winner is wrong or the vote abstains."""
+        if not setting.sigma:
+            return self._certified(np.zeros(len(self.right)))
         return self._certified(subsampled_set_radius(self.bounds.winner, setting.sigma, setting.sampling.inclusion))
+
+    def shares(self, setting: Setting, ks: ArrayLike, radii: Floats) -> Floats:
+        """Share of test images certified against every number of poisons and every l2 budget, (K, E)."""
+        noise, reach = setting.scale, setting.reach(radii)
+        if not self.each:
+            return certified_share(self.counted, needed_grid(ks, reach, noise, setting.sampling))
+        return certified_by_pairs(self.counted, self.bounds.others, ks, reach, noise, setting.sampling)
 
     def paper_radii(self, setting: Setting) -> Floats:
         """The same by the paper's bound, which takes all images to be in every subsample."""
+        if not setting.sigma:
+            return self._certified(np.zeros(len(self.right)))
         return self._certified(whole_set_radius(self.bounds.winner, self.bounds.others, setting.sigma))
 
     def _certified(self, radii: Floats) -> Floats:
@@ -70,8 +84,9 @@ def claims(plan: CertificatePlan, votes: Votes, alpha: float) -> Claims:
     counts = count_votes(votes[plan.vote.selection :], plan.data.num_classes)
     selection = plan.vote.selection
     chosen = count_votes(votes[:selection], plan.data.num_classes) if selection else None
-    bounds = vote_bounds(counts, alpha, selection=chosen)
-    return Claims(bounds, bounds.labels == plan.tested.labels.numpy())
+    each = plan.vote.rivals == "each"
+    bounds = vote_bounds(counts, alpha, selection=chosen, runner_up=each)
+    return Claims(bounds, bounds.labels == plan.tested.labels.numpy(), each)
 
 
 def evaluate(plan: CertificatePlan, setting: Setting, votes: Votes, count: int) -> tuple[Certified, dict[str, Any]]:
@@ -87,7 +102,7 @@ def evaluate(plan: CertificatePlan, setting: Setting, votes: Votes, count: int) 
     labels, images, alpha = plan.tested.labels.numpy(), len(plan.tested), plan.vote.alpha
     each, together = claims(plan, votes, alpha), claims(plan, votes, alpha / (images * count))
     among = each if count == 1 else claims(plan, votes, alpha / count)
-    needed = needed_grid(plan.k, plan.radii, setting.sigma, setting.sampling)
+    needed = needed_grid(plan.k, setting.reach(plan.radii), setting.scale, setting.sampling)
     ks, radii = map_axes(plan)
     whole, paper = each.radii(setting), each.paper_radii(setting)
     certified = Certified(
@@ -103,9 +118,9 @@ def evaluate(plan: CertificatePlan, setting: Setting, votes: Votes, count: int) 
         largest_radius=max(0.0, float(np.max(whole))),
         median_paper_radius=max(0.0, float(np.median(paper))),
         largest_paper_radius=max(0.0, float(np.max(paper))),
-        table=certified_share(each.counted, needed).tolist(),
-        table_all_images=certified_share(together.counted, needed).tolist(),
-        table_all_settings=certified_share(among.counted, needed).tolist(),
+        table=each.shares(setting, plan.k, plan.radii).tolist(),
+        table_all_images=together.shares(setting, plan.k, plan.radii).tolist(),
+        table_all_settings=among.shares(setting, plan.k, plan.radii).tolist(),
         needed=needed.tolist(),
     )
     arrays = {
@@ -116,7 +131,7 @@ def evaluate(plan: CertificatePlan, setting: Setting, votes: Votes, count: int) 
         "paper_radii": paper,
         "map_k": ks,
         "map_radius": radii,
-        "map_certified": certified_share(each.counted, needed_grid(ks, radii, setting.sigma, setting.sampling)),
+        "map_certified": each.shares(setting, ks, radii),
     }
     return certified, arrays
 
@@ -124,9 +139,10 @@ def evaluate(plan: CertificatePlan, setting: Setting, votes: Votes, count: int) 
 def map_axes(plan: CertificatePlan) -> tuple[NDArray[np.int64], Floats]:
     """Numbers of poisons up to 5 % of the set, and l2 budgets of one image from linf 1/255 to 128/255, for a picture."""
     most = max(2, len(plan.train) // 20, *plan.k)
-    ks = np.unique(np.geomspace(1, most, _GRID).round().astype(np.int64))
+    points = _GRID if plan.vote.rivals == "together" else _GRID // 3
+    ks = np.unique(np.geomspace(1, most, points).round().astype(np.int64))
     unit = np.sqrt(np.prod(plan.data.image_shape))
-    return ks, np.geomspace(1 / 255, 128 / 255, _GRID) * unit
+    return ks, np.geomspace(1 / 255, 128 / 255, points) * unit
 
 
 def best_of(settings: list[Certified]) -> list[list[dict[str, Any]]]:

@@ -134,7 +134,8 @@ class CertifyModels:
     def _public(self, sigma: float) -> Split:
         """Public images and their noised and denoised copies, which look like what voters train on."""
         plan, public = self.plan, self.plan.data.split("public")
-        draws = plan.learner.feature_draws
+        # Without noise, voters train on images as they are.
+        draws = plan.learner.feature_draws if sigma else 0
         copies, rows = [public.images], torch.arange(len(public))
         for number in range(draws):
             defense = plan.defense(sigma, draw=_PUBLIC_DRAW + number)

@@ -1,6 +1,6 @@
 """A certificate that can be had: data and denoiser looked at, everything refused that cannot work, nothing trained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from poison_and_defend.certification import (
     Poisson,
     Sampling,
     l2_norm,
+    majority_alpha,
     void_reasons,
     votes_needed,
 )
@@ -41,6 +42,15 @@ class Setting:
 
     sigma: float
     sampling: Sampling
+
+    @property
+    def scale(self) -> float:
+        """Noise that budgets are measured by; without noise any change is as bad as the largest, by whatever measure."""
+        return self.sigma or 1.0
+
+    def reach(self, radii: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What l2 budgets ``radii`` let an attacker do: without noise, anything that is not nothing."""
+        return radii if self.sigma else np.where(radii > 0, np.inf, 0.0)
 
     @property
     def record(self) -> Drawn:
@@ -88,6 +98,8 @@ class CertificatePlan:
         train: What an attacker may have poisoned.
         tested: The test images that are voted on.
         settings: Every combination of sigma with m or q.
+        bagging: The same without noise, to compare with.
+        vote: As asked for, with the share of alpha that this one of the planned looks has.
         bound_alpha: What is left of alpha for one bound after the choice of the winner is paid for.
         denoiser: Checked against the images; None for ``noise_only``.
         radii: The l2 budgets of one image that ``eps`` stands for, infinite for ``any``.
@@ -101,6 +113,7 @@ class CertificatePlan:
     train: Split
     tested: Split
     settings: tuple[Setting, ...]
+    bagging: tuple[Setting, ...]
     vote: Vote
     bound_alpha: float
     learner: Learner
@@ -139,7 +152,7 @@ class CertificatePlan:
     def defense(self, sigma: float, draw: int = 0) -> GaussianRewriter:
         """What happens to trusted images; with :meth:`GaussianRewriter.with_seed`, to those that a voter drew."""
         seed = noise_seed(self.seed)
-        if self.denoiser is None:
+        if self.denoiser is None or not sigma:
             return NoiseOnly(sigma, seed=seed, draw=draw)
         return Diffusion(sigma, self.denoiser, seed=seed, draw=draw)
 
@@ -153,14 +166,17 @@ def plan_certificate(task: CertifyTask) -> CertificatePlan:
     """
     data, vote, place = task.received.data, task.vote, task.place
     _check_numbers(task)
-    bound_alpha = vote.alpha if vote.selection else vote.alpha / data.num_classes
+    vote = replace(vote, alpha=vote.alpha / vote.looks)
+    bound_alpha = majority_alpha(vote.alpha, fresh=vote.selection > 0)
     least = votes_needed(bound_alpha)
     if vote.models < least:
         raise InputError(
             f"models is {vote.models}: at alpha {vote.alpha:g} even unanimous votes certify nothing before {least} (--models)"
         )
     tested, train = _tested(data, task.received.test_images), data.split("train")
-    radii = np.array([_radius(eps, task.claims.norm, data) for eps in task.claims.eps])
+    # Beside every budget, what the same votes promise against any change.
+    budgets = [*task.claims.eps, *(["any"] if "any" not in task.claims.eps else [])]
+    radii = np.array([_radius(eps, task.claims.norm, data) for eps in budgets])
     goal = task.goal
     attacker = Attacker(
         goal.goal_k, goal.goal_eps, _radius(goal.goal_eps, task.claims.norm, data), goal.challenge, goal.challenge_steps
@@ -186,13 +202,14 @@ def plan_certificate(task: CertifyTask) -> CertificatePlan:
         train=train,
         tested=tested,
         settings=settings,
+        bagging=_bagging(vote, len(train)),
         vote=vote,
         bound_alpha=bound_alpha,
         learner=task.learner,
         denoiser=denoiser,
         trust=task.trust,
         k=task.claims.k,
-        eps=task.claims.eps,
+        eps=budgets,
         norm=task.claims.norm,
         radii=radii,
         attacker=attacker,
@@ -214,7 +231,7 @@ def plan_certificate(task: CertifyTask) -> CertificatePlan:
 def _check_numbers(task: CertifyTask) -> None:
     vote, speed = task.vote, task.speed
     check_alpha(vote.alpha)
-    counts: dict[str, Any] = {"models": vote.models} | vars(speed)
+    counts: dict[str, Any] = {"models": vote.models, "looks": vote.looks} | vars(speed)
     for option, value in counts.items():
         at_least(option, value, 1)
     counts = {"selection": vote.selection, "pilot": task.goal.pilot, "seed": task.place.seed}
@@ -263,6 +280,20 @@ def _settings(vote: Vote, n: int) -> tuple[Setting, ...]:
     if not settings or len({s.name for s in settings}) < len(settings):
         raise InputError("name at least one sigma and one m, each once (--sigma, --m, --q)")
     return settings
+
+
+def _bagging(vote: Vote, n: int) -> tuple[Setting, ...]:
+    """The vote without noise, at its own subsamples.
+
+    Raises:
+        InputError: If a size is out of range or named twice.
+    """
+    if vote.bagging is None and vote.q is not None:
+        return tuple(Setting(0.0, Poisson(n, q)) for q in _listed(vote.q))
+    sizes = _listed(vote.bagging if vote.bagging is not None else n if vote.m is None else vote.m)
+    if len(set(sizes)) < len(sizes):
+        raise InputError(f"bagging is {sizes}: name each size once (--bagging)")
+    return tuple(Setting(0.0, FixedSize(n, m)) for m in sizes)
 
 
 def _denoiser(learner: Learner, data: ArrayDataModule) -> Denoiser | None:

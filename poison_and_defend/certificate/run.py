@@ -12,13 +12,14 @@ import torch
 
 from poison_and_defend.certificate.challenge import challenge
 from poison_and_defend.certificate.claims import best_of, evaluate, forecast
+from poison_and_defend.certificate.looks import Look, Register
 from poison_and_defend.certificate.models import CertifyModels
 from poison_and_defend.certificate.plan import CertificatePlan, Setting
 from poison_and_defend.certificate.publish import publish
 from poison_and_defend.certificate.secret import Randomness, settle_randomness
-from poison_and_defend.certificate.vote_store import VoteStore, fill
-from poison_and_defend.certificate.voters import MOST_MEMBERS, Voters
-from poison_and_defend.core.files import make_folder, sweep_partials, write_bytes, write_json
+from poison_and_defend.certificate.vote_store import Marks, VoteStore, fill
+from poison_and_defend.certificate.voters import MOST_MEMBERS, Voters, member_seed
+from poison_and_defend.core.files import digest, make_folder, sweep_partials, write_bytes, write_json
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.progress import StoreProgress, announce
 from poison_and_defend.core.reading.files import guarded, read_json
@@ -52,10 +53,13 @@ def certify(plan: CertificatePlan, launch: Launch, config: str) -> Path:
     job = _Job(plan, CertifyModels(plan, randomness, ranks), ranks)
     settings, forecasts = job.choose()
     found = [job.certify(setting, len(settings)) for setting in settings]
+    plain = [job.certify(setting, len(plan.bagging)) for setting in plan.bagging]
     if ranks.rank == 0:
         certified = [own for own, _ in found]
-        certificate = _certificate(plan, randomness, certified, forecasts, ranks, time.perf_counter() - started)
-        publish(plan, certificate, {own.name: arrays for own, arrays in found}, config)
+        seconds = time.perf_counter() - started
+        bagging = [own for own, _ in plain]
+        certificate = _certificate(plan, randomness, certified, bagging, forecasts, ranks, seconds)
+        publish(plan, certificate, {own.name: arrays for own, arrays in found + plain}, config)
         for place in (plan.folder, plan.models_folder, plan.stores):
             # Of processes that were killed here, or where networks and sanitized images are shared.
             sweep_partials(place)
@@ -68,6 +72,7 @@ def _certificate(
     plan: CertificatePlan,
     randomness: Randomness,
     settings: list[Certified],
+    bagging: list[Certified],
     forecasts: list[Forecast],
     ranks: Ranks,
     seconds: float,
@@ -93,6 +98,8 @@ def _certificate(
         goal={"k": plan.attacker.k, "eps": str(plan.attacker.eps)},
         wall_seconds=round(seconds, 1),
         provenance=provenance(str(ranks.device), ranks.world),
+        rivals=plan.vote.rivals,
+        bagging=bagging,
     )
 
 
@@ -123,7 +130,7 @@ class _Job:
         missing = total - store.done(0, total)
         if missing:
             _estimate(voters, missing, setting, ranks)
-        text = f"{total} voters, sigma {setting.sigma:g}, {setting.drawn:.0f} images each"
+        text = f"{total} voters, {setting.record.short}, {setting.drawn:.0f} images each"
         self._train(store, voters, range(total), plan.speed.members_per_block, text)
         ranks.barrier("voted")
         votes = store.read(0, total)
@@ -131,10 +138,18 @@ class _Job:
         alone = self.models.trusted_accuracy(setting)
         certified, arrays = evaluate(plan, setting, votes, count)
         if ranks.rank == 0:
-            looks = store.look(total)
-            tried = challenge(plan, setting, self.models, votes) if plan.attacker.targets else None
-            certified = replace(certified, trusted_alone=alone, looks=looks, seconds=seconds, challenge=tried)
+            looks = self._noted(store, total)
+            tried = challenge(plan, setting, self.models, votes) if plan.attacker.targets and setting.sigma else None
+            told: dict[str, Any] = {"trusted_alone": alone, "looks": len(looks), "level": sum(looks)}
+            certified = replace(certified, **told, seconds=seconds, challenge=tried)
         return certified, arrays
+
+    def _noted(self, store: VoteStore, total: int) -> list[float]:
+        """Levels of all claims that were made of this received set's votes, this one among them."""
+        plan, made = self.plan, store.settings
+        register = Register.of(plan.shared, {name: made[name] for name in ("train", "labels", "test")})
+        rule = f"{plan.vote.rivals}, {plan.vote.selection} select"
+        return [look.level for look in register.note(Look(digest(made), total, rule, plan.vote.alpha))]
 
     def _pilot(self, setting: Setting) -> Forecast:
         """A forecast from voters that are counted from the other end, so that no certificate ever contains them."""
@@ -159,7 +174,15 @@ class _Job:
 
     def _store(self, kind: str, setting: Setting, made_with: dict[str, Any]) -> VoteStore:
         plan = self.plan
-        store = VoteStore(plan.folder / kind / setting.name, made_with, len(plan.tested), plan.data.num_classes)
+        seed = self.models.randomness.seed
+
+        def seeds(members: range) -> Marks:
+            return np.array([member_seed(seed, member) for member in members], np.uint64)
+
+        folder = plan.folder / kind / setting.name
+        # Without noise, models that see the whole set see the same.
+        own = seeds if setting.sigma else None
+        store = VoteStore(folder, made_with, len(plan.tested), plan.data.num_classes, own)
         store.create()
         return store
 
@@ -179,9 +202,10 @@ def _estimate(voters: Voters, missing: int, setting: Setting, ranks: Ranks) -> N
     voters.defense(images, place, place)[0, 0, 0, 0].item()
     rate = voters.batch_size / (time.perf_counter() - started)
     total = missing * setting.drawn
+    work = "to noise and denoise" if setting.sigma else "without noise"
     disk = missing * prod(voters.tested.shape[:1]) * 2 / 2**20
     announce(
-        f"{setting.name}: {missing} voters, {total:,.0f} images to noise and denoise at {rate:,.0f} a second, about "
+        f"{setting.name}: {missing} voters, {total:,.0f} images {work} at {rate:,.0f} a second, about "
         f"{total / rate / ranks.world / 60:.1f} min; votes take at most {disk:.1f} MiB",
         ranks,
     )

@@ -32,9 +32,16 @@ class Vote:
         m: Images in each model's subsample, or a list; by default the whole set.
         q: Instead of m, the chance of each image to be in a subsample, or a list of chances.
         models: N, how many models vote.
-        alpha: The chance that the claim about one test image is wrong.
-        selection: How many further models choose the class that the N then bound; 0 lets the N do both and divides alpha by
-            the number of classes (Bonferroni).
+        alpha: The chance at most that the claim about one test image is wrong: that the vote's answer is not the class that is
+            likeliest over the models' randomness, for the received set and for every set within the budget.
+        selection: How many further models choose the class that the N then bound; 0 lets the N do both, at half of alpha.
+        looks: How many claims are planned about this received set, with other votes, settings or levels: each gets its share of
+            alpha. All claims are registered under the folder of results, and those beyond the plan are told.
+        rivals: How other classes are bounded: ``together``, a winner is certified that provably keeps more than half of all
+            models; ``each``, by its own votes, which certifies winners with less than half where votes are spread over many
+            classes, and costs alpha for every class.
+        bagging: Images in each subsample of the rival that is shown beside it, the same vote without noise, or a list of which
+            the best is shown at its share of alpha; by default m. An empty list shows none.
     """
 
     sigma: float | str | list[float | str] = 0.25
@@ -43,6 +50,9 @@ class Vote:
     models: int = 1000
     alpha: float = 0.001
     selection: int = 0
+    looks: int = 1
+    rivals: Literal["together", "each"] = "together"
+    bagging: int | list[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -150,9 +160,9 @@ class Place:
     Args:
         name: Folder of the results under output_dir; by default made of the data's name and the seed.
         output_dir: Where results are kept, and under ``models/`` the extractors.
-        noise_seed: Seeds subsamples, noise and training of the voters, for reproduction: the certificate then holds against
-            whoever does not know it. By default they come from a secret that is drawn from the operating system when the
-            folder is begun, and kept in a private file beside it.
+        noise_seed: Seeds subsamples, noise and training of the voters: reproduction only, void against an attacker who knew it,
+            and the certificate says so. By default they come from a secret that is drawn from the operating system when the
+            folder is begun, after the set was received, and kept in a private file beside it.
         seed: Seeds what trusted images alone decide, features and warm starts.
         wandb_project: W&B project; null for no W&B files.
     """
@@ -167,6 +177,10 @@ class Place:
 @dataclass(frozen=True)
 class CertifyTask:
     """Train N voters, each on a noisy subsample of its own, and say what their vote provably withstands.
+
+    What is promised of the vote that is printed: with chance 1 - alpha, its answer is the class that is likeliest over the
+    models' randomness, on the received set and on every set within the budget. It is not promised that N other models, on
+    such a set, would vote for it.
 
     Groups of options; a command line shows them flat.
     """

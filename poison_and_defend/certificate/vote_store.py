@@ -16,11 +16,12 @@ from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.reading.arrays import read_npz
 from poison_and_defend.core.reading.files import brief, check_fields, guarded, read_json
 
-_MANIFEST, _LOOKS = "manifest.json", "looks.json"
+_MANIFEST = "manifest.json"
 _NAME = re.compile(r"votes_(\d{6})_(\d{6})\.npz")
 _POLL_SECONDS = 1.0
 
 Votes = NDArray[np.uint16]
+Marks = NDArray[np.uint64]
 
 
 class VoteStore:
@@ -34,10 +35,14 @@ class VoteStore:
         settings: All that votes depend on but the models' numbers; votes made with others are refused.
         images: T.
         classes: Number of classes.
+        seeds: Training seeds of models, which are part of their marks; None where marks have none.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any], images: int, classes: int) -> None:
+    def __init__(
+        self, folder: Path, settings: dict[str, Any], images: int, classes: int, seeds: Callable[[range], Marks] | None = None
+    ) -> None:
         self.folder, self.settings, self.images, self.classes = folder, settings, images, classes
+        self.seeds = seeds
         self.leases = Leases(folder)
 
     def create(self) -> None:
@@ -123,33 +128,12 @@ class VoteStore:
         if place != stop:
             raise InputError(f"{self.folder} lacks votes of models {place} to {stop - 1}: give the command again (--models)")
         every = np.concatenate(marks)
-        if len(np.unique(every)) < len(every):
-            raise InputError(
-                f"{self.folder} holds models that share their noise and seed: their votes do not count twice (--name)"
-            )
+        # Without their seeds, marks are of what models saw.
+        seen = every if self.seeds is None else every ^ self.seeds(range(first, stop))
+        for what, own in (("noise and seed", every), ("noise", seen)):
+            if len(np.unique(own)) < len(own):
+                raise InputError(f"{self.folder} holds models that share their {what}: their votes do not count twice (--name)")
         return np.concatenate(votes)
-
-    def look(self, stop: int) -> int:
-        """Note that the votes of the first ``stop`` models are turned into a claim; returns how many such claims there are."""
-        path = self.folder / _LOOKS
-        looks = self._looks(path)
-        if stop not in looks:
-            looks.append(stop)
-            write_json(path, looks)
-        return len(looks)
-
-    def _looks(self, path: Path) -> list[int]:
-        what = "no list of claims that were made, without which their number is unknown"
-        try:
-            looks: list[int] = read_json(path, what, "--name")
-        except FileNotFoundError:
-            if path.is_symlink():
-                raise InputError(f"{path} is a link to a file that is not there (--name)") from None
-            return []
-        with guarded(path, what, "--name"):
-            if not isinstance(looks, list) or not all(type(stop) is int and stop > 0 for stop in looks):
-                raise ValueError("it holds something else than numbers of models")
-        return looks
 
 
 def _name(block: range) -> str:

@@ -5,11 +5,19 @@ Nothing here trains, reads files or knows torch. `docs/explain/certificates.md` 
 
 from poison_and_defend.certification.bagging import bagging_poisons
 from poison_and_defend.certification.budgets import l2_norm, set_norm
-from poison_and_defend.certification.confidence import VoteBounds, lower_bound, upper_bound, vote_bounds, votes_needed
+from poison_and_defend.certification.confidence import (
+    VoteBounds,
+    lower_bound,
+    majority_alpha,
+    upper_bound,
+    vote_bounds,
+    votes_needed,
+)
 from poison_and_defend.certification.joint import joint_lower, joint_upper, needed_probability
 from poison_and_defend.certification.origins import Ingredient, Origin, void_reasons, vouch
 from poison_and_defend.certification.sampling import FixedSize, Poisson, Sampling
 from poison_and_defend.certification.search import (
+    certified_by_pairs,
     certified_share,
     expected_certified,
     largest_eps,
@@ -28,6 +36,7 @@ __all__ = [
     "Sampling",
     "VoteBounds",
     "bagging_poisons",
+    "certified_by_pairs",
     "certified_share",
     "expected_certified",
     "joint_lower",
@@ -36,6 +45,7 @@ __all__ = [
     "largest_eps",
     "largest_k",
     "lower_bound",
+    "majority_alpha",
     "needed_grid",
     "needed_probability",
     "set_norm",

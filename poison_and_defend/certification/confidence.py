@@ -103,14 +103,16 @@ def vote_bounds(counts: ArrayLike, alpha: float, *, selection: ArrayLike | None 
     """Bounds of the winner's and the others' probabilities, all of one image right with probability at least 1 - alpha.
 
     The winner must not be chosen from the votes that then bound it unless the price is paid. With ``selection``, votes of
-    *other* models choose it; without, the same votes do and ``alpha`` is divided by the number of classes (Bonferroni).
+    *other* models choose it. Without, the same votes do, and a bound above 1/2 is wrong with chance at most ``alpha`` where
+    each class alone is bounded at ``alpha`` / 2, however many classes there are (`docs/explain/certificates.md`).
 
     Args:
         counts: Votes per test image and class, (T, C).
         alpha: In (0, 1); holds for each image, not for all of them jointly: divide by T for that.
         selection: Votes of other models that choose the winner, (T, C), independent of ``counts``.
-        runner_up: False bounds the others together by 1 - winner. True bounds each of them by its own votes, which may
-            certify a winner with less than half of the votes and costs ``alpha`` for every class.
+        runner_up: False bounds the others together by 1 - winner, and says nothing of a winner that is not shown to have more
+            than half: its bound is 0 then. True bounds each of them by its own votes, which may certify a winner with less than
+            half of the votes and costs ``alpha`` for every class.
 
     Raises:
         InputError: If ``alpha`` is outside (0, 1), a shape is not (T, C), or images have different numbers of votes.
@@ -123,15 +125,25 @@ def vote_bounds(counts: ArrayLike, alpha: float, *, selection: ArrayLike | None 
     if len(trials) and trials.min() != trials.max():
         raise InputError(f"images have {trials.min()} to {trials.max()} votes: every model votes on every image")
     labels = chosen.argmax(1)
-    classes = votes.shape[1]
-    # What must hold at once: the winner's bound, with runner_up one for each other class too; of every class that could have
-    # won where the same votes choose it.
-    fresh = selection is not None
-    bounds = (classes if runner_up else 1) if fresh else (2 * classes if runner_up else classes)
-    rows = np.arange(len(votes))
-    winner = lower_bound(votes[rows, labels], trials, alpha / bounds)
+    classes, rows = votes.shape[1], np.arange(len(votes))
     if not runner_up:
+        winner = lower_bound(votes[rows, labels], trials, majority_alpha(alpha, fresh=selection is not None))
+        winner = np.where(winner > 0.5, winner, 0.0)
         return VoteBounds(labels, winner, 1 - winner)
+    # What must hold at once: the winner's bound and one for each other class; of every class that could have won where the
+    # same votes choose it.
+    bounds = classes if selection is not None else 2 * classes
+    winner = lower_bound(votes[rows, labels], trials, alpha / bounds)
     uppers = upper_bound(votes, trials[:, None], alpha / bounds)
     uppers[rows, labels] = 0
     return VoteBounds(labels, winner, np.minimum(uppers.max(1), 1 - winner))
+
+
+def majority_alpha(alpha: float, *, fresh: bool) -> float:
+    """The level of one class's bound, where the claim is that the winner has more than half.
+
+    Args:
+        alpha: Of the claim.
+        fresh: Whether votes of other models chose the winner.
+    """
+    return alpha if fresh else alpha / 2

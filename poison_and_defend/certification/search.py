@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import betabinom
 
 from poison_and_defend.certification.confidence import check_probabilities, lower_bound
-from poison_and_defend.certification.joint import joint_lower, needed_probability
+from poison_and_defend.certification.joint import joint_lower, joint_upper, needed_probability
 from poison_and_defend.certification.rounding import Floats
 from poison_and_defend.certification.sampling import Sampling
 
@@ -42,6 +42,37 @@ def certified_share(bounds: ArrayLike, needed: ArrayLike) -> Floats:
     ordered = np.sort(np.asarray(bounds, np.float64))
     above = len(ordered) - np.searchsorted(ordered, np.asarray(needed, np.float64), side="right")
     return np.asarray(above / max(1, len(ordered)), np.float64)
+
+
+def certified_by_pairs(
+    winner: ArrayLike, others: ArrayLike, ks: ArrayLike, eps: ArrayLike, sigma: float, sampling: Sampling
+) -> Floats:
+    """Share of test images whose winner keeps its lead over each other class, whether or not it has more than half.
+
+    Condition: joint_lower(pA) > joint_upper(pB) of :mod:`poison_and_defend.certification.joint`.
+
+    Args:
+        winner: Lower bounds pA of the winner's probability, (T,); 0 for images whose winner is not what should be counted.
+        others: Upper bounds pB of each other class's, (T,).
+        ks: Numbers of poisons, (K,).
+        eps: l2 budgets of one image, (E,).
+        sigma: Standard deviation of the noise, as :func:`needed_grid` takes it.
+        sampling: See there.
+
+    Returns:
+        (K, E).
+    """
+    pairs = np.stack([np.asarray(winner, np.float64), np.asarray(others, np.float64)], 1)
+    known, images = np.unique(pairs, axis=0, return_counts=True)
+    leading = known[:, 0] > known[:, 1]
+    (low, high), images = known[leading].T, images[leading]
+    shape = len(np.asarray(ks)), len(np.asarray(eps))
+    found = np.zeros(shape)
+    for i, k in enumerate(np.asarray(ks).tolist()):
+        for j, radius in enumerate(np.asarray(eps, np.float64).tolist()):
+            left = joint_lower(low, k, radius, sigma, sampling)
+            found[i, j] = images[left > joint_upper(high, k, radius, sigma, sampling)].sum()
+    return found / max(1, len(pairs))
 
 
 def largest_eps(p: ArrayLike, k: int, sigma: float, sampling: Sampling) -> Floats:

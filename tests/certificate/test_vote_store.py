@@ -1,4 +1,3 @@
-import json
 import threading
 
 import numpy as np
@@ -135,7 +134,15 @@ def test_jobs_that_asked_for_different_numbers_may_overlap(tmp_path):
     assert one.missing(0, 20, 10) == []
 
 
-def test_claims_made_of_the_votes_are_counted(tmp_path):
-    one = store(tmp_path)
-    assert [one.look(100), one.look(100), one.look(200)] == [1, 1, 2]
-    assert json.loads((tmp_path / "votes" / "looks.json").read_text()) == [100, 200]
+def test_models_that_saw_the_same_noise_are_found_under_different_seeds(tmp_path):
+    def seeds(members: range) -> np.ndarray:
+        return np.array([(977 + member * 2**14) % 2**32 for member in members], np.uint64)
+
+    own = VoteStore(tmp_path / "votes", SETTINGS, IMAGES, 10, seeds)
+    own.create()
+    votes, seen = votes_of(range(10))
+    seen[7] = seen[2]
+    own.add(range(10), votes, seen ^ seeds(range(10)))
+    with pytest.raises(InputError, match="models that share their noise: their votes do not count twice"):
+        own.read(0, 10)
+    assert own.read(0, 7).shape == (7, IMAGES)

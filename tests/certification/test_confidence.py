@@ -1,3 +1,5 @@
+from itertools import product
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -60,12 +62,40 @@ def test_all_bounds_of_an_image_hold_together(fresh: bool, generator: np.random.
 
 def test_alpha_is_shared_among_the_bounds_that_must_hold() -> None:
     votes = np.array([[70, 20, 10]])
-    cases = {(False, False): 3, (True, False): 1, (False, True): 6, (True, True): 3}
+    cases = {(False, False): 2, (True, False): 1, (False, True): 6, (True, True): 3}
     for (fresh, runner_up), count in cases.items():
         found = vote_bounds(votes, 0.03, selection=votes if fresh else None, runner_up=runner_up)
         assert found.winner == pytest.approx(lower_bound([70], 100, 0.03 / count))
         others = min(float(upper_bound(20, 100, 0.03 / count)), 1 - found.winner[0]) if runner_up else 1 - found.winner[0]
         assert found.others == pytest.approx([others])
+
+
+@pytest.mark.parametrize(("models", "classes", "alpha"), [(10, 3, 0.1), (12, 4, 0.1), (7, 5, 0.3)])
+def test_claims_of_a_majority_are_wrong_with_chance_alpha_at_most(
+    models: int, classes: int, alpha: float, generator: np.random.Generator
+) -> None:
+    """Exactly, over all votes, for many laws of the models: among them those that are worst for a class and for all."""
+    counts = np.array([c for c in product(range(models + 1), repeat=classes) if sum(c) == models])
+    bounds = vote_bounds(counts, alpha)
+    assert ((bounds.winner == 0) | (bounds.winner > 0.5)).all()
+    laws = [*generator.dirichlet(np.full(classes, 0.5), 60), *generator.dirichlet(np.full(classes, 5.0), 20)]
+    for first in (0.5, 0.499, 0.55, *np.unique(bounds.winner[bounds.winner > 0] - 1e-9)):
+        laws += [
+            np.array([first, 1 - first, *[0.0] * (classes - 2)]),
+            np.array([first, *[(1 - first) / (classes - 1)] * (classes - 1)]),
+        ]
+    wrong = [stats.multinomial.pmf(counts, models, law / law.sum())[bounds.winner > law[bounds.labels]].sum() for law in laws]
+    assert max(wrong) <= alpha
+    # Not by far less, votes being whole numbers; and at alpha for each class they would be wrong too often.
+    assert 0.3 * alpha < max(wrong)
+    unpaid = lower_bound(counts.max(1), models, alpha)
+    false = (unpaid > 0.5) & (counts.max(1) / models > 0.5)
+    assert stats.multinomial.pmf(counts, models, np.array([0.5, 0.5, *[0.0] * (classes - 2)]))[false].sum() > alpha
+
+
+def test_what_a_thousand_unanimous_votes_are_worth_at_the_alpha_that_ships() -> None:
+    bounds = vote_bounds([[1000, *[0] * 9]], 0.001)
+    assert whole_set_radius(bounds.winner, bounds.others, 1.0)[0] == pytest.approx(2.43, abs=0.005)
 
 
 def test_a_runner_up_bound_can_certify_less_than_half() -> None:

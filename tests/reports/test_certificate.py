@@ -115,7 +115,9 @@ def test_what_each_number_holds_for_is_said() -> None:
     assert promise(void).startswith("NOT CERTIFIED: warm start (raw)") and "promise nothing" in promise(void)
     assert hindsight_note(result()) == "" and looks_note(result()) == ""
     assert "alpha is divided by 2" in hindsight_note(result(record(), record(sigma=0.5)))
-    assert "at most 3 x 0.001" in looks_note(result(record(looks=3)))
+    assert "wrong with chance at most 0.003" in looks_note(result(record(looks=3)))
+    assert "wrong with chance at most 0.012" in looks_note(result(record(looks=3, level=0.012)))
+    assert looks_note(result(record(), record(sigma=0.5, looks=2))) == ""
     assert "give 98.0% accuracy" in trusted_note(result()) and trusted_note(result(record(trusted_alone=None))) == ""
 
 

@@ -119,9 +119,7 @@ class Electorate:
             progress(min(start + _IMAGES, len(tested)), len(tested))
         return {rule: Verdict(*map(np.concatenate, zip(*own, strict=True))) for rule, own in found.items()}
 
-    def _block(
-        self, found: dict[Rule, list[Verdict]], likeness: Tensor, trusted: Tensor, scores: Tensor | None
-    ) -> None:
+    def _block(self, found: dict[Rule, list[Verdict]], likeness: Tensor, trusted: Tensor, scores: Tensor | None) -> None:
         heads = {}
         for rule, verdicts in found.items():
             if rule.heads is None:

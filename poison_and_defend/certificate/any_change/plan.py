@@ -24,7 +24,8 @@ class AnyChangePlan:
     """What the steps of such a certificate take; they never ask the options again.
 
     Attributes:
-        received: What an attacker may have changed.
+        train: The training split.
+        rows: Those of its rows that an attacker may have changed.
         trusted: Images whose labels count besides; maybe none.
         tested: Test images that are voted on.
         reference: Trusted images that say how features are compared.
@@ -36,7 +37,8 @@ class AnyChangePlan:
     """
 
     data: ArrayDataModule
-    received: Split
+    train: Split
+    rows: Rows
     trusted: Split
     tested: Split
     reference: Split
@@ -64,12 +66,11 @@ def plan_any_change(task: AnyChangeTask) -> AnyChangePlan:
     train = data.split("train")
     public = _public(data)
     trusted, rows = _trusted(trust.trusted, train, public, data.num_classes, place.seed)
-    received = train if len(rows) == len(train) else train.subset(rows)
-    _check_votes(task.ballot, len(received), trust.reference is not None)
+    _check_votes(task.ballot, len(rows), trust.reference is not None)
     if not task.claims.k:
         raise InputError("name at least one number of poisons (--k)")
     for k in task.claims.k:
-        check_k(k, len(received))
+        check_k(k, len(rows))
     if not trust.networks:
         raise InputError("networks is empty: votes need features (--networks)")
     tested = _tested(data, task.received.test_images)
@@ -85,7 +86,8 @@ def plan_any_change(task: AnyChangeTask) -> AnyChangePlan:
         )
     return AnyChangePlan(
         data=data,
-        received=received,
+        train=train,
+        rows=rows,
         trusted=trusted,
         tested=tested,
         reference=reference,
@@ -161,8 +163,8 @@ def _reference(data: ArrayDataModule, trust: Trusted, public: Split | None) -> S
     split = public if trust.reference is None else trust.reference.split("train")
     if split is None:
         raise InputError(
-            f"{data.name} has no public part: name a data set of labelled images out of the attacker's reach, by which features "
-            "are compared and votes chosen (--reference)"
+            f"{data.name} has no public part: name a data set of labelled images out of the attacker's reach, by which "
+            "features are compared and votes chosen (--reference)"
         )
     classes = split.labels.unique()
     if len(classes) < 4 or split.images.shape[1] != data.image_shape[0]:
@@ -206,5 +208,7 @@ def _ingredients(task: AnyChangeTask, reference: Split, train: Split, public: bo
     if trust.reference is None:
         found.append(Ingredient("settings of votes", "fixed", "by rules that no label had a say in"))
     else:
-        found.append(Ingredient("settings of votes", "trusted", "chosen on the reference, before a received image was looked at"))
+        found.append(
+            Ingredient("settings of votes", "trusted", "chosen on the reference, before a received image was looked at")
+        )
     return vouch(found, trust.vouch)

@@ -78,8 +78,8 @@ class Reference:
         rest = len(self.labels) - held - trusted
         if rest < 10 * classes:
             raise InputError(
-                f"trusted is {trusted}: of the reference's {len(self.labels)} images that votes are chosen on, {held} are tested "
-                f"and {max(rest, 0)} would be received, where {10 * classes} are needed (--trusted, --reference)"
+                f"trusted is {trusted}: of the reference's {len(self.labels)} images that votes are chosen on, {held} are "
+                f"tested and {max(rest, 0)} would be received, where {10 * classes} are needed (--trusted, --reference)"
             )
         # Rows are in a keyed order already.
         checked, received = slice(held, held + trusted), slice(held + trusted, None)

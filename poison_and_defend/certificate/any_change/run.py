@@ -44,7 +44,7 @@ def certify_any_change(plan: AnyChangePlan, launch: Launch, config: str) -> Path
     store = FeatureStore(plan.networks, plan.data.mean, plan.data.std, plan.features, ranks)
     labels = plan.reference.labels if plan.labelled else None
     reference = Reference.of(store.of(plan.reference.images, "reference"), labels, plan.seed)
-    received = store.of(plan.received.images, "received images")
+    received = store.of(plan.train.images, "training images")[plan.rows]
     trusted = store.of(plan.trusted.images, "trusted images") if len(plan.trusted) else received[:0]
     tested = store.of(plan.tested.images, "test images")
     if ranks.rank == 0:
@@ -76,7 +76,7 @@ class _Job:
             dataset=plan.data.name,
             certified=not plan.void,
             void=plan.void,
-            received=len(plan.received),
+            received=len(plan.rows),
             trusted=len(plan.trusted),
             test_images=len(plan.tested),
             classes=plan.data.num_classes,
@@ -96,7 +96,7 @@ class _Job:
         print_any_change(result)
 
     def _chosen(self) -> Choice:
-        plan, n, classes = self.plan, len(self.plan.received), self.plan.data.num_classes
+        plan, n, classes = self.plan, len(self.plan.rows), self.plan.data.num_classes
         if not plan.labelled:
             return prescribed(self.reference, plan.asked, plan.k, n, classes, len(plan.trusted) > 0)
         with StoreProgress("choose votes on the reference") as bar:
@@ -107,9 +107,8 @@ class _Job:
         # As many poisons as any kernel was chosen for.
         limit = max([k for own in choice.values() for k, (rule, _) in zip(plan.k, own, strict=True) if rule.width] or [1])
         trusted = space.place(self.trusted), plan.trusted.labels
-        votes = Electorate(
-            space.place(self.received), plan.received.labels, trusted, plan.data.num_classes, plan.seed, limit
-        )
+        labels = plan.train.labels[plan.rows]
+        votes = Electorate(space.place(self.received), labels, trusted, plan.data.num_classes, plan.seed, limit)
         with StoreProgress(f"{len(rules)} votes on test images") as bar:
             return votes.judge(rules, space.place(self.tested), bar)
 

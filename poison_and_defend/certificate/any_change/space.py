@@ -36,7 +36,9 @@ class Space:
         """
         mean, scale = features.mean(0), features.std(0).clamp_min(1e-6)
         standard = (features - mean) / scale
-        classes, places = (torch.zeros(len(features), dtype=torch.int64) if labels is None else labels).unique(return_inverse=True)
+        classes, places = (torch.zeros(len(features), dtype=torch.int64) if labels is None else labels).unique(
+            return_inverse=True
+        )
         centres = torch.zeros(len(classes), features.shape[1]).index_add_(0, places, standard)
         within = standard - (centres / places.bincount()[:, None])[places]
         values, vectors = torch.linalg.eigh((within.T @ within / len(features)).double())

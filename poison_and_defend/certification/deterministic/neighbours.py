@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from poison_and_defend.certification.rounding import Floats
 from poison_and_defend.certification.deterministic.partitions import check_votes, leads
+from poison_and_defend.certification.rounding import Floats
 from poison_and_defend.core.errors import InputError
 
 _IMAGES = 128

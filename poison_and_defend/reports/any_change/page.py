@@ -26,8 +26,7 @@ def render_any_change(title: str, result: AnyChange, figure: bytes, config: str)
 <h2>Where labels may change, too</h2>
 {_table(result, lambda vote: vote.with_labels)}
 <h2>Accuracy of these votes</h2>
-<p>The better a vote withstands many poisons, the less it reads right without any: what is chosen for 1,000 poisons is not what is
-chosen for one.</p>
+<p>What withstands many poisons reads fewer images right where there are none: the vote for 1,000 is not the one for one.</p>
 {_table(result, lambda vote: vote.accuracy)}
 {_foretold(result)}
 <h2>Assumed</h2>
@@ -48,9 +47,7 @@ def _foretold(result: AnyChange) -> str:
 
 def _table(result: AnyChange, column: Callable[[Vote], list[float]]) -> str:
     head = ["vote", *(f"k = {k:,}" for k in result.k)]
-    lines = [
-        [Cell(NAMES[vote.name]), *(Cell(f"{share:.1%}", "number") for share in column(vote))] for vote in result.shown()
-    ]
+    lines = [[Cell(NAMES[vote.name]), *(Cell(f"{share:.1%}", "number") for share in column(vote))] for vote in result.shown()]
     return table(head, lines)
 
 

@@ -35,12 +35,16 @@ class Drawn:
     def label(self) -> str:
         """Noise and subsample as a reader expects them."""
         drawn = f"m {self.m:,} of {self.n:,}" if self.m is not None else f"q {self.q:g} of {self.n:,}"
-        return f"sigma {self.sigma:g}, {drawn}"
+        return f"{self._noise}, {drawn}"
 
     @property
     def short(self) -> str:
         """The same in few characters."""
-        return f"sigma {self.sigma:g}, {f'm {self.m}' if self.m is not None else f'q {self.q:g}'}"
+        return f"{self._noise}, {f'm {self.m}' if self.m is not None else f'q {self.q:g}'}"
+
+    @property
+    def _noise(self) -> str:
+        return f"sigma {self.sigma:g}" if self.sigma else "no noise"
 
     @classmethod
     def read(cls, value: Mapping[str, Any]) -> Self:
@@ -111,7 +115,8 @@ class Certified(Drawn):
         table_all_settings: Share certified for a setting chosen in hindsight.
         needed: Probabilities that the budgets ask for.
         trusted_alone: Accuracy of the trusted data alone, if it was measured.
-        looks: How often votes of this store were turned into claims.
+        looks: How many claims have been made about this received set, with this one.
+        level: The chance at most that one of them is wrong, for one test image; None where it is not known.
         challenge: What an attack inside the budget did; None where none was tried.
     """
 
@@ -132,6 +137,7 @@ class Certified(Drawn):
     needed: Table
     trusted_alone: float | None = None
     looks: int = 1
+    level: float | None = None
     seconds: float = 0.0
     challenge: Challenge | None = None
 
@@ -176,6 +182,8 @@ class Certificate:
         radii: Their l2 norms, None for changes without bound.
         best: For each number of poisons and budget the setting that certifies most, and how much.
         randomness: What may be told of the voters' seed.
+        rivals: How other classes were bounded, ``together`` or ``each``.
+        bagging: What the same votes withstand without noise.
     """
 
     dataset: str
@@ -198,6 +206,12 @@ class Certificate:
     goal: dict[str, Any]
     wall_seconds: float
     provenance: dict[str, Any]
+    rivals: str = "together"
+    bagging: list[Certified] = field(default_factory=list)
+
+    def best_bagging(self, k: int) -> Certified | None:
+        """The setting without noise that certifies most against the ``k``-th number of poisons of any appearance."""
+        return max(self.bagging, key=lambda own: own.table_all_settings[k][-1], default=None)
 
     @classmethod
     def read(cls, value: Mapping[str, Any]) -> Self:
@@ -211,13 +225,14 @@ class Certificate:
         own: dict[str, Any] = {"randomness": {}, "radii": [], "wall_seconds": 0.0, **texts}
         own |= {key: part for key, part in value.items() if key in known}
         own["settings"] = [Certified.read(record) for record in value["settings"]]
+        own["bagging"] = [Certified.read(record) for record in value.get("bagging", [])]
         own["forecasts"] = [Forecast.read(record) for record in value["forecasts"]]
         return cls(**own)
 
     def to_json(self) -> dict[str, Any]:
         """What ``certificate.json`` holds."""
         own = {one.name: getattr(self, one.name) for one in fields(self)}
-        return own | {name: [part.to_json() for part in own[name]] for name in ("settings", "forecasts")}
+        return own | {name: [part.to_json() for part in own[name]] for name in ("settings", "bagging", "forecasts")}
 
 
 _FIELDS: dict[str, type | tuple[type, ...]] = {

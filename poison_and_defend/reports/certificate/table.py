@@ -20,13 +20,17 @@ def print_certificate(result: Certificate) -> None:
     table.add_column("poisons", justify="right")
     for eps in result.eps:
         table.add_column(f"{eps_label(eps)}{'' if eps == 'any' else ' ' + result.norm}", justify="right")
-    for k, row in zip(result.k, result.best, strict=True):
-        table.add_row(str(k), *(_cell(cell, settings) for cell in row))
+    if result.bagging:
+        table.add_column("any change, no noise", justify="right")
+    for number, (k, row) in enumerate(zip(result.k, result.best, strict=True)):
+        plain = result.best_bagging(number)
+        rival = [] if plain is None else [f"{plain.table_all_settings[number][-1]:.1%}\n[dim]{plain.short}[/]"]
+        table.add_row(str(k), *(_cell(cell, settings) for cell in row), *rival)
     console.print(table)
     whole = Table(title="whole set: certified accuracy at l2 radius R of all changes together", title_justify="left")
     for name in ("setting", "vote", "one model", "abstained", "R = 0", "median R", "paper's R"):
         whole.add_column(name, justify="left" if name == "setting" else "right")
-    for r in settings:
+    for r in [*settings, *result.bagging]:
         shares = (f"{getattr(r, key):.1%}" for key in ("accuracy", "voter_accuracy", "abstained", "certified_unattacked"))
         whole.add_row(r.label, *shares, f"{r.median_radius:.3f}", f"{r.median_paper_radius:.3f}")
     console.print(whole)

@@ -24,21 +24,25 @@ def promise(result: Certificate) -> str:
         )
     alpha = result.alpha
     return (
-        "An image counts as certified if the vote reads it right and provably would for every training set that differs from "
-        f"the received one within the budget. Abstentions count as not certified. Each claim is about one test image and wrong "
-        f"with chance at most {alpha:g} over the models' randomness; it is not a claim about all images at once, unless the "
-        "column says so."
+        "An image counts as certified if the vote's answer is right and provably the likeliest class over the models' "
+        "randomness, on the received set and on every training set that differs from it within the budget, such as the one "
+        "before it was poisoned. That is what holds of the vote at hand; N other models, on such a set, would be another estimate "
+        "of the same class. Abstentions count as not certified. Each claim is about one test image and wrong with chance at most "
+        f"{alpha:g} over the models' randomness; it is not a claim about all images at once, unless the column says so."
     )
 
 
 def looks_note(result: Certificate) -> str:
     """A warning where votes were turned into claims more than once; "" otherwise."""
-    most = max(record.looks for record in result.settings)
-    if most < 2:
+    every = [*result.settings, *result.bagging]
+    last = max(every, key=lambda record: record.looks)
+    # Those of one run are accounted for: each table has its own share of alpha.
+    if last.looks <= len(every):
         return ""
+    level = last.level if last.level is not None else last.looks * result.alpha
     return (
-        f"Votes of this store have been turned into claims {most} times with different numbers of models: if the last number "
-        f"was chosen after seeing the first result, a claim is wrong with chance at most {most} x {result.alpha:g}."
+        f"{last.looks} claims have been made about this received set, with other votes, numbers of models, settings or levels: "
+        f"if this one was chosen among them, it is wrong with chance at most {min(1.0, level):.2g}."
     )
 
 
@@ -67,8 +71,8 @@ def seed_note(result: Certificate) -> str:
     if seed in (None, "secret"):
         return ""
     return (
-        f"The seed {seed} of subsamples, noise and training was given, for reproduction (--noise_seed). Everything here holds "
-        "against an attacker who did not know it when the poisons were made, and against no other."
+        f"The seed {seed} of subsamples, noise and training was given (--noise_seed): reproduction only, void against an "
+        "attacker who knew it when the poisons were made."
     )
 
 

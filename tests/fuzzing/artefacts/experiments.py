@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from poison_and_defend.certificate.looks import Look, Register
 from poison_and_defend.certificate.plan import plan_certificate
 from poison_and_defend.certificate.run import certify
 from poison_and_defend.certificate.task import CertifyTask
@@ -23,6 +24,7 @@ from tests.picture_folders import photo
 from tests.reports.conftest import build_result
 
 VOTES = {"seed": 0, "sigma": 0.25}
+LOOK = Look("0123456789abcdef", 5, "together, 0 select", 0.001)
 SETTINGS = {"data": {"name": "digits"}, "seed": 0, "defenses": {"none": {"name": "none"}}, "rows": "abc", "num_setups": 1}
 
 
@@ -74,7 +76,7 @@ def _make_votes(folder: Path) -> None:
     for block in (range(0, 3), range(3, 5)):
         marks = np.arange(block.start, block.stop, dtype=np.uint64)
         store.add(block, rng.integers(0, 10, (len(block), 6)).astype(np.uint16), marks)
-    store.look(5)
+    Register(folder / "looks.json").note(LOOK)
 
 
 def _read_votes(folder: Path) -> None:
@@ -82,7 +84,7 @@ def _read_votes(folder: Path) -> None:
     store.create()
     store.done(0, 5)
     store.read(0, 5)
-    store.look(4)
+    Register(folder / "looks.json").note(LOOK)
 
 
 MAKERS: dict[str, Read] = {
@@ -106,7 +108,7 @@ def artefacts() -> list[Artefact]:
         Artefact("certificate", "one/certificate.json", _report_certificate, None, 8),
         Artefact("certificate", "one/sigma_0.2_m_5.npz", _report_certificate, None, 5),
         *(
-            Artefact("votes", f"votes/{name}", _read_votes, None, 6)
-            for name in ("manifest.json", "votes_000000_000003.npz", "looks.json")
+            Artefact("votes", name, _read_votes, None, 6)
+            for name in ("votes/manifest.json", "votes/votes_000000_000003.npz", "looks.json")
         ),
     ]
