@@ -13,6 +13,9 @@ from poison_and_defend.diffusion.find_denoiser import find_denoiser
 from poison_and_defend.images.row_digests import Digests, read_training_rows, row_digests, shared_rows
 from poison_and_defend.lightning_modules.networks.spec import Network
 
+PRETRAINED = "pretrained"
+"""Instead of a file of features: the weights that a network comes with."""
+
 
 @dataclass(frozen=True, eq=False)
 class Origins:
@@ -46,7 +49,7 @@ class Origins:
             found.append(self._denoiser())
         if learner.network.trained:
             found.append(_pretrained(learner.network))
-        if learner.learner == "head":
+        if learner.learner == "head" and trust.features != PRETRAINED:
             found.append(self._trained_on_public("features") if trust.features is None else _foreign(trust.features))
         if trust.warm_start == "raw":
             found.append(Ingredient("warm start", "raw", "voters start from a model of the received images without noise"))
@@ -114,6 +117,21 @@ def _foreign(path: str) -> Ingredient:
 def _pretrained(network: Network) -> Ingredient:
     origin = network.weights or f"the pretrained weights of {network.build}"
     return Ingredient("network", "unknown", f"nothing says which images {origin} was trained on")
+
+
+def check_pretrained(task: CertifyTask) -> None:
+    """Refuse frozen features of a network that was never trained, or that nothing looks at.
+
+    Raises:
+        InputError: Saying what to give.
+    """
+    if task.trust.features != PRETRAINED:
+        return
+    if not task.learner.network.trained or task.learner.learner != "head" or task.trust.warm_start != "none":
+        raise InputError(
+            f"features is {PRETRAINED}: linear heads with weights of their own need a network that comes trained, such as "
+            f"efficientnet_lite0; {task.learner.network.build} is the network (--network, --learner head, --warm_start none)"
+        )
 
 
 def check_public(task: CertifyTask) -> None:

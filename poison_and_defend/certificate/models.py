@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from poison_and_defend.certificate.ingredients import PRETRAINED
 from poison_and_defend.certificate.plan import CertificatePlan, Setting
 from poison_and_defend.certificate.secret import Randomness
 from poison_and_defend.certificate.voters import Voters, member_seed, noise_seed
@@ -20,6 +21,7 @@ from poison_and_defend.lightning_modules.classifier import fresh_head, load_weig
 from poison_and_defend.lightning_modules.member_data import EnsembleData
 from poison_and_defend.lightning_modules.networks.base import Classifier
 from poison_and_defend.lightning_modules.networks.build import build_network
+from poison_and_defend.lightning_modules.networks.frozen import frozen_form
 from poison_and_defend.lightning_modules.networks.identity import network_identity
 from poison_and_defend.sanitizing.engine import sanitize
 from poison_and_defend.training.features import extract_features, frozen
@@ -104,6 +106,10 @@ class CertifyModels:
     def extractor(self, sigma: float) -> Classifier:
         """The frozen, trusted network: read, or trained on public images and their noised and denoised copies."""
         plan, data = self.plan, self.plan.data
+        if plan.trust.features == PRETRAINED:
+            channels, side, _ = data.image_shape
+            own = build_network(plan.learner.network, in_channels=channels, num_classes=2, mean=data.mean, std=data.std)
+            return frozen_form(own, channels, side, self.ranks.device)
         if plan.trust.features is not None:
             model = build_network(
                 plan.learner.network,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poison_and_defend.attacks.threat.budget import Norm
-from poison_and_defend.certificate.ingredients import Origins, check_public
+from poison_and_defend.certificate.ingredients import Origins, check_pretrained, check_public
 from poison_and_defend.certificate.task import CertifyTask, Learner, Speed, Trust, Vote
 from poison_and_defend.certificate.voters import MOST_MEMBERS, noise_seed
 from poison_and_defend.certification import (
@@ -190,6 +190,7 @@ def plan_certificate(task: CertifyTask) -> CertificatePlan:
     if not task.claims.k or not task.claims.eps:
         raise InputError("name at least one number of poisons and one budget (--k, --eps)")
     check_public(task)
+    check_pretrained(task)
     ingredients = Origins(task, len(settings)).ingredients()
     void = void_reasons(ingredients)
     if void and not task.trust.uncertified:

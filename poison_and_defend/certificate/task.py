@@ -86,7 +86,8 @@ class Trust:
     """What the attacker is taken not to reach.
 
     Args:
-        features: A safetensors file with the extractor's weights; by default it is trained on the public part.
+        features: A safetensors file with the extractor's weights, or ``pretrained`` for those that the network comes with; by
+            default it is trained on the public part.
         warm_start: What voters start from: ``none``, weights of their own; ``trusted``, a model of the public part; ``raw``, a
             model of the received set, which voids the certificate.
         stop_on: When voters stop: ``none``, after all epochs of the recipe; ``trusted``, each votes as it was when it was best

@@ -130,8 +130,8 @@ class VoteStore:
         every = np.concatenate(marks)
         # Without their seeds, marks are of what models saw.
         seen = every if self.seeds is None else every ^ self.seeds(range(first, stop))
-        for what, own in (("noise and seed", every), ("noise", seen)):
-            if len(np.unique(own)) < len(own):
+        for what, marked in (("noise and seed", every), ("noise", seen)):
+            if len(np.unique(marked)) < len(marked):
                 raise InputError(f"{self.folder} holds models that share their {what}: their votes do not count twice (--name)")
         return np.concatenate(votes)
 
