@@ -14,6 +14,7 @@ from poison_and_defend.certification.confidence import (
     votes_needed,
 )
 from poison_and_defend.certification.joint import joint_lower, joint_upper, needed_probability
+from poison_and_defend.certification.membership import membership_lower
 from poison_and_defend.certification.origins import Ingredient, Origin, void_reasons, vouch
 from poison_and_defend.certification.sampling import FixedSize, Poisson, Sampling
 from poison_and_defend.certification.search import (
@@ -46,6 +47,7 @@ __all__ = [
     "largest_k",
     "lower_bound",
     "majority_alpha",
+    "membership_lower",
     "needed_grid",
     "needed_probability",
     "set_norm",

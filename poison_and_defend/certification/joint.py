@@ -25,7 +25,7 @@ _FAR = 80.0
 _HALVINGS = 200
 
 
-def joint_lower(p: ArrayLike, k: int, eps: ArrayLike, sigma: float, sampling: Sampling) -> Floats:
+def joint_lower(p: ArrayLike, k: int, eps: ArrayLike, sigma: float, sampling: Sampling, trigger: float = 0.0) -> Floats:
     """The least that a class's probability can become when k training images move by at most eps each.
 
     Theorem: let every model draw its own subsample S, add its own v_i ~ N(0, sigma^2 I) to the images of S alone, and be
@@ -47,6 +47,8 @@ def joint_lower(p: ArrayLike, k: int, eps: ArrayLike, sigma: float, sampling: Sa
             :func:`poison_and_defend.certification.budgets.l2_norm` for linf budgets.
         sigma: Standard deviation of the noise in [0, 1] pixel units, above 0.
         sampling: How subsamples are drawn.
+        trigger: Besides, the test image moves by so many standard deviations of noise that every model adds to it by itself
+            before it answers: mu_j is then the root of eps^2 j / sigma^2 + trigger^2, and no subsample is untouched.
 
     Raises:
         InputError: If an argument is outside its range.
@@ -55,39 +57,44 @@ def joint_lower(p: ArrayLike, k: int, eps: ArrayLike, sigma: float, sampling: Sa
     found = np.empty(given.shape)
     # Sums near 1 have lost the digits of their distance from 1, to which the bound may be a billion times as sensitive.
     near_one = given > 0.5
-    found[~near_one] = _transport(given[~near_one], k, radius[~near_one], sigma, sampling, 1)
-    found[near_one] = 1 - _transport(1 - given[near_one], k, radius[near_one], sigma, sampling, -1)
+    found[~near_one] = _transport(given[~near_one], k, radius[~near_one], sigma, sampling, trigger, 1)
+    found[near_one] = 1 - _transport(1 - given[near_one], k, radius[near_one], sigma, sampling, trigger, -1)
     return found
 
 
-def joint_upper(p: ArrayLike, k: int, eps: ArrayLike, sigma: float, sampling: Sampling) -> Floats:
+def joint_upper(p: ArrayLike, k: int, eps: ArrayLike, sigma: float, sampling: Sampling, trigger: float = 0.0) -> Floats:
     """The most that a class's probability can become; errs upwards as the other downwards. See :func:`joint_lower`.
 
     It is 1 - joint_lower(1 - p), computed without the cancellation.
     """
-    return _transport(p, k, eps, sigma, sampling, -1)
+    return _transport(p, k, eps, sigma, sampling, trigger, -1)
 
 
-def needed_probability(k: int, eps: ArrayLike, sigma: float, sampling: Sampling) -> Floats:
+def needed_probability(k: int, eps: ArrayLike, sigma: float, sampling: Sampling, trigger: float = 0.0) -> Floats:
     """The probability on D above which k changes of eps cannot take a class below 1/2: joint_lower(p) > 1/2 iff p is above it.
 
     One number for all test images, since the worst case is symmetric: it is the most that 1/2 can become.
     """
-    return joint_upper(0.5, k, eps, sigma, sampling)
+    return joint_upper(0.5, k, eps, sigma, sampling, trigger)
 
 
-def _transport(p: ArrayLike, k: int, eps: ArrayLike, sigma: float, sampling: Sampling, sign: Literal[1, -1]) -> Floats:
+def _transport(
+    p: ArrayLike, k: int, eps: ArrayLike, sigma: float, sampling: Sampling, trigger: float, sign: Literal[1, -1]
+) -> Floats:
     """Solve for t and evaluate the other sum; ``sign`` -1 exchanges the two shifts, which is the test that maximizes."""
     check_sigma(sigma)
     given, radius = np.broadcast_arrays(np.asarray(p, np.float64), np.asarray(eps, np.float64))
     if not (radius >= 0).all():
         raise InputError(f"eps is {radius.min():g}: a budget is at least 0 (--eps)")
     check_probabilities(given)
+    if not 0 <= trigger < np.inf:
+        raise InputError(f"the trigger is {trigger:g} standard deviations of the test image's noise: finite, and at least 0")
     flat, shifts = given.ravel(), radius.ravel()
-    masses = _masses(shifts, sigma, sampling.poison_counts(k), sign)
+    masses = _masses(shifts, sigma, sampling.poison_counts(k), trigger, sign)
     found = _other_sum(masses, flat)
     # Gaussians a finite distance apart have the same null sets; those infinitely far apart share nothing.
-    exact = (k == 0) | (shifts == 0) | (np.isfinite(shifts) & ((flat == 0) | (flat == 1)))
+    still = ((k == 0) | (shifts == 0)) & (trigger == 0)
+    exact = still | (np.isfinite(shifts) & ((flat == 0) | (flat == 1)))
     bounded = np.minimum(lowered(found), flat) if sign == 1 else np.maximum(raised(found), flat)
     answer: Floats = np.where(exact, flat, bounded).reshape(given.shape)
     return answer
@@ -98,9 +105,9 @@ class _Masses:
     """The two sums of the theorem as functions of t, for B pairs of p and eps.
 
     Attributes:
-        h: ``(B, J)``: chances of 1 .. J poisons in a subsample, 0 where their shift is far.
+        h: ``(B, J)``: chances of 1 .. J poisons in a subsample, and of none if there is a trigger; 0 where their shift is far.
         mu: ``(B, J)``: the shifts, in standard deviations.
-        free: h(0), the mass that no poison touches.
+        free: h(0), the mass that nothing touches; 0 if there is a trigger.
         before: ``(B,)``: mass of the sum that is given, and that no t reaches.
         after: ``(B,)``: the same of the other sum. All that is far is in one of the two.
         sign: 1 to minimize the other sum, -1 to maximize it.
@@ -131,17 +138,22 @@ class _Masses:
         return found
 
 
-def _masses(eps: Floats, sigma: float, counts: PoisonCounts, sign: Literal[1, -1]) -> _Masses:
-    poisoned = counts.numbers > 0
+def _masses(eps: Floats, sigma: float, counts: PoisonCounts, trigger: float, sign: Literal[1, -1]) -> _Masses:
+    touched = counts.numbers > (-1 if trigger else 0)
     with np.errstate(invalid="ignore"):
-        mu = eps[:, None] * np.sqrt(counts.numbers[poisoned]) / sigma
+        mu = np.hypot(_product(eps[:, None], np.sqrt(counts.numbers[touched])) / sigma, trigger)
     far = ~(mu <= _FAR)
-    h = np.where(far, 0.0, counts.masses[poisoned])
-    rest = counts.rest + (counts.masses[poisoned] * far).sum(1)
+    h = np.where(far, 0.0, counts.masses[touched])
+    rest = counts.rest + (counts.masses[touched] * far).sum(1)
     # An unnoticeable shift, so as not to divide by zero; larger than the true one, hence on the safe side.
     mu = np.clip(np.where(far, 1.0, mu), 1e-9, None)
     before, after = (rest, 0.0) if sign == 1 else (0.0, rest)
-    return _Masses(h, mu, float(counts.masses[~poisoned].sum()), before, after, sign)
+    return _Masses(h, mu, float(counts.masses[~touched].sum()), before, after, sign)
+
+
+def _product(eps: Floats, root: Floats) -> Floats:
+    """Eps sqrt(j), and 0 of no poison whatever its size."""
+    return np.where(root == 0, 0.0, eps * np.maximum(root, 1e-300))
 
 
 def _other_sum(masses: _Masses, p: Floats) -> Floats:

@@ -27,8 +27,8 @@ def promise(result: Certificate) -> str:
         "An image counts as certified if the vote's answer is right and provably the likeliest class over the models' "
         "randomness, on the received set and on every training set that differs from it within the budget, such as the one "
         "before it was poisoned. That is what holds of the vote at hand; N other models, on such a set, would be another "
-        "estimate of the same class. Abstentions count as not certified. Each claim is about one test image and wrong with chance at most "
-        f"{alpha:g} over the models' randomness; it is not a claim about all images at once, unless a column says so."
+        "estimate of the same class. Abstentions count as not certified. Each claim is about one test image and wrong with "
+        f"chance at most {alpha:g} over the models' randomness; it is not a claim about all images at once, unless a column says so."
     )
 
 
