@@ -10,6 +10,7 @@ from poison_and_defend.datamodules import ArrayDataModule
 from poison_and_defend.datamodules.wrappers.base import WrapperDataModule
 from poison_and_defend.datamodules.wrappers.sanitized import DiffusionSanitizeDataModule
 from poison_and_defend.diffusion.find_denoiser import find_denoiser
+from poison_and_defend.images.near_copies import NearCopies, near_copies
 from poison_and_defend.images.row_digests import Digests, read_training_rows, row_digests, shared_rows
 from poison_and_defend.lightning_modules.networks.spec import Network
 
@@ -79,7 +80,16 @@ class Origins:
         return self._compared("denoiser", seen)
 
     def _trained_on_public(self, name: str) -> Ingredient:
-        return self._compared(name, row_digests(self.task.received.data.split("public").images))
+        found = self._compared(name, row_digests(self.task.received.data.split("public").images))
+        if found.origin == "raw" or not self._copies.suspicious:
+            return found
+        told = f"{len(self._copies)} public images look like received ones, from {self._copies.told()}"
+        return Ingredient(name, "unknown", told)
+
+    @cached_property
+    def _copies(self) -> NearCopies:
+        data = self.task.received.data
+        return near_copies(data.split("public").images, data.split("train").images)
 
     def _compared(self, name: str, seen: Digests) -> Ingredient:
         common = shared_rows(seen, self._received)

@@ -16,6 +16,7 @@ _HASH_BITS = 10
 _ALIKE = 0.95
 """Correlation of two small pictures above which one is a copy of the other, in a set of photographs."""
 
+_LUMA = [0.299, 0.587, 0.114]
 _SMALL = 16
 _BLOCK = 1024
 _SAMPLE = 2000
@@ -66,20 +67,23 @@ def near_copies(first: Tensor, second: Tensor) -> NearCopies:
         first: ``(N, C, H, W)`` uint8.
         second: ``(M, C, H, W)`` uint8, of any other size.
     """
+    if not len(first) or not len(second):
+        nothing = np.zeros(0, np.int64)
+        return NearCopies(nothing, nothing, _ALIKE, 0.0)
     known = _described(second)
     found = [_best(first[start : start + _BLOCK], known) for start in range(0, len(first), _BLOCK)]
-    best, others = (torch.cat(column) for column in zip(*found, strict=True)) if found else (torch.zeros(0), torch.zeros(0))
+    best, others = (torch.cat(column) for column in zip(*found, strict=True))
     level, expected = _level(first, len(second))
     rows = (best >= level).nonzero()[:, 0]
-    return NearCopies(rows.numpy(), others[rows].long().numpy(), level, expected)
+    return NearCopies(rows.numpy(), others[rows].numpy(), level, expected)
 
 
 def _level(first: Tensor, others: int) -> tuple[float, float]:
     """How alike copies must be, and how many pairs as alike there are by chance."""
     sample = first[:: max(1, len(first) // _SAMPLE)]
     itself = torch.arange(len(first))[:: max(1, len(first) // _SAMPLE)]
-    best = _best(sample, _described(first), itself)[0] if len(sample) else torch.zeros(0)
-    share = float((best >= _ALIKE).float().mean()) if len(best) else 0.0
+    best = _best(sample, _described(first), itself)[0]
+    share = float((best >= _ALIKE).float().mean())
     if share <= _USUAL:
         return _ALIKE, 0.0
     return float(best.quantile(1 - _USUAL)), _USUAL * max(len(first), others)
@@ -106,10 +110,10 @@ def _described(images: Tensor) -> tuple[Tensor, Tensor]:
     """Hash bits as -1 and 1, ``(N, 63)``, and small pictures of mean 0 and norm 1, ``(N, 256)``; zeros for empty ones."""
     parts = []
     for own in images.split(_BLOCK):
-        grey = own.float().mean(1, keepdim=True) / 255
+        # Luma, which encoders keep best.
+        weights = torch.tensor(_LUMA if own.shape[1] == 3 else [1 / own.shape[1]] * own.shape[1]).view(1, -1, 1, 1)
+        grey = (own.float() * weights).sum(1, keepdim=True) / 255
         parts.append((_bits(_resized(grey, _SIDE)), _normed(_resized(grey, _SMALL))))
-    if not parts:
-        return torch.zeros(0, _LOW**2 - 1), torch.zeros(0, _SMALL**2)
     return torch.cat([bits for bits, _ in parts]), torch.cat([small for _, small in parts])
 
 

@@ -93,9 +93,20 @@ def _aggregated(answers: NDArray[np.int64], holders: NDArray[np.int64], classes:
     votes = answers[:, :, None] == np.arange(classes)
     counts = votes.sum(0)
     lead, winners = leads(counts), counts.argmax(1)
-    # (N, T, C): what a turned model costs the winner against each rival.
-    costs = (1 + (answers == winners)[:, :, None] - votes).astype(np.int64)
-    damage = sum(costs[models] for models in holders.T)
-    lost = -np.sort(-np.asarray(damage), axis=0)
-    withstood: NDArray[np.int64] = (lost.cumsum(0) <= lead).sum(0).min(1)
-    return withstood
+    # (N, T, C): what a turned model costs the winner against each rival, 0 to 2.
+    costs = (answers == winners)[:, :, None].astype(np.int16) + ~votes
+    damage = np.zeros((len(holders), *costs.shape[1:]), np.int16)
+    for models in holders.T:
+        damage += costs[models]
+    # The dearest buckets first, as many of each price as the lead affords: counted, since prices are few.
+    withstood = np.zeros_like(lead)
+    for price in range(2 * holders.shape[1], 0, -1):
+        there = (damage == price).sum(0)
+        taken = np.minimum(there, lead // price)
+        withstood += taken
+        # What is not afforded once is not afforded by the cheaper ones after it: the attacker takes the dear one.
+        lead = np.where(taken < there, 0, lead - price * taken)
+    free: NDArray[np.int64] = (damage == 0).sum(0)
+    spent = withstood + free == len(holders)
+    fewest: NDArray[np.int64] = np.where(spent, len(holders), withstood).min(1)
+    return fewest

@@ -28,7 +28,8 @@ def promise(result: Certificate) -> str:
         "randomness, on the received set and on every training set that differs from it within the budget, such as the one "
         "before it was poisoned. That is what holds of the vote at hand; N other models, on such a set, would be another "
         "estimate of the same class. Abstentions count as not certified. Each claim is about one test image and wrong with "
-        f"chance at most {alpha:g} over the models' randomness; it is not a claim about all images at once, unless a column says so."
+        f"chance at most {alpha:g} over the models' randomness; it is not a claim about all images at once, unless a column "
+        "says so."
     )
 
 
