@@ -7,6 +7,7 @@ compares every page with what this would write, so that no figure of a table can
 import re
 from collections.abc import Callable
 
+from scripts.tables.any_change import any_change, beside_noise
 from scripts.tables.border import border, moves
 from scripts.tables.certificates import digits_certificate, mnist_certificate, radii, warm_starts
 from scripts.tables.comparisons import adaptive_checks, attacks, by_class, defences, filters_recipes_votes
@@ -97,6 +98,13 @@ TABLES: dict[str, Callable[[], Rows]] = {
     ),
     "sanitized-photographs": sanitized_photographs,
     "tiles": tiles,
+    "any-change-cifar10": any_change("cifar10_any_change"),
+    "any-change-cifar10-labels": any_change("cifar10_any_change", labels=True),
+    "any-change-cifar10-trusted": any_change("cifar10_any_change_250"),
+    "any-change-beside-noise": beside_noise("cifar10_any_change", "cifar10_joint"),
+    "any-change-fashion-mnist": any_change("fashion_mnist_any_change"),
+    "any-change-fashion-mnist-trusted": any_change("fashion_mnist_any_change_500"),
+    "any-change-embedded": any_change("fashion_mnist_7000_any_change"),
     "mnist-certificate": mnist_certificate,
     "mnist-radii": radii("mnist_certificate", 50),
     "crafting": crafting,

@@ -23,6 +23,7 @@ OPTIONS = [
     "--feature_recipe.epochs=5",
     "--members_per_block=10",
     "--threads=1",
+    "--bagging=[]",
     "--challenge=2",
     "--challenge_steps=5",
     "--goal_k=2",
@@ -115,7 +116,7 @@ def test_a_killed_run_continues_to_the_same_votes(cli, certified, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--models=10"], "error: models is 10: at alpha 0.001 even unanimous votes certify nothing before 14"),
+        (["--models=10"], "error: models is 10: at alpha 0.001 even unanimous votes certify nothing before 11"),
         (["--warm_start=raw"], "error: this would be no certificate: warm start (raw)"),
     ],
 )
