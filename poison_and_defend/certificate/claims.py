@@ -1,5 +1,6 @@
 """From votes to claims: what each setting's vote withstands, as JSON and as arrays."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,10 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 from poison_and_defend.certificate.plan import CertificatePlan, Setting
 from poison_and_defend.certificate.vote_store import Votes
 from poison_and_defend.certification import (
+    Poisson,
     VoteBounds,
     certified_by_pairs,
     certified_share,
     expected_certified,
+    membership_lower,
     needed_grid,
     needed_probability,
     subsampled_set_radius,
@@ -25,6 +28,8 @@ Floats = NDArray[np.float64]
 
 _GRID = 48
 """Points on each axis of the map over (k, eps); a third of them where every pair of bounds has to be moved."""
+
+_KINDS = ("added", "removed", "changed")
 
 _PLANNED = (100, 200, 500, 1000, 2000, 5000, 10_000, 100_000)
 """Numbers of models that a forecast speaks of, besides the one asked for."""
@@ -55,6 +60,20 @@ class Claims:
     def counted(self) -> Floats:
         """Lower bounds, 0 where the winner is wrong: those count as not certified."""
         return np.where(self.right, self.bounds.winner, 0.0)
+
+    def membership(self, setting: Setting, ks: Sequence[int]) -> dict[str, list[float]] | None:
+        """Share certified where so many images come, go or turn into any others; None for subsamples of a fixed size."""
+        sampling = setting.sampling
+        if not isinstance(sampling, Poisson):
+            return None
+
+        found: dict[str, list[float]] = {}
+        for kind in _KINDS:
+            for k in ks:
+                added, removed, changed = (k if kind == own else 0 for own in _KINDS)
+                left = membership_lower(self.counted, added, removed, changed, sampling)
+                found.setdefault(kind, []).append(float((left > 0.5).mean()))
+        return found
 
     def radii(self, setting: Setting) -> Floats:
         """Radius of the whole set's change per test image, -1 where the winner is wrong or the vote abstains."""
@@ -122,6 +141,7 @@ def evaluate(plan: CertificatePlan, setting: Setting, votes: Votes, count: int) 
         table_all_images=together.shares(setting, plan.k, plan.radii).tolist(),
         table_all_settings=among.shares(setting, plan.k, plan.radii).tolist(),
         needed=needed.tolist(),
+        membership=each.membership(setting, plan.k),
     )
     arrays = {
         "counts": count_votes(votes[plan.vote.selection :], plan.data.num_classes),

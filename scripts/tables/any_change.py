@@ -24,6 +24,25 @@ def any_change(record: str, *, labels: bool = False) -> Callable[[], Rows]:
     return table
 
 
+def any_change_of(chosen: dict[tuple[str, str], str]) -> Callable[[], Rows]:
+    """Certified accuracy of votes of several records at the same numbers of poisons.
+
+    Args:
+        chosen: What a row is called, by record and vote.
+    """
+
+    def table() -> Rows:
+        pages = {record: read(f"{record}/any_change.json") for record, _ in chosen}
+        (ks,) = {tuple(page["k"]) for page in pages.values()}
+        rows = [["vote", *(f"k = {k:,}" for k in ks)]]
+        for (record, name), text in chosen.items():
+            (vote,) = (one for one in pages[record]["votes"] if one["name"] == name)
+            rows.append([text, *map(percent, vote["certified"])])
+        return rows
+
+    return table
+
+
 def beside_noise(counted: str, sampled: str) -> Callable[[], Rows]:
     """The best of both kinds of certificate at the same numbers of poisons: counted votes, and noise with sampled ones.
 

@@ -7,7 +7,7 @@ compares every page with what this would write, so that no figure of a table can
 import re
 from collections.abc import Callable
 
-from scripts.tables.any_change import any_change, beside_noise
+from scripts.tables.any_change import any_change, any_change_of, beside_noise
 from scripts.tables.border import border, moves
 from scripts.tables.certificates import digits_certificate, mnist_certificate, radii, warm_starts
 from scripts.tables.comparisons import adaptive_checks, attacks, by_class, defences, filters_recipes_votes
@@ -98,6 +98,14 @@ TABLES: dict[str, Callable[[], Rows]] = {
     ),
     "sanitized-photographs": sanitized_photographs,
     "tiles": tiles,
+    "any-change-readme": any_change_of(
+        {
+            ("cifar10_any_change", "neighbours"): "neighbours",
+            ("cifar10_any_change", "partition"): "linear heads, each on a part",
+            ("cifar10_any_change_250", "neighbours"): "neighbours and 250 trusted labels",
+            ("cifar10_any_change_250", "trusted"): "the trusted labels alone",
+        }
+    ),
     "any-change-cifar10": any_change("cifar10_any_change"),
     "any-change-cifar10-labels": any_change("cifar10_any_change", labels=True),
     "any-change-cifar10-trusted": any_change("cifar10_any_change_250"),

@@ -111,6 +111,11 @@ def test_other_settings_do_not_mix_into_a_store(finished: Path, tmp_path: Path) 
 def test_selection_on_other_models_and_poisson_subsamples(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished.parent / "models", tmp_path / "models")
     certify(plan_certificate(task(tmp_path, m=None, q=0.07, models=80, selection=30)), CPU, "")
+    coming = json.loads((tmp_path / "small" / "certificate.json").read_text())["settings"][0]["membership"]
+    # Images that come can only be missed; of those that go, some may have been what a vote rested on.
+    assert set(coming) == {"added", "removed", "changed"} and coming["added"][0] >= coming["changed"][0] > 0.3
+    assert all(shares == sorted(shares, reverse=True) for shares in coming.values())
+    assert "Where images come and go" in (tmp_path / "small" / "report.html").read_text()
     result = json.loads((tmp_path / "small" / "certificate.json").read_text())
     arrays = np.load(tmp_path / "small" / "sigma_0.2_q_0.07.npz")
     assert (arrays["counts"].sum(1) == 80).all() and result["settings"][0]["selection"] == 30

@@ -75,9 +75,10 @@ def plan_any_change(task: AnyChangeTask) -> AnyChangePlan:
         raise InputError("networks is empty: votes need features (--networks)")
     tested = _tested(data, task.received.test_images)
     reference = _reference(data, trust, public)
-    for network in trust.networks:
+    networks = [Network.of(network) for network in trust.networks]
+    for network in networks:
         check_network(network, data.image_shape, 2, "--networks")
-    ingredients = _ingredients(task, reference, train, public is not None)
+    ingredients = _ingredients(task, networks, reference, train, public is not None)
     void = void_reasons(ingredients)
     if void and not trust.uncertified:
         raise InputError(
@@ -92,7 +93,7 @@ def plan_any_change(task: AnyChangeTask) -> AnyChangePlan:
         tested=tested,
         reference=reference,
         labelled=trust.reference is not None,
-        networks=trust.networks,
+        networks=networks,
         asked=task.ballot,
         k=sorted(set(task.claims.k)),
         seed=place.seed,
@@ -180,14 +181,16 @@ def _reference(data: ArrayDataModule, trust: Trusted, public: Split | None) -> S
     return split.subset(rows.sort().values.numpy())
 
 
-def _ingredients(task: AnyChangeTask, reference: Split, train: Split, public: bool) -> list[Ingredient]:
+def _ingredients(
+    task: AnyChangeTask, networks: list[Network], reference: Split, train: Split, public: bool
+) -> list[Ingredient]:
     trust, data = task.trust, task.received.data
-    names = ", ".join(network.build for network in trust.networks)
-    if any(network.trained for network in trust.networks):
+    names = ", ".join(network.build for network in networks)
+    if any(network.trained for network in networks):
         found = [Ingredient("networks", "unknown", f"nothing says which images the weights of {names} were trained on")]
     else:
         found = [Ingredient("networks", "fixed", f"{names} have weights of a seed alone")]
-    if any(network.mean is None and not network.trained for network in trust.networks):
+    if any(network.mean is None and not network.trained for network in networks):
         found.append(Ingredient("normalization", data.statistics_origin, "per-channel statistics of the data set"))
     common = shared_rows(row_digests(train.images), row_digests(reference.images))
     if common:

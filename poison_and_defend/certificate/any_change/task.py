@@ -16,7 +16,7 @@ class Trusted:
     """What the attacker is taken not to reach.
 
     Args:
-        networks: Pretrained networks, or one; their features are put one after the other.
+        networks: Pretrained networks, by one word or by their options; their features are put one after the other.
         reference: A labelled data set of other classes, of which the attacker changed nothing: half of its classes say how
             features are compared, the other half which vote is best for how many poisons. By default the data's public part,
             whose labels are not looked at: it says how features are compared, and settings follow from rules.
@@ -28,7 +28,7 @@ class Trusted:
         uncertified: Go on although something voids the certificate; every result then says so.
     """
 
-    networks: list[Network] = field(default_factory=lambda: [Network("efficientnet_lite0")])
+    networks: list[str | Network] = field(default_factory=lambda: ["efficientnet_lite0"])
     reference: ArrayDataModule | None = None
     reference_rows: int | None = None
     trusted: int = 0

@@ -23,6 +23,17 @@ def _best_table(result: Certificate) -> str:
     return table(head, lines)
 
 
+def _bagging(result: Certificate) -> str:
+    if not result.bagging:
+        return ""
+    head = ["poisons, any change", *(r.label for r in result.bagging)]
+    lines = [
+        [Cell(f"{k:,}", "number"), *(_percent(r.table_all_settings[number][-1]) for r in result.bagging)]
+        for number, k in enumerate(result.k)
+    ]
+    return f"<h2>The same vote without noise</h2><p>Where it is as high, noise buys nothing.</p>{table(head, lines)}"
+
+
 def _best_cell(cell: dict[str, Any], settings: Sequence[Certified]) -> Cell:
     where = f" ({settings[cell['setting']].label})" if len(settings) > 1 and cell["certified"] else ""
     return Cell(f"{cell['certified']:.1%}{where}", "number")
@@ -48,6 +59,19 @@ def _settings_table(result: Certificate) -> str:
         for r in result.settings
     ]
     return table(head, lines)
+
+
+def _membership(result: Certificate) -> str:
+    rows = [r for r in [*result.settings, *result.bagging] if r.membership]
+    if not rows:
+        return ""
+    head = ["setting", "images", *(f"k = {k:,}" for k in result.k)]
+    lines = [[Cell(r.label), Cell(kind), *map(_percent, shares)] for r in rows for kind, shares in (r.membership or {}).items()]
+    return (
+        "<h2>Where images come and go</h2><p>Certified accuracy where k images are added, removed, or become any others with "
+        "any labels. Every image was drawn by itself, so that models that drew none of them vote as before.</p>"
+        f"{table(head, lines)}"
+    )
 
 
 def _full_table(result: Certificate) -> str:
@@ -104,6 +128,7 @@ def render_certificate(title: str, result: Certificate, figures: dict[str, tuple
     body = f"""{"".join(f"<p>{escape(text)}</p>" for text in notes(result))}
 <h2>Certified accuracy against {escape(goal)}</h2>
 {_best_table(result)}
+{_bagging(result)}
 {maps}
 <p>{escape(LEGEND)} {escape(usual)}.</p>
 <h2>Certified accuracy against a change of the whole set</h2>
@@ -112,6 +137,7 @@ k. The same votes give both certificates. Dashed: the paper's bound, which takes
 misses most of a change that is spread out, and is credited for it in the solid lines.</p>
 {shown.get("radius", "")}
 {_settings_table(result)}
+{_membership(result)}
 {planner}
 <h2>Assumed</h2>
 {_list(assumptions(result))}

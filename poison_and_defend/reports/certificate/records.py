@@ -58,7 +58,11 @@ class Drawn:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON has it: of m and q the one that there is."""
-        return {key: value for key, value in asdict(self).items() if value is not None or key not in ("m", "q", "challenge")}
+        return {
+            key: value
+            for key, value in asdict(self).items()
+            if value is not None or key not in ("m", "q", "level", "challenge", "membership")
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +121,8 @@ class Certified(Drawn):
         trusted_alone: Accuracy of the trusted data alone, if it was measured.
         looks: How many claims have been made about this received set, with this one.
         level: The chance at most that one of them is wrong, for one test image; None where it is not known.
+        membership: Share certified where as many images are ``added``, ``removed``, or become any others with any labels
+            (``changed``), by numbers of them; None for subsamples of a fixed size, whose law they change.
         challenge: What an attack inside the budget did; None where none was tried.
     """
 
@@ -138,6 +144,7 @@ class Certified(Drawn):
     trusted_alone: float | None = None
     looks: int = 1
     level: float | None = None
+    membership: dict[str, list[float]] | None = None
     seconds: float = 0.0
     challenge: Challenge | None = None
 
