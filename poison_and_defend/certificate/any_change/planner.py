@@ -17,7 +17,7 @@ Choice = dict[str, list[tuple[Rule, float | None]]]
 """For every family and each number of poisons: the vote, and what it certified on the reference, if labels chose it."""
 
 
-def prescribed(reference: Reference, asked: Votes, ks: Sequence[int], n: int, classes: int, trusted: bool) -> Choice:
+def prescribed(reference: Reference, asked: Votes, ks: Sequence[int], n: int, classes: int, trusted: int) -> Choice:
     """Votes whose settings follow from numbers of rows, classes and poisons alone; no label is looked at.
 
     A radius holds as large a share of images as one class has. A head sees a twentieth of the rows that there are for each
@@ -26,14 +26,14 @@ def prescribed(reference: Reference, asked: Votes, ks: Sequence[int], n: int, cl
     Args:
         ks: Numbers of poisons.
         n: Received rows.
-        trusted: Whether there are trusted rows.
+        trusted: Trusted rows.
     """
     radius = asked.radii[0] if asked.radii else reference.radius((asked.shares or [1 / classes])[0])
     choice: Choice = {"trusted": [(Rule("trusted"), None)] * len(ks)} if trusted else {}
     for family in asked.votes:
         for k in ks if family != "hybrid" or trusted else ():
             m = asked.m[0] if asked.m else int(min(100, max(10, n // (20 * max(1, k))), n // 2))
-            weight = trusted_weight(k, n / classes) if trusted else 0.0
+            weight = trusted_weight(k, n / classes, trusted / classes)
             if family in ("neighbours", "kernel"):
                 rule = Rule(family, radius, _WIDTHS[0] if family == "kernel" else 0.0, weight)
             else:
@@ -43,13 +43,14 @@ def prescribed(reference: Reference, asked: Votes, ks: Sequence[int], n: int, cl
     return choice
 
 
-def trusted_weight(k: int, rows_of_class: float) -> float:
-    """What trusted rows add to counts at most, in rows of a class: eight times the poisons, a fifth at least and two at most.
+def trusted_weight(k: int, rows_of_class: float, trusted_of_class: float) -> float:
+    """What trusted rows add to counts at most, in rows of a class; 0 without.
 
-    Settled on splits of CIFAR-10's training images. It is not chosen on a reference: of images that pretrained networks have
-    seen, trusted rows say more than of others, and would be given too much weight.
+    Eight times the poisons, and a class's worth for every 500 trusted rows of a class; two classes' worth at most. Settled on
+    splits of CIFAR-10's training images. It is not chosen on a reference: of images that pretrained networks have seen, trusted
+    rows say more than of others, and would be given too much weight.
     """
-    return min(2.0, max(0.2, 8 * k / rows_of_class))
+    return min(2.0, 8 * k / rows_of_class + trusted_of_class / 500) if trusted_of_class else 0.0
 
 
 def candidates(reference: Reference, asked: Votes, weight: float, trusted: bool) -> list[Rule]:
@@ -95,7 +96,7 @@ def choose(
         InputError: If the reference is too small for that.
     """
     votes, tested, labels, scale = reference.tried(trusted, key, ks, rows_of_class)
-    weights = {k: trusted_weight(k, rows_of_class) if trusted else 0.0 for k in ks}
+    weights = {k: trusted_weight(k, rows_of_class, trusted / votes.classes) for k in ks}
     rules = {k: candidates(reference, asked, weights[k], trusted > 0) for k in ks}
     small = dict.fromkeys(rule for own in rules.values() for rule in own if rule.m <= len(votes.labels) // 3)
     found = votes.judge(small, tested, progress)

@@ -98,7 +98,7 @@ class _Job:
     def _chosen(self) -> Choice:
         plan, n, classes = self.plan, len(self.plan.rows), self.plan.data.num_classes
         if not plan.labelled:
-            return prescribed(self.reference, plan.asked, plan.k, n, classes, len(plan.trusted) > 0)
+            return prescribed(self.reference, plan.asked, plan.k, n, classes, len(plan.trusted))
         with StoreProgress("choose votes on the reference") as bar:
             return choose(self.reference, plan.asked, plan.k, n / classes, len(plan.trusted), plan.seed, bar)
 

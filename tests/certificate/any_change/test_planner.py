@@ -48,15 +48,15 @@ def test_rules_follow_from_numbers_alone() -> None:
     features, labels = clusters(8, 80)
     unlabelled = Reference.of(features, None, 1)
     assert unlabelled.labels is None
-    found = prescribed(unlabelled, EVERYTHING, [1, 25, 2500], 50_000, 10, trusted=True)
+    found = prescribed(unlabelled, EVERYTHING, [1, 25, 2500], 50_000, 10, trusted=250)
     assert set(found) == {"trusted", *EVERYTHING.votes}
     assert [rule.m for rule, _ in found["partition"]] == [100, 100, 10]
-    assert [rule.weight for rule, _ in found["neighbours"]] == pytest.approx([0.2, 0.2, 2.0])
+    assert [rule.weight for rule, _ in found["neighbours"]] == pytest.approx([0.05 + 8 / 5000, 0.09, 2.0])
     assert {rule.radius for rule, _ in found["neighbours"]} == {unlabelled.radius(0.1)}
     assert all(share is None for own in found.values() for _, share in own)
-    alone = prescribed(unlabelled, EVERYTHING, [1], 50_000, 10, trusted=False)
+    alone = prescribed(unlabelled, EVERYTHING, [1], 50_000, 10, trusted=0)
     assert "trusted" not in alone and "hybrid" not in alone and alone["neighbours"][0][0].weight == 0
-    given = prescribed(unlabelled, Votes(radii=[0.25], m=[7]), [1, 5], 600, 10, trusted=False)
+    given = prescribed(unlabelled, Votes(radii=[0.25], m=[7]), [1, 5], 600, 10, trusted=0)
     assert [rule.radius for rule, _ in given["neighbours"]] == [0.25] * 2 and [r.m for r, _ in given["partition"]] == [7] * 2
 
 
@@ -76,7 +76,7 @@ def test_the_best_of_each_and_of_all_is_taken_at_as_large_a_share_of_poisons(ref
     votes, tested, labels, scale = reference.tried(20, 1, ks, 5000)
     assert scale == pytest.approx((320 - 64 - 20) / 4 / 5000)
     for number, k in enumerate(ks):
-        found = votes.judge(candidates(reference, asked, trusted_weight(k, 5000), trusted=True), tested)
+        found = votes.judge(candidates(reference, asked, trusted_weight(k, 5000, 5), trusted=True), tested)
         shares = {r: share_certified(v.labels, v.poisons, labels, k * scale) for r, v in found.items()}
         for family in ("neighbours", "partition", "hybrid"):
             rule, share = choice[family][number]

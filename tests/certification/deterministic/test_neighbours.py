@@ -5,7 +5,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
-from poison_and_defend.certification.deterministic import neighbour_vote
+from poison_and_defend.certification.deterministic import neighbour_vote, radius_poisons
 from poison_and_defend.core.errors import InputError
 
 CLASSES, LIMIT = 3, 3
@@ -110,3 +110,37 @@ def test_a_hundred_thousand_small_weights_are_summed_with_all_digits() -> None:
 def test_votes_that_are_none_are_refused(given: dict) -> None:
     with pytest.raises(InputError):
         neighbour_vote(**({"weights": [[0.5, 1.0]], "labels": [0, 1], "classes": 2, "limit": 3} | given))
+
+
+def test_counts_within_a_radius_are_neighbour_votes_of_weights_0_and_1(generator: np.random.Generator) -> None:
+    labels = generator.choice(CLASSES, 40, p=[0.5, 0.3, 0.2])
+    near = generator.random((300, 40)) < generator.random((300, 1))
+    added = generator.integers(0, 6, size=(300, CLASSES))
+    counts = np.stack([near[:, labels == number].sum(1) for number in range(CLASSES)], 1) + added
+    found = neighbour_vote(near, labels, CLASSES, 40, trusted=added)
+    assert counts.argmax(1).tolist() == found.labels.tolist()
+    # Where trusted rows lead by more than there are rows to change, the count of rows ends first.
+    assert np.minimum(radius_poisons(counts), 40).tolist() == found.poisons.tolist()
+    assert (
+        radius_poisons(counts, relabel=True) <= neighbour_vote(near, labels, CLASSES, 40, trusted=added, relabel=True).poisons
+    ).all()
+
+
+@pytest.mark.parametrize("kind", ["moved", "added and removed", "relabelled"])
+def test_counts_withstand_rows_that_come_and_go_and_halve_where_labels_change(kind: str) -> None:
+    """Every step that one row can make, from all small counts: moved by one in a class, or from one class to another."""
+    one = [np.eye(CLASSES, dtype=int)[c] * sign for c in range(CLASSES) for sign in (1, -1)]
+    both = [np.eye(CLASSES, dtype=int)[a] - np.eye(CLASSES, dtype=int)[b] for a in range(CLASSES) for b in range(CLASSES)]
+    steps = one if kind != "relabelled" else one + both
+    tight = 0
+    for counts in product(range(5), repeat=CLASSES):
+        start, answer = np.array(counts), int(np.argmax(counts))
+        promised = int(radius_poisons(start[None], relabel=kind == "relabelled")[0])
+        reached = {tuple(counts)}
+        for _ in range(promised):
+            reached = {tuple(np.array(c) + step) for c in reached for step in steps}
+            reached = {c for c in reached if min(c) >= 0}
+            assert all(int(np.argmax(c)) == answer for c in reached)
+        further = {tuple(np.array(c) + step) for c in reached for step in steps}
+        tight += any(int(np.argmax(c)) != answer for c in further if min(c) >= 0)
+    assert tight == 5**CLASSES
