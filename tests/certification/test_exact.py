@@ -26,7 +26,7 @@ from poison_and_defend.certification import (
 )
 from tests.certification import exact
 
-CASES = int(os.environ.get("EXACT_CASES", "12"))
+CASES = int(os.environ.get("EXACT_CASES", "8"))
 NEAR = mp.mpf("1e-9")
 
 

@@ -45,7 +45,7 @@ def test_a_radius_holds_its_share(reference: Reference) -> None:
 
 
 def test_rules_follow_from_numbers_alone() -> None:
-    features, labels = clusters(8, 80)
+    features, _ = clusters(8, 80)
     unlabelled = Reference.of(features, None, 1)
     assert unlabelled.labels is None
     found = prescribed(unlabelled, EVERYTHING, [1, 25, 2500], 50_000, 10, trusted=250)
