@@ -103,6 +103,9 @@ def _shown(value: Any) -> str:
         return "null"
     if hasattr(value, "as_dict") or value == argparse.SUPPRESS:
         return ""
+    if isinstance(value, list):
+        # Options of a class are shown as they are written in YAML.
+        value = [one.as_dict() if hasattr(one, "as_dict") else one for one in value]
     text = str(value)
     return text if len(text) <= _LONG else f"{text[:_LONG].rpartition(' ')[0]} ..."
 
