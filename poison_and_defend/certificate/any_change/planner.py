@@ -1,6 +1,7 @@
 """Which vote for how many poisons: settled before a received image is looked at, by rules or on a labelled reference."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
@@ -53,14 +54,14 @@ def trusted_weight(k: int, rows_of_class: float, trusted_of_class: float) -> flo
     return min(2.0, 8 * k / rows_of_class + trusted_of_class / 500) if trusted_of_class else 0.0
 
 
-def candidates(reference: Reference, asked: Votes, weight: float, trusted: bool) -> list[Rule]:
-    """Every vote that is tried on a labelled reference for some number of poisons."""
+def candidates(reference: Reference, asked: Votes, trusted: bool) -> list[Rule]:
+    """Every vote that is tried on a labelled reference; rows that vote by themselves are tried without trusted ones."""
     radii = asked.radii or [reference.radius(share) for share in asked.shares or _SHARES]
     rules: list[Rule] = [Rule("trusted")] if trusted else []
     for family in asked.votes:
         if family in ("neighbours", "kernel"):
             widths = (0.0,) if family == "neighbours" else _WIDTHS
-            rules += [Rule(family, radius, width, weight) for radius in radii for width in widths]
+            rules += [Rule(family, radius, width) for radius in radii for width in widths]
         elif family == "aggregation":
             rules += [Rule(family, m=m, spread=asked.spread) for m in asked.m or _PARTS if m >= asked.spread]
         elif family != "hybrid" or trusted:
@@ -84,29 +85,36 @@ def choose(
 ) -> Choice:
     """Try all candidates on a labelled reference, for as large a share of poisons of a class.
 
+    Radii are chosen as if there were no trusted rows, which say too much there, and of all votes the best is one that does not
+    lean on them.
+
     Args:
         ks: Numbers of poisons in the received set.
         rows_of_class: Of the received set, on average.
         trusted: Trusted rows.
 
     Returns:
-        The best vote of every family; ``planned``: of all of them.
+        The best vote of every family; ``planned``: the best of those that do not need trusted rows, which join it where they
+        can.
 
     Raises:
         InputError: If the reference is too small for that.
     """
     votes, tested, labels, scale = reference.tried(trusted, key, ks, rows_of_class)
-    weights = {k: trusted_weight(k, rows_of_class, trusted / votes.classes) for k in ks}
-    rules = {k: candidates(reference, asked, weights[k], trusted > 0) for k in ks}
-    small = dict.fromkeys(rule for own in rules.values() for rule in own if rule.m <= len(votes.labels) // 3)
-    found = votes.judge(small, tested, progress)
+    rules = [rule for rule in candidates(reference, asked, trusted > 0) if rule.m <= len(votes.labels) // 3]
+    found = votes.judge(rules, tested, progress)
     choice: Choice = {}
     for k in ks:
         tried: dict[str, list[tuple[Rule, float]]] = {}
-        for rule in (rule for rule in rules[k] if rule in found):
-            share = share_certified(found[rule].labels, found[rule].poisons, labels, k * scale)
+        for rule, verdict in found.items():
+            share = share_certified(verdict.labels, verdict.poisons, labels, k * scale)
             tried.setdefault(rule.family, []).append((rule, share))
         best = {family: max(own, key=lambda pair: pair[1]) for family, own in tried.items()}
-        for family, chosen in (best | {"planned": max(best.values(), key=lambda pair: pair[1])}).items():
-            choice.setdefault(family, []).append(chosen)
+        alone = [pair for family, pair in best.items() if family not in ("trusted", "hybrid")]
+        if alone:
+            best["planned"] = max(alone, key=lambda pair: pair[1])
+        weight = trusted_weight(k, rows_of_class, trusted / votes.classes)
+        for family, (rule, share) in best.items():
+            own = replace(rule, weight=weight) if rule.radius else rule
+            choice.setdefault(family, []).append((own, share))
     return choice

@@ -14,7 +14,6 @@ from poison_and_defend.lightning_modules.networks.spec import Network
 from poison_and_defend.lightning_modules.recipe import Recipe
 from tests.lightning_modules.networks.zoo import HERE, NAMES, network
 
-
 SCENARIOS = ("transfer", "fine_tune", "from_scratch")
 # Every network once, every scenario with several, and one network through all.
 CASES = [(name, scenario) for i, name in enumerate(NAMES) for j, scenario in enumerate(SCENARIOS) if i == 0 or i % 3 == j]
