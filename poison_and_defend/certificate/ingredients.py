@@ -6,7 +6,7 @@ from functools import cached_property
 from poison_and_defend.certificate.task import CertifyTask
 from poison_and_defend.certification import Ingredient, vouch
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.datamodules import ArrayDataModule
+from poison_and_defend.datamodules import ArrayDataModule, Split
 from poison_and_defend.datamodules.wrappers.base import WrapperDataModule
 from poison_and_defend.datamodules.wrappers.sanitized import DiffusionSanitizeDataModule
 from poison_and_defend.diffusion.find_denoiser import find_denoiser
@@ -159,3 +159,16 @@ def check_public(task: CertifyTask) -> None:
                 f"a certificate with trusted features needs images out of the attacker's reach: {error}; or give weights "
                 "(--features) or train whole networks (--learner network)"
             ) from error
+
+
+def tested_images(data: ArrayDataModule, wanted: int | None) -> Split:
+    """The first so many test images, all where nothing is said.
+
+    Raises:
+        InputError: If there are not as many.
+    """
+    split = data.split("test")
+    count = len(split) if wanted is None else wanted
+    if not 1 <= count <= len(split):
+        raise InputError(f"test_images is {count}: there are 1 to {len(split)} (--test_images)")
+    return Split(split.images[:count], split.labels[:count])

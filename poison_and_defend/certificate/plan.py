@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poison_and_defend.attacks.threat.budget import Norm
-from poison_and_defend.certificate.ingredients import Origins, check_pretrained, check_public
+from poison_and_defend.certificate.ingredients import Origins, check_pretrained, check_public, tested_images
 from poison_and_defend.certificate.task import CertifyTask, Learner, Speed, Trust, Vote
 from poison_and_defend.certificate.voters import MOST_MEMBERS, noise_seed
 from poison_and_defend.certification import (
@@ -173,7 +173,7 @@ def plan_certificate(task: CertifyTask) -> CertificatePlan:
         raise InputError(
             f"models is {vote.models}: at alpha {vote.alpha:g} even unanimous votes certify nothing before {least} (--models)"
         )
-    tested, train = _tested(data, task.received.test_images), data.split("train")
+    tested, train = tested_images(data, task.received.test_images), data.split("train")
     # Beside every budget, what the same votes promise against any change.
     budgets = [*task.claims.eps, *(["any"] if "any" not in task.claims.eps else [])]
     radii = np.array([_radius(eps, task.claims.norm, data) for eps in budgets])
@@ -242,14 +242,6 @@ def _check_numbers(task: CertifyTask) -> None:
     # Pilots are counted from the other end of the same numbers.
     if vote.models + vote.selection + task.goal.pilot > MOST_MEMBERS:
         raise InputError(f"models is {vote.models}: there are seeds for {MOST_MEMBERS}, pilots included (--models)")
-
-
-def _tested(data: ArrayDataModule, wanted: int | None) -> Split:
-    split = data.split("test")
-    count = len(split) if wanted is None else wanted
-    if not 1 <= count <= len(split):
-        raise InputError(f"test_images is {count}: there are 1 to {len(split)} (--test_images)")
-    return Split(split.images[:count], split.labels[:count])
 
 
 def _radius(eps: float | str, norm: Norm, data: ArrayDataModule) -> float:

@@ -1,6 +1,6 @@
 """A certificate of any change that can be had: everything refused that cannot work, nothing computed."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 
 from poison_and_defend.certificate.any_change.rows import Rows, keyed_order
 from poison_and_defend.certificate.any_change.task import FAMILIES, AnyChangeTask, Trusted, Votes
+from poison_and_defend.certificate.ingredients import tested_images
 from poison_and_defend.certification import Ingredient, void_reasons, vouch
 from poison_and_defend.certification.sampling import check_k
 from poison_and_defend.core.bounds import at_least
@@ -65,6 +66,10 @@ def plan_any_change(task: AnyChangeTask) -> AnyChangePlan:
     at_least("trusted", trust.trusted, 0)
     train = data.split("train")
     public = _public(data)
+    if isinstance(public, InputError) and trust.reference is None:
+        raise InputError(
+            f"votes are compared on images out of the attacker's reach: {public}; or name a labelled data set of them (--reference)"
+        ) from public
     trusted, rows = _trusted(trust.trusted, train, public, data.num_classes, place.seed)
     _check_votes(task.ballot, len(rows), trust.reference is not None)
     if not task.claims.k:
@@ -73,12 +78,12 @@ def plan_any_change(task: AnyChangeTask) -> AnyChangePlan:
         check_k(k, len(rows))
     if not trust.networks:
         raise InputError("networks is empty: votes need features (--networks)")
-    tested = _tested(data, task.received.test_images)
+    tested = tested_images(data, task.received.test_images)
     reference = _reference(data, trust, public)
     networks = [Network.of(network) for network in trust.networks]
     for network in networks:
         check_network(network, data.image_shape, 2, "--networks")
-    ingredients = _ingredients(task, networks, reference, train, public is not None)
+    ingredients = _ingredients(task, networks, reference, train, trusted, public)
     void = void_reasons(ingredients)
     if void and not trust.uncertified:
         raise InputError(
@@ -126,47 +131,36 @@ def _check_votes(votes: Votes, n: int, labelled: bool) -> None:
     at_least("spread", votes.spread, 2)
 
 
-def _public(data: ArrayDataModule) -> Split | None:
+def _public(data: ArrayDataModule) -> Split | InputError:
+    """The public part, or why there is none."""
     try:
         return data.split("public")
-    except InputError:
-        return None
+    except InputError as error:
+        return error
 
 
-def _trusted(count: int, train: Split, public: Split | None, classes: int, seed: int) -> tuple[Split, Rows]:
+def _trusted(count: int, train: Split, public: Split | InputError, classes: int, seed: int) -> tuple[Split, Rows]:
     """Images whose labels are trusted, and the training rows that are left for the attacker."""
-    source = train if public is None else public
+    source = public if isinstance(public, Split) else train
     if count and not classes <= count < len(source):
-        where = "training images, not all of which can have been checked by hand" if public is None else "public images"
+        where = "training images, not all of which can have been checked by hand" if source is train else "public images"
         raise InputError(
             f"trusted is {count}: at least one a class, {classes}, and fewer than {len(source)} {where}; 0 for none (--trusted)"
         )
-    if public is not None:
+    if isinstance(public, Split):
         return public.subset(np.arange(count)), np.arange(len(train))
     order = keyed_order(len(train), seed, 0)
     return train.subset(np.sort(order[:count])), np.sort(order[count:])
 
 
-def _tested(data: ArrayDataModule, wanted: int | None) -> Split:
-    split = data.split("test")
-    count = len(split) if wanted is None else wanted
-    if not 1 <= count <= len(split):
-        raise InputError(f"test_images is {count}: there are 1 to {len(split)} (--test_images)")
-    return Split(split.images[:count], split.labels[:count])
-
-
-def _reference(data: ArrayDataModule, trust: Trusted, public: Split | None) -> Split:
+def _reference(data: ArrayDataModule, trust: Trusted, public: Split | InputError) -> Split:
     """As many images of every class as are asked for.
 
     Raises:
-        InputError: If there is nothing, or too little, or its images have other channels.
+        InputError: If there is too little, or its images have other channels.
     """
-    split = public if trust.reference is None else trust.reference.split("train")
-    if split is None:
-        raise InputError(
-            f"{data.name} has no public part: name a data set of labelled images out of the attacker's reach, by which "
-            "features are compared and votes chosen (--reference)"
-        )
+    split = trust.reference.split("train") if trust.reference is not None else public
+    assert isinstance(split, Split)
     classes = split.labels.unique()
     if len(classes) < 4 or split.images.shape[1] != data.image_shape[0]:
         raise InputError(
@@ -182,7 +176,7 @@ def _reference(data: ArrayDataModule, trust: Trusted, public: Split | None) -> S
 
 
 def _ingredients(
-    task: AnyChangeTask, networks: list[Network], reference: Split, train: Split, public: bool
+    task: AnyChangeTask, networks: list[Network], reference: Split, train: Split, trusted: Split, public: Split | InputError
 ) -> list[Ingredient]:
     trust, data = task.trust, task.received.data
     names = ", ".join(network.build for network in networks)
@@ -192,21 +186,11 @@ def _ingredients(
         found = [Ingredient("networks", "fixed", f"{names} have weights of a seed alone")]
     if any(network.mean is None and not network.trained for network in networks):
         found.append(Ingredient("normalization", data.statistics_origin, "per-channel statistics of the data set"))
-    common = shared_rows(row_digests(train.images), row_digests(reference.images))
-    if common:
-        told = f"{common} of its {len(reference)} images are among those that an attacker may change"
-        found.append(Ingredient("reference", "raw", told))
-    else:
-        copies = near_copies(reference.images, train.images)
-        if copies.suspicious:
-            told = f"{len(copies)} of its {len(reference)} images look like received ones: {copies.told()}"
-            found.append(Ingredient("reference", "unknown", told))
-        else:
-            found.append(Ingredient("reference", "trusted", f"{len(reference)} images, none of which is in the received set"))
-    if trust.trusted and public:
-        found.append(replace(found[-1], name="trusted images", detail=f"{trust.trusted} of the public part, with labels"))
-    elif trust.trusted:
-        told = f"{trust.trusted} images of the training split that the user says were checked by hand"
+    found.append(_compared("reference", reference, train))
+    if len(trusted) and isinstance(public, Split):
+        found.append(_compared("trusted images", trusted, train))
+    elif len(trusted):
+        told = f"{len(trusted)} images of the training split that the user says were checked by hand"
         found.append(Ingredient("trusted images", "vouched", told))
     if trust.reference is None:
         found.append(Ingredient("settings of votes", "fixed", "by rules that no label had a say in"))
@@ -215,3 +199,16 @@ def _ingredients(
             Ingredient("settings of votes", "trusted", "chosen on the reference, before a received image was looked at")
         )
     return vouch(found, trust.vouch)
+
+
+def _compared(name: str, images: Split, train: Split) -> Ingredient:
+    """Whether images out of the attacker's reach are received ones, byte for byte or once more."""
+    common = shared_rows(row_digests(train.images), row_digests(images.images))
+    if common:
+        told = f"{common} of its {len(images)} images are among those that an attacker may change"
+        return Ingredient(name, "raw", told)
+    copies = near_copies(images.images, train.images)
+    if copies.suspicious:
+        told = f"{len(copies)} of its {len(images)} images look like received ones: {copies.told()}"
+        return Ingredient(name, "unknown", told)
+    return Ingredient(name, "trusted", f"{len(images)} images, none of which is in the received set")

@@ -72,7 +72,7 @@ def test_a_reference_is_cut_to_as_many_of_every_class() -> None:
         ({"trusted": 9}, r"trusted is 9: at least one a class, 10, and fewer than 4000 public images"),
         ({"trusted": -1}, r"trusted is -1"),
         ({"test_images": 1001}, r"test_images is 1001: there are 1 to 1000"),
-        ({"data": Bare()}, r"has no public part: name a data set of labelled images out of the attacker's reach"),
+        ({"data": Bare()}, r"images out of the attacker's reach: nothing is public; or name a labelled data set of them"),
         ({"data": Bare(), "reference": reference(slice(None)), "trusted": 2000}, r"fewer than 2000 training images, not all"),
         ({"reference": reference(slice(None), classes=3)}, r"the reference has 3 classes and 1 channels: at least 4 classes"),
         ({"reference": reference(slice(None)), "reference_rows": 100}, r"reference_rows is 100"),
@@ -95,6 +95,15 @@ def test_features_of_a_network_that_may_have_seen_anything_need_a_word(tmp_path)
         plan_any_change(task(networks=[network]))
     assert plan_any_change(task(networks=[network], vouch=["networks"])).void == []
     assert plan_any_change(task(networks=[network], uncertified=True)).void != []
+
+
+def test_trusted_images_are_compared_whatever_the_reference_is() -> None:
+    data = FashionMNISTDataModule()
+    public, train = data.split("public"), data.split("train")
+    data._splits["public"] = Split.joined([train.subset(np.arange(3)), public])
+    with pytest.raises(InputError, match=r"trusted images \(raw\): 3 of its 50 images are among those"):
+        plan_any_change(task(data=data, reference=reference(slice(None)), trusted=50))
+    plan_any_change(task(data=data, reference=reference(slice(None))))
 
 
 def test_a_reference_that_was_received_is_no_reference() -> None:
