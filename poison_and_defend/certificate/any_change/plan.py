@@ -1,6 +1,6 @@
 """A certificate of any change that can be had: everything refused that cannot work, nothing computed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +68,8 @@ def plan_any_change(task: AnyChangeTask) -> AnyChangePlan:
     public = _public(data)
     if isinstance(public, InputError) and trust.reference is None:
         raise InputError(
-            f"votes are compared on images out of the attacker's reach: {public}; or name a labelled data set of them (--reference)"
+            f"votes are compared on images out of the attacker's reach: {public}; or name a labelled data set of them "
+            "(--reference)"
         ) from public
     trusted, rows = _trusted(trust.trusted, train, public, data.num_classes, place.seed)
     _check_votes(task.ballot, len(rows), trust.reference is not None)
@@ -188,16 +189,16 @@ def _ingredients(
         found.append(Ingredient("normalization", data.statistics_origin, "per-channel statistics of the data set"))
     found.append(_compared("reference", reference, train))
     if len(trusted) and isinstance(public, Split):
-        found.append(_compared("trusted images", trusted, train))
+        # All of the public part, from whose images it is seen how alike any two are.
+        own = found[-1] if trust.reference is None and trust.reference_rows is None else _compared("", public, train)
+        found.append(replace(own, name="trusted images"))
     elif len(trusted):
         told = f"{len(trusted)} images of the training split that the user says were checked by hand"
         found.append(Ingredient("trusted images", "vouched", told))
     if trust.reference is None:
         found.append(Ingredient("settings of votes", "fixed", "by rules that no label had a say in"))
     else:
-        found.append(
-            Ingredient("settings of votes", "trusted", "chosen on the reference, before a received image was looked at")
-        )
+        found.append(Ingredient("settings of votes", "trusted", "chosen on the reference, before looking at a received image"))
     return vouch(found, trust.vouch)
 
 
