@@ -29,7 +29,10 @@ def hash_state(state: Mapping[str, Any], described: str = "") -> str:
     hasher = hashlib.sha256(described.encode())
     for name, tensor in sorted(state.items()):
         hasher.update(name.encode())
-        hasher.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        held = tensor.detach().cpu().contiguous()
+        # numpy has no bfloat16; wider, it is the same number.
+        held = held.float() if str(held.dtype) == "torch.bfloat16" else held
+        hasher.update(held.numpy().tobytes())
     return hasher.hexdigest()[:16]
 
 

@@ -14,10 +14,18 @@ from poison_and_defend.certificate.ingredients import Origins, check_public
 from poison_and_defend.certificate.plan import plan_certificate
 from poison_and_defend.certificate.run import certify
 from poison_and_defend.certificate.task import CertifyTask
-from poison_and_defend.certification import FixedSize, joint_lower, l2_norm, subsampled_set_radius, vote_bounds
+from poison_and_defend.certification import FixedSize, joint_lower, joint_upper, l2_norm, subsampled_set_radius, vote_bounds
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.options import from_flat
-from poison_and_defend.datamodules import ArraysDataModule, DiffusionSanitizeDataModule, DigitsDataModule, MNISTDataModule
+from poison_and_defend.datamodules import (
+    ArraysDataModule,
+    DiffusionSanitizeDataModule,
+    DigitsDataModule,
+    FashionMNISTDataModule,
+    MNISTDataModule,
+    Split,
+)
+from poison_and_defend.lightning_modules.networks.spec import Network
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.reports.certificate.write import write_certificate_report
 from poison_and_defend.training.launch import Launch
@@ -292,3 +300,60 @@ def test_poisons_inside_the_budget_never_flip_a_certified_target(tmp_path: Path)
 def test_a_challenge_needs_heads_and_a_budget(tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"a challenge needs linear heads and a budget.*--goal_eps"):
         certify(plan_certificate(task(tmp_path, challenge=3, **changes)), CPU, "")
+
+
+def test_pluralities_are_certified_where_each_rival_is_bounded_by_its_own_votes(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished.parent, tmp_path, dirs_exist_ok=True)
+    changes = {"rivals": "each", "k": [1, 5], "eps": ["8/255"]}
+    certify(plan_certificate(task(tmp_path, **changes)), CPU, "")
+    result = json.loads((tmp_path / "small" / "certificate.json").read_text())
+    (record,), arrays = result["settings"], np.load(tmp_path / "small" / "sigma_0.2_m_40.npz")
+    assert result["rivals"] == "each" and result["eps"] == ["8/255", "any"]
+    bounds = vote_bounds(arrays["counts"], 0.01, runner_up=True)
+    right = bounds.labels == DigitsDataModule().split("test").labels.numpy()[:200]
+    sampling, radius = FixedSize(598, 40), l2_norm(8 / 255, "linf", DigitsDataModule().image_shape)
+    for i, k in enumerate((1, 5)):
+        for j, eps in enumerate((radius, np.inf)):
+            kept = joint_lower(bounds.winner, k, eps, 0.2, sampling) > joint_upper(bounds.others, k, eps, 0.2, sampling)
+            assert record["table"][i][j] == pytest.approx((kept & right).mean())
+    # Five poisons leave few a majority, and more of them a lead over each rival.
+    together = json.loads((finished / "certificate.json").read_text())["settings"][0]
+    assert record["table"][1][1] > together["table"][2][-1] + 0.05
+
+
+def test_the_same_vote_without_noise_stands_beside(finished: Path) -> None:
+    result = json.loads((finished / "certificate.json").read_text())
+    (plain,) = result["bagging"]
+    assert plain["sigma"] == 0 and plain["m"] == 40 and plain["median_radius"] == 0
+    # A change of any size is as bad as any other.
+    assert all(len(set(row)) == 1 for row in plain["table"])
+    page = (finished / "report.html").read_text()
+    assert "The same vote without noise" in page and "no noise, m 40 of 598" in page
+
+
+def test_linear_heads_on_a_network_as_it_comes(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {
+        "data": FashionMNISTDataModule(),
+        "network": Network("efficientnet_lite0", size=32),
+        "features": "pretrained",
+        "vouch": ["network"],
+        "sigma": 0.02,
+        "models": 40,
+        "bagging": [],
+    }
+    certify(plan_certificate(task(tmp_path, **changes)), CPU, "")
+    result = json.loads((tmp_path / "small" / "certificate.json").read_text())
+    assert result["certified"] and result["settings"][0]["accuracy"] > 0.6 and result["settings"][0]["trusted_alone"] is None
+    assert {i["name"]: i["origin"] for i in result["ingredients"]}["network"] == "vouched"
+    assert not list((tmp_path / "models").glob("*.safetensors"))
+    for wrong in ({"network": Network("convnet"), "vouch": []}, {"learner": "network"}, {"warm_start": "trusted"}):
+        with pytest.raises(InputError, match=r"features is pretrained: linear heads .* need a network that comes trained"):
+            plan_certificate(task(tmp_path, **(changes | wrong)))
+
+
+def test_public_images_that_are_received_ones_once_more_are_named(tmp_path: Path) -> None:
+    data = FashionMNISTDataModule()
+    public, train = data.split("public"), data.split("train")
+    data._splits["public"] = Split.joined([public, Split((train.images[:500].float() * 0.9).byte(), train.labels[:500])])
+    with pytest.raises(InputError, match=r"features \(unknown\): \d+ public images look like received ones"):
+        plan_certificate(task(tmp_path, data=data))

@@ -4,8 +4,10 @@ import pytest
 from poison_and_defend.certification import (
     FixedSize,
     Sampling,
+    certified_by_pairs,
     certified_share,
     joint_lower,
+    joint_upper,
     largest_eps,
     largest_k,
     needed_grid,
@@ -63,3 +65,22 @@ def test_no_more_images_can_change_than_there_are_whatever_the_limit() -> None:
     assert largest_k([0.9, 0.5], 0.0, 0.5, sampling, limit=10_000).tolist() == [600, -1]
     assert largest_k(0.9, 0.0, 0.5, sampling, limit=600).tolist() == 600
     assert largest_k(0.9, 0.0, 0.5, sampling, limit=0).tolist() == 0
+
+
+def test_pairs_of_bounds_are_certified_one_by_one_as_all_together(sampling: Sampling, generator: np.random.Generator) -> None:
+    winner = generator.choice([0.0, 0.3, 0.45, 0.6, 0.9, 0.999], 60)
+    others = np.minimum(generator.choice([0.0, 0.05, 0.2, 0.4], 60), 1 - winner)
+    ks, eps = [0, 1, 5, 25], [0.0, 0.1, 2.0, np.inf]
+    found = certified_by_pairs(winner, others, ks, eps, 0.5, sampling)
+    for i, k in enumerate(ks):
+        for j, radius in enumerate(eps):
+            own = [
+                float(joint_lower(a, k, radius, 0.5, sampling)) > float(joint_upper(b, k, radius, 0.5, sampling))
+                for a, b in zip(winner, others, strict=True)
+            ]
+            assert found[i, j] == pytest.approx(np.mean(own))
+    # Where the others have all the rest together, half is what a winner needs.
+    assert certified_by_pairs(winner, 1 - winner, ks, eps, 0.5, sampling) == pytest.approx(
+        certified_share(winner, needed_grid(ks, eps, 0.5, sampling))
+    )
+    assert certified_by_pairs(winner[:0], others[:0], ks, eps, 0.5, sampling).tolist() == np.zeros((4, 4)).tolist()
