@@ -316,9 +316,9 @@ def test_pluralities_are_certified_where_each_rival_is_bounded_by_its_own_votes(
         for j, eps in enumerate((radius, np.inf)):
             kept = joint_lower(bounds.winner, k, eps, 0.2, sampling) > joint_upper(bounds.others, k, eps, 0.2, sampling)
             assert record["table"][i][j] == pytest.approx((kept & right).mean())
-    # Five poisons leave few a majority, and more of them a lead over each rival.
+    # Where majorities are clear, as among digits, the price of every class's bound is small.
     together = json.loads((finished / "certificate.json").read_text())["settings"][0]
-    assert record["table"][1][1] > together["table"][2][-1] + 0.05
+    assert together["table"][2][-1] - 0.05 < record["table"][1][1] <= together["table"][2][-1]
 
 
 def test_the_same_vote_without_noise_stands_beside(finished: Path) -> None:
