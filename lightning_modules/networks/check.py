@@ -16,6 +16,19 @@ from poison_and_defend.lightning_modules.networks.spec import Network
 Shape = tuple[int, int, int]
 
 
+def takes_statistics(network: Network, channels: int) -> bool:
+    """Whether a network normalizes by the data's mean or standard deviation, having no other of its own.
+
+    The network itself is asked: what it is built with is looked for in what was built.
+    """
+
+    def own(level: float) -> list[float]:
+        built = build_network(network, in_channels=channels, num_classes=2, mean=(level,) * channels, std=(level,) * channels)
+        return [*built.mean.flatten().tolist(), *built.std.flatten().tolist()]
+
+    return own(0.25) != own(0.5)
+
+
 def check_network(
     network: Network, image_shape: Shape, num_classes: int, option: str = "--network", dropout: float = 0.0
 ) -> Classifier | None:

@@ -44,8 +44,11 @@ def membership_lower(p: ArrayLike, added: int, removed: int, changed: int, sampl
     given = np.asarray(p, np.float64)
     if not added + removed + changed:
         return given
+    if sampling.q == 1:
+        # Every model sees all that there is.
+        return np.zeros_like(given)
     # log1p and expm1 keep the digits of small chances.
-    log_missed = np.log1p(-min(sampling.q, 1 - 1e-16))
+    log_missed = np.log1p(-sampling.q)
     drawn = -np.expm1((removed + changed) * log_missed)
     left = np.maximum(given - drawn, 0) * np.exp((added - removed) * log_missed)
     return np.clip(lowered(left) - _CUT, 0.0, 1.0)

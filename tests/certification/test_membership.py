@@ -54,6 +54,11 @@ def test_changes_alone_are_those_of_the_joint_bound_without_end() -> None:
     assert membership_lower(p, 0, 0, 0, sampling).tolist() == p.tolist()
 
 
+def test_models_that_see_everything_are_promised_nothing() -> None:
+    for added, removed, changed in ((1, 0, 0), (0, 1, 0), (0, 0, 1)):
+        assert membership_lower([1.0, 0.9], added, removed, changed, Poisson(1000, 1.0)).tolist() == [0, 0]
+
+
 def test_numbers_that_cannot_be_are_refused() -> None:
     with pytest.raises(InputError, match="-1 added, 0 removed and 0 changed"):
         membership_lower(0.9, -1, 0, 0, Poisson(10, 0.5))

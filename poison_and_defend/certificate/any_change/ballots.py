@@ -57,7 +57,10 @@ class Rule:
 
     def to_json(self) -> dict[str, Any]:
         """Its family and the settings that it has."""
-        return {key: round(value, 6) if isinstance(value, float) else value for key, value in asdict(self).items() if value}
+        kept = {key: value for key, value in asdict(self).items() if value}
+        if self.family in ("neighbours", "kernel"):
+            kept["radius"] = self.radius
+        return {key: round(value, 6) if isinstance(value, float) else value for key, value in kept.items()}
 
 
 class Verdict(NamedTuple):

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import digest, save_array
 from poison_and_defend.core.hashing import hash_array
 from poison_and_defend.core.processes.ranks import Ranks
@@ -24,6 +25,8 @@ from poison_and_defend.lightning_modules.networks.spec import Network
 from poison_and_defend.training.features import extract_features
 
 _PIECE = 2048
+_ROUNDING = 1e-4
+"""What a feature may differ by in another batch, in its largest magnitude."""
 _WHAT = "no features; remove it, and they are computed again"
 
 
@@ -68,6 +71,7 @@ class FeatureStore:
         # All ranks must have looked before one of them writes.
         ranks.barrier("features looked for")
         if missing:
+            _check_rows(model, images, network, ranks)
             _estimate(model, images, sum(len(pieces[number]) for number in missing), text, ranks)
         self.folder.mkdir(parents=True, exist_ok=True)
         with StoreProgress(text, enabled=ranks.rank == 0 and bool(missing)) as bar:
@@ -84,6 +88,23 @@ class FeatureStore:
 
     def _path(self, known: list[Any], piece: Tensor) -> Path:
         return self.folder / f"{digest([*known, hash_array(piece.numpy())])}.npy"
+
+
+def _check_rows(model: Classifier, images: Tensor, network: Network, ranks: Ranks) -> None:
+    """Refuse a network whose features of an image depend on its neighbours in a batch: one poison would change them all.
+
+    Raises:
+        InputError: If they do.
+    """
+    batch = images[: min(8, len(images))]
+    others = batch.flip(0).bitwise_not()
+    others[0] = batch[0]
+    first, again = (extract_features(model, own, ranks.device)[0] for own in (batch, others))
+    if float((first - again).abs().max()) > _ROUNDING * float(first.abs().max()):
+        raise InputError(
+            f"features of {network.build} depend on the other images of a batch, so that one poison changes many: take "
+            "a network that sees images one by one (--networks)"
+        )
 
 
 def _estimate(model: Classifier, images: Tensor, count: int, text: str, ranks: Ranks) -> None:

@@ -16,8 +16,10 @@ from poison_and_defend.core.errors import InputError
 from poison_and_defend.datamodules import ArrayDataModule, Split
 from poison_and_defend.images.near_copies import near_copies
 from poison_and_defend.images.row_digests import row_digests, shared_rows
-from poison_and_defend.lightning_modules.networks.check import check_network
+from poison_and_defend.lightning_modules.networks.check import check_network, takes_statistics
 from poison_and_defend.lightning_modules.networks.spec import Network
+
+_MOST_SPREAD = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +74,7 @@ def plan_any_change(task: AnyChangeTask) -> AnyChangePlan:
             "(--reference)"
         ) from public
     trusted, rows = _trusted(trust.trusted, train, public, data.num_classes, place.seed)
-    _check_votes(task.ballot, len(rows), trust.reference is not None)
+    _check_votes(task.ballot, len(rows), trust.trusted, trust.reference is not None)
     if not task.claims.k:
         raise InputError("name at least one number of poisons (--k)")
     for k in task.claims.k:
@@ -83,7 +85,8 @@ def plan_any_change(task: AnyChangeTask) -> AnyChangePlan:
     reference = _reference(data, trust, public)
     networks = [Network.of(network) for network in trust.networks]
     for network in networks:
-        check_network(network, data.image_shape, 2, "--networks")
+        for images in (train.images, reference.images):
+            check_network(network, (images.shape[1], images.shape[2], images.shape[3]), 2, "--networks")
     ingredients = _ingredients(task, networks, reference, train, trusted, public)
     void = void_reasons(ingredients)
     if void and not trust.uncertified:
@@ -110,9 +113,11 @@ def plan_any_change(task: AnyChangeTask) -> AnyChangePlan:
     )
 
 
-def _check_votes(votes: Votes, n: int, labelled: bool) -> None:
+def _check_votes(votes: Votes, n: int, trusted: int, labelled: bool) -> None:
     if not votes.votes or not set(votes.votes) <= set(FAMILIES):
         raise InputError(f"votes is {votes.votes}: name some of {', '.join(FAMILIES)} (--votes)")
+    if set(votes.votes) == {"hybrid"} and not trusted:
+        raise InputError("votes is hybrid alone: its heads see trusted images, of which there are 0 (--trusted, --votes)")
     for name, values in (("shares", votes.shares), ("radii", votes.radii), ("m", votes.m)):
         if values is not None and (not values or (len(values) > 1 and not labelled)):
             raise InputError(
@@ -129,7 +134,9 @@ def _check_votes(votes: Votes, n: int, labelled: bool) -> None:
     for m in votes.m or []:
         if not 1 <= m <= n // 2:
             raise InputError(f"m is {m}: a part of {n} received images has 1 to {n // 2}, so that there are two (--m)")
-    at_least("spread", votes.spread, 2)
+    most = min(_MOST_SPREAD, *(votes.m or [_MOST_SPREAD]))
+    if "aggregation" in votes.votes and not 2 <= votes.spread <= most:
+        raise InputError(f"spread is {votes.spread}: a bucket is seen by 2 to {most} heads, of as many buckets each (--spread)")
 
 
 def _public(data: ArrayDataModule) -> Split | InputError:
@@ -185,7 +192,7 @@ def _ingredients(
         found = [Ingredient("networks", "unknown", f"nothing says which images the weights of {names} were trained on")]
     else:
         found = [Ingredient("networks", "fixed", f"{names} have weights of a seed alone")]
-    if any(network.mean is None and not network.trained for network in networks):
+    if any(takes_statistics(network, data.image_shape[0]) for network in networks):
         found.append(Ingredient("normalization", data.statistics_origin, "per-channel statistics of the data set"))
     found.append(_compared("reference", reference, train))
     if len(trusted) and isinstance(public, Split):

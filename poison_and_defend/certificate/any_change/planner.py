@@ -9,6 +9,7 @@ from torch import Tensor
 from poison_and_defend.certificate.any_change.ballots import Ints, Rule
 from poison_and_defend.certificate.any_change.reference import Reference
 from poison_and_defend.certificate.any_change.task import Votes
+from poison_and_defend.core.errors import InputError
 
 _SHARES = (0.03, 0.05, 0.07, 0.1, 0.13, 0.16, 0.2)
 _PARTS = (10, 25, 100)
@@ -69,6 +70,11 @@ def candidates(reference: Reference, asked: Votes, trusted: bool) -> list[Rule]:
     return rules
 
 
+def family_of_rows(rule: Rule) -> bool:
+    """Whether received rows vote by themselves, which trusted ones can join."""
+    return rule.family in ("neighbours", "kernel")
+
+
 def share_certified(answers: Ints, withstood: Ints, labels: Tensor, k: float) -> float:
     """Share of test images that are read right whatever ``k`` rows change into."""
     return float(np.mean((answers == labels.numpy()) & (withstood >= k)))
@@ -101,7 +107,10 @@ def choose(
         InputError: If the reference is too small for that.
     """
     votes, tested, labels, scale = reference.tried(trusted, key, ks, rows_of_class)
-    rules = [rule for rule in candidates(reference, asked, trusted > 0) if rule.m <= len(votes.labels) // 3]
+    most = len(votes.labels) // 3
+    if asked.m and max(asked.m) > most:
+        raise InputError(f"m is {max(asked.m)}: parts of 1 to {most} images can be tried on the reference (--m, --reference)")
+    rules = [rule for rule in candidates(reference, asked, trusted > 0) if rule.m <= most]
     found = votes.judge(rules, tested, progress)
     choice: Choice = {}
     for k in ks:
@@ -115,6 +124,6 @@ def choose(
             best["planned"] = max(alone, key=lambda pair: pair[1])
         weight = trusted_weight(k, rows_of_class, trusted / votes.classes)
         for family, (rule, share) in best.items():
-            own = replace(rule, weight=weight) if rule.radius else rule
+            own = replace(rule, weight=weight) if family_of_rows(rule) else rule
             choice.setdefault(family, []).append((own, share))
     return choice

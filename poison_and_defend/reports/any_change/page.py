@@ -24,6 +24,7 @@ def render_any_change(title: str, result: AnyChange, figure: bytes, config: str)
 {_table(result, lambda vote: vote.certified)}
 {picture("Certified accuracy against the number of poisons.", figure)}
 <h2>Where labels may change, too</h2>
+<p>To any of the {result.classes} classes, whose number was known beforehand, and not counted by the labels.</p>
 {_table(result, lambda vote: vote.with_labels)}
 <h2>Accuracy of these votes</h2>
 <p>What withstands many poisons reads fewer images right where there are none: the vote for 1,000 is not the one for one.</p>

@@ -48,6 +48,24 @@ def test_what_is_received_and_what_is_trusted() -> None:
     assert {i.name: i.origin for i in other.ingredients}["trusted images"] == "vouched"
 
 
+@pytest.mark.parametrize(
+    ("network", "origin"),
+    [
+        (Network("convnet"), "raw"),
+        (Network("convnet", mean=[0.5]), "raw"),
+        (Network("convnet", std=[0.5]), "raw"),
+        (Network("convnet", mean=[0.5], std=[0.5]), None),
+        (Network("efficientnet_lite0", size=32), None),
+        (Network("efficientnet_lite0", size=32, mean=None), None),
+    ],
+)
+def test_statistics_of_the_received_set_are_found_in_what_is_built(network: Network, origin: str | None) -> None:
+    data = FashionMNISTDataModule()
+    data.statistics_origin = "raw"
+    plan = plan_any_change(task(data=data, networks=[network], vouch=["networks"] if network.trained else [], uncertified=True))
+    assert {i.name: i.origin for i in plan.ingredients}.get("normalization") == origin
+
+
 def test_a_reference_is_cut_to_as_many_of_every_class() -> None:
     plan = plan_any_change(task(reference=reference(slice(None)), reference_rows=305))
     assert plan.reference.labels.bincount().tolist() == [30] * 10
@@ -68,7 +86,10 @@ def test_a_reference_is_cut_to_as_many_of_every_class() -> None:
         ({"shares": [0.1, 0.2]}, r"one value, or several of which a labelled reference chooses \(--shares, --reference\)"),
         ({"m": []}, r"m is \[\]: one value"),
         ({"m": [1001]}, r"m is 1001: a part of 2000 received images has 1 to 1000"),
-        ({"spread": 1}, r"spread is 1"),
+        ({"spread": 1}, r"spread is 1: a bucket is seen by 2 to 10 heads"),
+        ({"spread": 5000}, r"spread is 5000: a bucket is seen by 2 to 10"),
+        ({"spread": 8, "m": [5]}, r"spread is 8: a bucket is seen by 2 to 5"),
+        ({"votes": ["hybrid"]}, r"votes is hybrid alone: its heads see trusted images, of which there are 0"),
         ({"trusted": 9}, r"trusted is 9: at least one a class, 10, and fewer than 4000 public images"),
         ({"trusted": -1}, r"trusted is -1"),
         ({"test_images": 1001}, r"test_images is 1001: there are 1 to 1000"),

@@ -89,6 +89,11 @@ def test_the_best_of_each_and_of_all_is_taken_at_as_large_a_share_of_poisons(ref
     assert isinstance(choice["planned"][0][0], Rule)
 
 
+def test_parts_that_the_reference_has_no_room_for_are_refused(reference: Reference) -> None:
+    with pytest.raises(InputError, match=r"m is 100: parts of 1 to 85 images can be tried on the reference"):
+        choose(reference, Votes(m=[10, 100]), [1], 100, 0, 1)
+
+
 def test_a_reference_that_is_too_small_is_refused(reference: Reference) -> None:
     with pytest.raises(
         InputError, match=r"trusted is 250: of the reference's 320 images .* 64 are tested and 6 would be received"

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor, nn
 
 from poison_and_defend.certificate.any_change import features
 from poison_and_defend.certificate.any_change.plan import plan_any_change
@@ -148,3 +149,21 @@ def test_a_vote_with_too_few_entries_is_no_vote(finished: Path, tmp_path: Path) 
     (tmp_path / "any_change.json").write_text(json.dumps(value))
     with pytest.raises(InputError, match="has not an entry for each number of poisons"):
         write_any_change_report(tmp_path)
+
+
+class Batched(nn.Module):
+    """Normalized by the statistics of whatever stands beside an image."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(1, 8, 3, stride=4), nn.BatchNorm2d(8, track_running_stats=False), nn.Flatten())
+        self.head = nn.Linear(8 * 49, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.body(images))
+
+
+def test_features_that_depend_on_the_batch_are_refused(tmp_path: Path) -> None:
+    network = Network(f"{__name__}.Batched")
+    with pytest.raises(InputError, match="depend on the other images of a batch, so that one poison changes many"):
+        certify_any_change(plan_any_change(task(tmp_path, networks=[network], vouch=[])), CPU, "")
