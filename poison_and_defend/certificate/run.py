@@ -197,9 +197,15 @@ def _estimate(voters: Voters, missing: int, setting: Setting, ranks: Ranks) -> N
     rows = torch.zeros(voters.batch_size, dtype=torch.int64)
     images = voters.split.images[rows].to(ranks.device)
     place = rows.to(ranks.device)
-    voters.defense(images, place, place)
+
+    def one() -> None:
+        clean = voters.defense(images, place, place).cpu()
+        if voters.features is not None:
+            voters.features(clean)
+
+    one()
     started = time.perf_counter()
-    voters.defense(images, place, place)[0, 0, 0, 0].item()
+    one()
     rate = voters.batch_size / (time.perf_counter() - started)
     total = missing * setting.drawn
     work = "to noise and denoise" if setting.sigma else "without noise"
