@@ -107,12 +107,11 @@ def sentences() -> list[tuple[str, str]]:
     found.append(("docs/results/photographs.md", f"({shares[0]} at sigma .1, {shares[1]} at .25)"))
     small = record("fashion_mnist_7000_any_change/any_change.json")
     (neighbours,) = (vote for vote in small["votes"] if vote["name"] == "neighbours")
-    cells = [f"{share:.1%}".rjust(len(f"k = {k}")) for k, share in zip(small["k"], neighbours["certified"], strict=True)]
-    found.append(("README.md", "│ " + " │ ".join(cells)))
+    found.append(("README.md", "│ " + " │ ".join(f"{share:.1%}" for share in neighbours["certified"])))
     joint = record("cifar10_joint/certificate.json")
     heads = [next(one for one in joint[kind] if one["m"] == 50)["voter_accuracy"] for kind in ("settings", "bagging")]
-    told = f"one head on 50 images reads {100 * heads[0]:.1f} % right instead of {100 * heads[1]:.1f}"
-    found.append(("docs/results/any-change.md", told))
+    shares = [f"{100 * share:.1f}" for share in heads]
+    found.append(("docs/results/any-change.md", f"one head on 50 images reads {shares[0]} % right instead of {shares[1]}"))
     mnist = record("mnist_certificate/certificate.json")
     alone = f"{100 * mnist['settings'][0]['trusted_alone']:.1f} %"
     found.append(("docs/results/mnist-certificates.md", f"with their labels, give {alone}"))
@@ -159,7 +158,7 @@ def sentences() -> list[tuple[str, str]]:
     found.append(("docs/results/cifar10.md", f"keeps {brew['diffusion']} of its {brew['none']} targets"))
     shown = [counts["cifar10_transfer", "augmented_bullseye_polytope", arm] for arm in ("none", "diffusion", "no_attack")]
     said = "{} targets are misread undefended and {} after noise and denoising, where unperturbed images give {}"
-    found.append(("README.md", said.format(*shown)))
+    found.append(("docs/results/cifar10.md", said.format(*shown)))
     scratch = {(row["attack"], row["defense"]): row for row in record("photographs_scratch_16/summary.json")}
     kept = [scratch["witches_brew", arm]["successes"] for arm in ("none", "diffusion_10")]
     found.append(("README.md", f"Witches' Brew misleads {kept[0]} of 16 victims before and {kept[1]} after"))

@@ -68,7 +68,7 @@ def files(suffix: str) -> list[str]:
             "experiment/provenance.json",
             "certificate/one/certificate.json",
             "votes/votes/manifest.json",
-            "votes/votes/looks.json",
+            "votes/looks.json",
             "denoiser/config.json",
             "denoiser/scheduler_config.json",
             "denoiser/denoiser.json",
