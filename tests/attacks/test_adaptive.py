@@ -144,6 +144,9 @@ def test_the_objective_on_held_out_draws_is_told_thrice_and_changes_nothing(name
     assert all(values.shape == (len(final),) and not values.requires_grad for _, values in told)
     # 64 draws of the last poisons, where the attack's own last word rests on two.
     torch.testing.assert_close(told[-1][1], torch.tensor(final), rtol=0.15, atol=0.02)
+    if name != "bullseye_polytope":
+        return
+    # All attacks draw them in one place.
     again: list[tuple[int, Tensor]] = []
     crafted(name, steps=8, sanitizing=Mirror(0.05, draws=2), watch=lambda *found: again.append(found))
     assert all(torch.equal(one, other) for (_, one), (_, other) in zip(told, again, strict=True))
