@@ -35,7 +35,7 @@ _PLANNED = (100, 200, 500, 1000, 2000, 5000, 10_000, 100_000)
 """Numbers of models that a forecast speaks of, besides the one asked for."""
 
 
-def count_votes(votes: Votes, classes: int) -> NDArray[np.int64]:
+def count_votes(votes: NDArray[np.integer[Any]], classes: int) -> NDArray[np.int64]:
     """``(T, classes)`` votes per test image of ``(models, T)`` predictions."""
     images = votes.shape[1]
     places = votes.astype(np.int64) + classes * np.arange(images)

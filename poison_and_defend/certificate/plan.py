@@ -98,7 +98,7 @@ class CertificatePlan:
         train: What an attacker may have poisoned.
         tested: The test images that are voted on.
         settings: Every combination of sigma with m or q.
-        bagging: The same without noise, to compare with.
+        bagging: Settings without noise, to compare with.
         vote: As asked for, with the share of alpha that this one of the planned looks has.
         bound_alpha: What is left of alpha for one bound after the choice of the winner is paid for.
         denoiser: Checked against the images; None for ``noise_only``.

@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from poison_and_defend.certificate.any_change.heads import Heads, trusted_scores
+from poison_and_defend.certificate.any_change.heads import Heads, trusted_head
 from poison_and_defend.certificate.any_change.rows import overlapping, parts
 from poison_and_defend.certificate.any_change.task import Family
+from poison_and_defend.certificate.claims import count_votes
 from poison_and_defend.certification.deterministic import (
     aggregation_poisons,
     election,
@@ -105,6 +106,10 @@ class Electorate:
     def _heads(self) -> dict[tuple[int, int, bool], tuple[Heads, Ints | None]]:
         return {}
 
+    @cached_property
+    def _alone(self) -> Tensor | None:
+        return trusted_head(*self.trusted, self.classes) if len(self.trusted[1]) else None
+
     @property
     def rows_of_class(self) -> float:
         """Received rows of a class, on average."""
@@ -117,8 +122,9 @@ class Electorate:
         found: dict[Rule, list[Verdict]] = {rule: [] for rule in rules}
         for start in range(0, len(tested), _IMAGES):
             own = tested[start : start + _IMAGES]
-            scores = trusted_scores(*self.trusted, self.classes, own @ self.trusted[0].T) if len(self.trusted[1]) else None
-            self._block(found, own @ self.places.T, own @ self.trusted[0].T, scores)
+            trusted = own @ self.trusted[0].T
+            scores = None if self._alone is None else trusted @ self._alone
+            self._block(found, own @ self.places.T, trusted, scores)
             progress(min(start + _IMAGES, len(tested)), len(tested))
         return {rule: Verdict(*map(np.concatenate, zip(*own, strict=True))) for rule, own in found.items()}
 
@@ -156,7 +162,7 @@ class Electorate:
             labels, poisons = run_off(election(scores))
             return Verdict(labels, poisons, poisons)
         answers = scores.argmax(2)
-        counts = (answers[:, :, None] == np.arange(self.classes)).sum(0)
+        counts = count_votes(answers, self.classes)
         poisons = partition_poisons(counts) if holders is None else aggregation_poisons(answers, holders, self.classes)
         return Verdict(counts.argmax(1), poisons, poisons)
 

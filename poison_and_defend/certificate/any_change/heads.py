@@ -70,13 +70,12 @@ class Heads:
         return found + torch.einsum("bt,mtc->mbc", trusted, self.common)
 
 
-def trusted_scores(places: Tensor, labels: Tensor, classes: int, likeness: Tensor) -> Tensor:
-    """Scores ``(B, C)`` of one head on trusted rows alone.
+def trusted_head(places: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Weights ``(t, C)`` of one head on trusted rows alone; times likeness ``(B, t)`` they are its scores.
 
     Args:
         places: ``(t, F)`` unit vectors.
         labels: ``(t,)``.
-        likeness: ``(B, t)``.
     """
     gram = places @ places.T + _RIDGE * torch.eye(len(places))
-    return likeness @ torch.cholesky_solve(one_hot(labels, classes), torch.linalg.cholesky(gram))
+    return torch.cholesky_solve(one_hot(labels, classes), torch.linalg.cholesky(gram))

@@ -31,7 +31,7 @@ class Vote:
         rules: Settings, chosen on the reference for that number.
         accuracy: Share of test images that the vote reads right.
         certified: Share that it reads right whatever so many images change into.
-        with_labels: The same where labels may change, too.
+        with_labels: Share that it reads right whatever so many images and their labels change into.
         foretold: What a labelled reference promised; None where settings follow from rules.
     """
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from poison_and_defend.certificate.any_change.heads import Heads, trusted_scores
+from poison_and_defend.certificate.any_change.heads import Heads, trusted_head
 
 
 def unit(count: int, seed: int) -> torch.Tensor:
@@ -32,6 +32,5 @@ def test_each_part_is_a_ridge_regression_of_its_own(with_trusted: bool) -> None:
 
 def test_so_is_the_head_of_trusted_rows() -> None:
     places, labels, tested = unit(30, 0), torch.arange(30) % 3, unit(11, 1)
-    assert trusted_scores(places, labels, 3, tested @ places.T).numpy() == pytest.approx(
-        ridge(places, labels, tested), abs=1e-4
-    )
+    found = (tested @ places.T) @ trusted_head(places, labels, 3)
+    assert found.numpy() == pytest.approx(ridge(places, labels, tested), abs=1e-4)
