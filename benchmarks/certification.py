@@ -5,11 +5,16 @@ read the test images. Drawing, noising and, for heads, taking features are measu
 is what one writes first: a model, an optimiser, epochs and batches. It uses all threads that torch takes by itself. Rounds
 alternate, so that a busy machine hurts both.
 
+For whole networks the floor stands beside: the bare forward and backward passes of as many models on the machine's cores and
+nothing else, in each of several layouts and precisions. What trains and votes cannot be faster than the fastest of these.
+
     python benchmarks/certification.py --out docs/records/certification.json
 """
 
 import argparse
+import copy
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -29,6 +34,7 @@ from poison_and_defend.datamodules import DigitsDataModule
 from poison_and_defend.defenses import NoiseOnly
 from poison_and_defend.lightning_modules.classifier import fresh_head
 from poison_and_defend.lightning_modules.member_data import EnsembleData
+from poison_and_defend.lightning_modules.member_threads import pool_first
 from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.reports.provenance import provenance
@@ -62,6 +68,36 @@ def ordinary_loop(voters: Voters, data: EnsembleData, members: range) -> np.ndar
 def _ask(model: nn.Module, tested: Tensor) -> np.ndarray:
     parts = [model(part.float() / 255 if part.dtype == torch.uint8 else part).argmax(1) for part in tested.split(512)]
     return torch.cat(parts).numpy()
+
+
+def bare_passes(voters: Voters, data: EnsembleData, models: int) -> dict[str, float]:
+    """Models per second of the passes alone, by layout: no draw, no update, the same weights and images again and again."""
+    inputs, labels = data.pool[data.rows[0]].float() / 255, data.labels[data.rows[0]]
+    tested = voters.tested.float() / 255
+    template = pool_first(voters.build(0)).to(memory_format=torch.channels_last)
+
+    def passes(size: int, half: bool) -> None:
+        torch.set_num_threads(1)
+        model = copy.deepcopy(template).train()
+        for _ in range(voters.recipe.epochs):
+            for images, wanted in zip(inputs.split(size), labels.split(size), strict=True):
+                with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                    logits = model(images.clone(memory_format=torch.channels_last)).float()
+                functional.cross_entropy(logits, wanted).backward()
+        model.eval()
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+            for images in tested.split(size):
+                model(images.clone(memory_format=torch.channels_last))
+
+    found = {}
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for size in (16, len(labels)):
+            for half in (False, True):
+                started = time.perf_counter()
+                list(pool.map(lambda _, size=size, half=half: passes(size, half), range(models)))
+                name = f"{'bfloat16' if half else 'float32'}, {size} images at once"
+                found[name] = models / (time.perf_counter() - started)
+    return found
 
 
 def cases(m: int) -> dict[str, tuple[Voters, int, int]]:
@@ -108,7 +144,7 @@ def main() -> None:
         started = time.perf_counter()
         gathered = [voters.gather(block, Ranks())[0] for block in blocks]
         preparing = time.perf_counter() - started
-        ours, loop = [], []
+        ours, loop, floors, halves = [], [], [], []
         voters.vote(range(8), gathered[0].members(range(8)), Ranks())
         for _ in range(given.rounds):
             started = time.perf_counter()
@@ -117,6 +153,12 @@ def main() -> None:
             started = time.perf_counter()
             single = ordinary_loop(voters, gathered[0], range(few))
             loop.append(few / (time.perf_counter() - started))
+            if voters.features is None:
+                floors.append(bare_passes(voters, gathered[0], few))
+                halved = replace(voters, recipe=replace(voters.recipe, precision="bfloat16"))
+                started = time.perf_counter()
+                in_half = halved.vote(blocks[0], gathered[0], Ranks())
+                halves.append(len(blocks[0]) / (time.perf_counter() - started))
         ratios = [a / b for a, b in zip(ours, loop, strict=True)]
         record[name] = {
             "models": many,
@@ -128,6 +170,16 @@ def main() -> None:
             "votes_that_agree": round(float((votes[0][:few] == single).mean()), 4),
             "seconds_of_preparing_all": round(preparing, 1),
         }
+        if floors:
+            bare = {name: median(one[name] for one in floors) for name in floors[0]}
+            record[name] |= {
+                "bare_passes_per_second": {name: round(value, 2) for name, value in bare.items()},
+                "times_faster_at_most": round(
+                    median(max(one.values()) / rate for one, rate in zip(floors, loop, strict=True)), 1
+                ),
+                "models_per_second_in_bfloat16": [round(x, 2) for x in halves],
+                "votes_unchanged_by_bfloat16": round(float((in_half == votes[0]).mean()), 4),
+            }
         print(name, record[name], flush=True)
     if given.out is not None:
         write_json(given.out, record | provenance("cpu", 1))

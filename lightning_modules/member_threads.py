@@ -59,14 +59,19 @@ class Workers:
 
     def outputs(self, parameters: State, buffers: State, inputs: Tensor) -> list[Tensor]:
         """Each member's logits of its own ``inputs[i]``, without gradients."""
+        size = self._together(inputs.shape[1], network_trains=self._template[0].training)
 
         @torch.no_grad()
         def one(network: nn.Module, place: int) -> Tensor:
             _become(network, parameters, buffers, place)
-            result: Tensor = network(_channels_last(inputs[place]))
-            return result
+            return torch.cat([network(_channels_last(images)) for images in inputs[place].split(size)])
 
         return self._map(one, len(inputs))
+
+    def _together(self, count: int, *, network_trains: bool) -> int:
+        """How many of as many images go through a network at once: activations of a few stay in a core's cache."""
+        # Statistics of a batch need all of it.
+        return count if network_trains and _normalizes_batches(self._template[0]) else _CHUNK
 
     def gradients(self, parameters: State, buffers: State, inputs: Tensor, labels: Tensor) -> Tensor:
         """Write every member's gradient of its mean cross-entropy into the stacked parameters' ``grad``.
@@ -80,8 +85,7 @@ class Workers:
         """
         for parameter in parameters.values():
             parameter.grad = torch.empty_like(parameter)
-        # Activations of a few images stay in a core's cache. Statistics of a batch need all of it.
-        size = inputs.shape[1] if _normalizes_batches(self._template[0]) else _CHUNK
+        size = self._together(inputs.shape[1], network_trains=True)
 
         def one(network: nn.Module, place: int) -> Tensor:
             _become(network, parameters, buffers, place)

@@ -41,6 +41,16 @@ class Blocks(Classifier):
         return widened(features)
 
 
+class _PoolToFour(nn.AdaptiveAvgPool2d):
+    """Means over a grid of 4 x 4; images that are of this size pass as they are, where the kernel would copy each pixel."""
+
+    def __init__(self) -> None:
+        super().__init__(4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images if images.shape[-2:] == (4, 4) else super().forward(images)
+
+
 Body = tuple[nn.Sequential, int]
 
 
@@ -50,7 +60,7 @@ def _convnet(channels: int) -> Body:
     def block(inputs: int, outputs: int) -> nn.Module:
         return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.GroupNorm(4, outputs), nn.ReLU(), nn.MaxPool2d(2))
 
-    last = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(512, 64), nn.ReLU())
+    last = nn.Sequential(_PoolToFour(), nn.Flatten(), nn.Linear(512, 64), nn.ReLU())
     return nn.Sequential(block(channels, 16), block(16, 32), block(32, 32), last), 64
 
 
@@ -60,7 +70,7 @@ def _convnet_wide(channels: int) -> Body:
     def block(inputs: int, outputs: int) -> nn.Module:
         return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(2))
 
-    last = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(2048, 128), nn.ReLU())
+    last = nn.Sequential(_PoolToFour(), nn.Flatten(), nn.Linear(2048, 128), nn.ReLU())
     return nn.Sequential(block(channels, 32), block(32, 64), block(64, 128), last), 128
 
 
@@ -69,7 +79,7 @@ def _patchnet(channels: int) -> Body:
     return nn.Sequential(
         nn.Sequential(nn.Conv2d(channels, 32, 5, stride=2, padding=2), nn.ReLU()),
         nn.Sequential(nn.Conv2d(32, 32, 5, stride=4, padding=2), nn.ReLU()),
-        nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(512, 64), nn.ReLU()),
+        nn.Sequential(_PoolToFour(), nn.Flatten(), nn.Linear(512, 64), nn.ReLU()),
     ), 64
 
 
