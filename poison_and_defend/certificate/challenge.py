@@ -13,7 +13,8 @@ from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.attacks.threat.setups import Setup, setup_seed
 from poison_and_defend.certificate.claims import claims, count_votes
 from poison_and_defend.certificate.models import CertifyModels
-from poison_and_defend.certificate.plan import CertificatePlan, Setting
+from poison_and_defend.certificate.plan import CertificatePlan
+from poison_and_defend.certificate.setting import Setting
 from poison_and_defend.certificate.vote_store import Votes
 from poison_and_defend.certificate.voters import Voters, member_rows
 from poison_and_defend.certification import needed_probability

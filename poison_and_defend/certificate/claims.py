@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from poison_and_defend.certificate.plan import CertificatePlan, Setting
+from poison_and_defend.certificate.plan import CertificatePlan
+from poison_and_defend.certificate.setting import Setting
 from poison_and_defend.certificate.vote_store import Votes
 from poison_and_defend.certification import (
     Poisson,
@@ -20,7 +21,9 @@ from poison_and_defend.certification import (
     needed_probability,
     subsampled_set_radius,
     vote_bounds,
+    whole_set_lower,
     whole_set_radius,
+    whole_set_upper,
 )
 from poison_and_defend.reports.certificate.records import Certified, Forecast
 
@@ -50,16 +53,23 @@ class Claims:
         bounds: Winner and lower bound of its probability, per test image.
         right: Whether the winner is the true class.
         each: Whether other classes are bounded each by its own votes.
+        trigger: By how many standard deviations of its noise the test image moves besides.
     """
 
     bounds: VoteBounds
     right: NDArray[np.bool_]
     each: bool = False
+    trigger: float = 0.0
 
     @property
     def counted(self) -> Floats:
         """Lower bounds, 0 where the winner is wrong: those count as not certified."""
         return np.where(self.right, self.bounds.winner, 0.0)
+
+    @property
+    def triggered(self) -> tuple[Floats, Floats]:
+        """Bounds of the winner and of the others once the trigger is there: what a change of the set then starts from."""
+        return whole_set_lower(self.bounds.winner, self.trigger, 1.0), whole_set_upper(self.bounds.others, self.trigger, 1.0)
 
     def membership(self, setting: Setting, ks: Sequence[int]) -> dict[str, list[float]] | None:
         """Share certified where so many images come, go or turn into any others; None for subsamples of a fixed size."""
@@ -67,11 +77,11 @@ class Claims:
         if not isinstance(sampling, Poisson):
             return None
 
-        found: dict[str, list[float]] = {}
+        counted, found = np.where(self.right, self.triggered[0], 0.0), dict[str, list[float]]()
         for kind in _KINDS:
             for k in ks:
                 added, removed, changed = (k if kind == own else 0 for own in _KINDS)
-                left = membership_lower(self.counted, added, removed, changed, sampling)
+                left = membership_lower(counted, added, removed, changed, sampling)
                 found.setdefault(kind, []).append(float((left > 0.5).mean()))
         return found
 
@@ -79,23 +89,24 @@ class Claims:
         """Radius of the whole set's change per test image, -1 where the winner is wrong or the vote abstains."""
         if not setting.sigma:
             return self._certified(np.zeros(len(self.right)))
-        return self._certified(subsampled_set_radius(self.bounds.winner, setting.sigma, setting.sampling.inclusion))
+        return self._certified(subsampled_set_radius(self.triggered[0], setting.sigma, setting.sampling.inclusion))
 
     def shares(self, setting: Setting, ks: ArrayLike, radii: Floats) -> Floats:
         """Share of test images certified against every number of poisons and every l2 budget, (K, E)."""
         noise, reach = setting.scale, setting.reach(radii)
         if not self.each:
-            return certified_share(self.counted, needed_grid(ks, reach, noise, setting.sampling))
-        return certified_by_pairs(self.counted, self.bounds.others, ks, reach, noise, setting.sampling)
+            return certified_share(self.counted, needed_grid(ks, reach, noise, setting.sampling, self.trigger))
+        others = self.bounds.others
+        return certified_by_pairs(self.counted, others, ks, reach, noise, setting.sampling, self.trigger)
 
     def paper_radii(self, setting: Setting) -> Floats:
         """The same by the paper's bound, which takes all images to be in every subsample."""
         if not setting.sigma:
             return self._certified(np.zeros(len(self.right)))
-        return self._certified(whole_set_radius(self.bounds.winner, self.bounds.others, setting.sigma))
+        return self._certified(whole_set_radius(*self.triggered, setting.sigma))
 
     def _certified(self, radii: Floats) -> Floats:
-        return np.where(self.right & (self.bounds.winner > 0.5), radii, -1.0)
+        return np.where(self.right & (self.triggered[0] > 0.5), radii, -1.0)
 
 
 def claims(plan: CertificatePlan, votes: Votes, alpha: float) -> Claims:
@@ -105,7 +116,7 @@ def claims(plan: CertificatePlan, votes: Votes, alpha: float) -> Claims:
     chosen = count_votes(votes[:selection], plan.data.num_classes) if selection else None
     each = plan.vote.rivals == "each"
     bounds = vote_bounds(counts, alpha, selection=chosen, runner_up=each)
-    return Claims(bounds, bounds.labels == plan.tested.labels.numpy(), each)
+    return Claims(bounds, bounds.labels == plan.tested.labels.numpy(), each, plan.shift)
 
 
 def evaluate(plan: CertificatePlan, setting: Setting, votes: Votes, count: int) -> tuple[Certified, dict[str, Any]]:
@@ -121,7 +132,7 @@ def evaluate(plan: CertificatePlan, setting: Setting, votes: Votes, count: int) 
     labels, images, alpha = plan.tested.labels.numpy(), len(plan.tested), plan.vote.alpha
     each, together = claims(plan, votes, alpha), claims(plan, votes, alpha / (images * count))
     among = each if count == 1 else claims(plan, votes, alpha / count)
-    needed = needed_grid(plan.k, setting.reach(plan.radii), setting.scale, setting.sampling)
+    needed = needed_grid(plan.k, setting.reach(plan.radii), setting.scale, setting.sampling, plan.shift)
     ks, radii = map_axes(plan)
     whole, paper = each.radii(setting), each.paper_radii(setting)
     certified = Certified(
@@ -177,7 +188,8 @@ def best_of(settings: list[Certified]) -> list[list[dict[str, Any]]]:
 
 def forecast(plan: CertificatePlan, setting: Setting, pilots: Votes, seconds: float | None) -> Forecast:
     """What a setting promises for the goal, by number of models, from its pilot voters."""
-    needed = float(needed_probability(plan.attacker.k, plan.attacker.radius, setting.sigma, setting.sampling))
+    attacker = plan.attacker
+    needed = float(needed_probability(attacker.k, attacker.radius, setting.sigma, setting.sampling, plan.shift))
     votes = (pilots == plan.tested.labels.numpy()).sum(0)
     numbers = sorted({*_PLANNED, plan.vote.models})
     return Forecast(

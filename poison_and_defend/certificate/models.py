@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from poison_and_defend.certificate.ingredients import PRETRAINED
-from poison_and_defend.certificate.plan import CertificatePlan, Setting
+from poison_and_defend.certificate.plan import CertificatePlan
 from poison_and_defend.certificate.secret import Randomness
+from poison_and_defend.certificate.setting import Setting
 from poison_and_defend.certificate.voters import Voters, member_seed, noise_seed
 from poison_and_defend.core.hashing import hash_array, hash_state
 from poison_and_defend.core.processes.ranks import Ranks
@@ -54,7 +55,7 @@ class CertifyModels:
             # Batches as they come from the denoiser, so that none is padded.
             return extract_features(extractor, images, self.ranks.device, batch_size)  # type: ignore[arg-type]
 
-        start = self._start(extractor, setting.sigma)
+        start, test_defense = self._start(extractor, setting.sigma), plan.test_defense(seed)
         voters = Voters(
             split=split,
             sampling=setting.sampling,
@@ -62,12 +63,15 @@ class CertifyModels:
             build=self._builder(extractor, start),
             recipe=learner.recipe,
             seed=seed,
-            tested=tested.images if extractor is None else features(tested.images),
+            tested=tested.images if extractor is None or test_defense is not None else features(tested.images),
             features=None if extractor is None else features,
             batch_size=batch_size,
             threads=plan.speed.threads,
             watched=self._watched(None if extractor is None else features),
+            test_defense=test_defense,
         )
+        # Without noise votes are those of before there was any, and are found again.
+        noised = {} if test_defense is None else {"tested": test_defense.settings_for(plan.data.image_shape)}
         settings = {
             "train": hash_array(split.images.numpy()),
             "labels": hash_array(split.labels.numpy()),
@@ -76,6 +80,7 @@ class CertifyModels:
             "sampling": repr(setting.sampling),
             **defense.settings_for(plan.data.image_shape),
             **self._common_settings(),
+            **noised,
             "extractor": None if extractor is None else hash_state(extractor.body.state_dict()),
             "start": None if start is None else hash_state(start.state_dict()),
         }

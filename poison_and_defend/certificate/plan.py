@@ -9,13 +9,11 @@ from numpy.typing import NDArray
 
 from poison_and_defend.attacks.threat.budget import Norm
 from poison_and_defend.certificate.ingredients import Origins, check_pretrained, check_public, tested_images
+from poison_and_defend.certificate.setting import Setting, bagging_of, settings_of
 from poison_and_defend.certificate.task import CertifyTask, Learner, Speed, Trust, Vote
-from poison_and_defend.certificate.voters import MOST_MEMBERS, noise_seed
+from poison_and_defend.certificate.voters import MOST_MEMBERS, noise_seed, noise_seed_of_tests
 from poison_and_defend.certification import (
-    FixedSize,
     Ingredient,
-    Poisson,
-    Sampling,
     l2_norm,
     majority_alpha,
     void_reasons,
@@ -23,7 +21,6 @@ from poison_and_defend.certification import (
 )
 from poison_and_defend.certification.confidence import check_alpha
 from poison_and_defend.certification.sampling import check_k
-from poison_and_defend.certification.whole_set import check_sigma
 from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.lengths import parse_length
@@ -33,42 +30,6 @@ from poison_and_defend.diffusion.denoiser import Denoiser, load_denoiser
 from poison_and_defend.diffusion.noise_level import parse_sigma
 from poison_and_defend.diffusion.tiles import TileLayout, usual_overlap
 from poison_and_defend.lightning_modules.networks.check import check_network
-from poison_and_defend.reports.certificate.records import Drawn
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Noise and subsampling of one set of voters."""
-
-    sigma: float
-    sampling: Sampling
-
-    @property
-    def scale(self) -> float:
-        """Noise that budgets are measured by; without noise any change is as bad as the largest, by whatever measure."""
-        return self.sigma or 1.0
-
-    def reach(self, radii: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What l2 budgets ``radii`` let an attacker do: without noise, anything that is not nothing."""
-        return radii if self.sigma else np.where(radii > 0, np.inf, 0.0)
-
-    @property
-    def record(self) -> Drawn:
-        """What tells it from others."""
-        sampling = self.sampling
-        if isinstance(sampling, FixedSize):
-            return Drawn(sigma=self.sigma, m=sampling.m, n=sampling.n)
-        return Drawn(sigma=self.sigma, q=sampling.inclusion, n=sampling.n)
-
-    @property
-    def name(self) -> str:
-        """Name of its folder."""
-        return self.record.name
-
-    @property
-    def drawn(self) -> float:
-        """Images that a model sees, on average."""
-        return self.sampling.inclusion * self.sampling.n
 
 
 @dataclass(frozen=True)
@@ -103,6 +64,9 @@ class CertificatePlan:
         bound_alpha: What is left of alpha for one bound after the choice of the winner is paid for.
         denoiser: Checked against the images; None for ``noise_only``.
         radii: The l2 budgets of one image that ``eps`` stands for, infinite for ``any``.
+        test_sigma: Noise that every model adds to a test image; 0 for none.
+        trigger: The l2 budget of a change of the test image.
+        trigger_told: The same as it was written.
         ingredients: Everything that votes depend on, with its origin.
         void: What voids the certificate; a plan with such reasons was asked for.
         noise_seed: Given for reproduction; None for a secret.
@@ -123,6 +87,9 @@ class CertificatePlan:
     eps: list[float | str]
     norm: Norm
     radii: NDArray[np.float64]
+    test_sigma: float
+    trigger: float
+    trigger_told: float | str
     attacker: Attacker
     pilot: int
     ingredients: list[Ingredient]
@@ -148,6 +115,22 @@ class CertificatePlan:
     def stores(self) -> Path:
         """Where sanitized public images are kept by content."""
         return self.shared / "stores"
+
+    @property
+    def shift(self) -> float:
+        """The trigger in standard deviations of the test image's noise."""
+        return self.trigger / self.test_sigma if self.trigger else 0.0
+
+    def test_defense(self, seed: int) -> GaussianRewriter | None:
+        """What happens to test images, the voters' seed given; None for nothing."""
+        if not self.test_sigma:
+            return None
+        own = noise_seed_of_tests(seed)
+        return (
+            NoiseOnly(self.test_sigma, seed=own)
+            if self.denoiser is None
+            else Diffusion(self.test_sigma, self.denoiser, seed=own)
+        )
 
     def defense(self, sigma: float, draw: int = 0) -> GaussianRewriter:
         """What happens to trusted images; with :meth:`GaussianRewriter.with_seed`, to those that a voter drew."""
@@ -183,7 +166,8 @@ def plan_certificate(task: CertifyTask) -> CertificatePlan:
     )
     for k in (*task.claims.k, attacker.k):
         check_k(k, len(train))
-    settings = _settings(vote, len(train))
+    test_sigma, trigger = _tested_under(task, data)
+    settings = settings_of(vote, len(train))
     denoiser = _denoiser(task.learner, data)
     check_network(task.learner.network, data.image_shape, data.num_classes)
     _check_challenge(task, attacker)
@@ -203,7 +187,7 @@ def plan_certificate(task: CertifyTask) -> CertificatePlan:
         train=train,
         tested=tested,
         settings=settings,
-        bagging=_bagging(vote, len(train)),
+        bagging=bagging_of(vote, len(train)),
         vote=vote,
         bound_alpha=bound_alpha,
         learner=task.learner,
@@ -213,6 +197,9 @@ def plan_certificate(task: CertifyTask) -> CertificatePlan:
         eps=budgets,
         norm=task.claims.norm,
         radii=radii,
+        test_sigma=test_sigma,
+        trigger=trigger,
+        trigger_told=task.claims.trigger,
         attacker=attacker,
         pilot=goal.pilot,
         ingredients=ingredients,
@@ -224,8 +211,8 @@ def plan_certificate(task: CertifyTask) -> CertificatePlan:
         shared=Path(place.output_dir),
         wandb_project=place.wandb_project,
     )
-    for setting in settings:
-        plan.defense(setting.sigma).check(data.image_shape, data.num_classes)
+    for sigma in (*(setting.sigma for setting in settings), test_sigma):
+        plan.defense(sigma).check(data.image_shape, data.num_classes)
     return plan
 
 
@@ -244,49 +231,32 @@ def _check_numbers(task: CertifyTask) -> None:
         raise InputError(f"models is {vote.models}: there are seeds for {MOST_MEMBERS}, pilots included (--models)")
 
 
-def _radius(eps: float | str, norm: Norm, data: ArrayDataModule) -> float:
+def _radius(eps: float | str, norm: Norm, data: ArrayDataModule, option: str = "eps") -> float:
     if eps == "any":
         return float("inf")
     length = parse_length(eps)
     if not length >= 0:
-        raise InputError(f"eps is {eps!r}: write a number of at least 0, a fraction such as 8/255, or any (--eps)")
+        raise InputError(f"{option} is {eps!r}: write a number of at least 0, a fraction such as 8/255, or any (--{option})")
     return l2_norm(length, norm, data.image_shape)
 
 
-def _settings(vote: Vote, n: int) -> tuple[Setting, ...]:
-    """Every combination of sigma with m or q.
-
-    Raises:
-        InputError: If a value is out of range or named twice.
-    """
-    if vote.m is not None and vote.q is not None:
-        raise InputError("m and q both say how subsamples are drawn: give one of them (--m, --q)")
-    samplings: list[Sampling] = (
-        [Poisson(n, q) for q in _listed(vote.q)]
-        if vote.q is not None
-        else [FixedSize(n, m) for m in _listed(n if vote.m is None else vote.m)]
-    )
-    sigmas = [parse_sigma(sigma) for sigma in _listed(vote.sigma)]
-    for sigma in sigmas:
-        check_sigma(sigma)
-    settings = tuple(Setting(sigma, sampling) for sigma in sigmas for sampling in samplings)
-    if not settings or len({s.name for s in settings}) < len(settings):
-        raise InputError("name at least one sigma and one m, each once (--sigma, --m, --q)")
-    return settings
-
-
-def _bagging(vote: Vote, n: int) -> tuple[Setting, ...]:
-    """The vote without noise, at its own subsamples.
-
-    Raises:
-        InputError: If a size is out of range or named twice.
-    """
-    if vote.bagging is None and vote.q is not None:
-        return tuple(Setting(0.0, Poisson(n, q)) for q in _listed(vote.q))
-    sizes = _listed(vote.bagging if vote.bagging is not None else n if vote.m is None else vote.m)
-    if len(set(sizes)) < len(sizes):
-        raise InputError(f"bagging is {sizes}: name each size once (--bagging)")
-    return tuple(Setting(0.0, FixedSize(n, m)) for m in sizes)
+def _tested_under(task: CertifyTask, data: ArrayDataModule) -> tuple[float, float]:
+    """Noise of test images, and the l2 norm of the trigger that it is to withstand."""
+    sigma = parse_sigma(task.vote.test_sigma)
+    if not 0 <= sigma < np.inf:
+        raise InputError(f"test_sigma is {sigma:g}: a finite number of at least 0 (--test_sigma)")
+    trigger = _radius(task.claims.trigger, task.claims.norm, data, option="trigger")
+    if trigger and (not sigma or np.isinf(trigger)):
+        raise InputError(
+            f"trigger is {task.claims.trigger} and test_sigma {sigma:g}: a finite change of the test image can be withstood by "
+            "noise on it alone (--trigger, --test_sigma)"
+        )
+    if sigma and task.goal.challenge:
+        raise InputError(
+            f"challenge is {task.goal.challenge} and test_sigma {sigma:g}: challenges count votes on test images without noise "
+            "(--challenge, --test_sigma)"
+        )
+    return sigma, trigger
 
 
 def _denoiser(learner: Learner, data: ArrayDataModule) -> Denoiser | None:
@@ -312,7 +282,3 @@ def _check_challenge(task: CertifyTask, attacker: Attacker) -> None:
             f"a challenge needs linear heads and a budget: learner {task.learner.learner}, {attacker.k} poisons of "
             f"{attacker.eps} (--challenge, --learner, --goal_k, --goal_eps)"
         )
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]

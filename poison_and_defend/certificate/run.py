@@ -14,9 +14,10 @@ from poison_and_defend.certificate.challenge import challenge
 from poison_and_defend.certificate.claims import best_of, evaluate, forecast
 from poison_and_defend.certificate.looks import Look, Register
 from poison_and_defend.certificate.models import CertifyModels
-from poison_and_defend.certificate.plan import CertificatePlan, Setting
+from poison_and_defend.certificate.plan import CertificatePlan
 from poison_and_defend.certificate.publish import publish
 from poison_and_defend.certificate.secret import Randomness, settle_randomness
+from poison_and_defend.certificate.setting import Setting
 from poison_and_defend.certificate.vote_store import Marks, VoteStore, fill
 from poison_and_defend.certificate.voters import MOST_MEMBERS, Voters, member_seed
 from poison_and_defend.core.files import digest, make_folder, sweep_partials, write_bytes, write_json
@@ -100,6 +101,8 @@ def _certificate(
         provenance=provenance(str(ranks.device), ranks.world),
         rivals=plan.vote.rivals,
         bagging=bagging,
+        test_sigma=plan.test_sigma,
+        trigger=str(plan.trigger_told) if plan.trigger else "",
     )
 
 

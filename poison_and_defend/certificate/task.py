@@ -42,6 +42,8 @@ class Vote:
             classes, and costs alpha for every class.
         bagging: Images in each subsample of the rival that is shown beside it, the same vote without noise, or a list of which
             the best is shown at its share of alpha; by default m. An empty list shows none.
+        test_sigma: Standard deviation of the noise that every model adds by itself to a test image before it answers (and
+            removes, where the training images are denoised), a number or a fraction; 0 for none. A trigger needs it.
     """
 
     sigma: float | str | list[float | str] = 0.25
@@ -53,6 +55,7 @@ class Vote:
     looks: int = 1
     rivals: Literal["together", "each"] = "together"
     bagging: int | list[int] | None = None
+    test_sigma: float | str = 0.0
 
 
 @dataclass(frozen=True)
@@ -111,11 +114,13 @@ class Claims:
         k: Numbers of poisons of the table.
         eps: Budgets of each poison, numbers or fractions such as ``8/255``; ``any`` for changes without bound.
         norm: Norm of the budgets, ``linf`` or ``l2``.
+        trigger: Budget of a change of the test image besides, in the same norm, such as a backdoor's trigger; 0 for none.
     """
 
     k: list[int] = field(default_factory=lambda: [1, 2, 5])
     eps: list[float | str] = field(default_factory=lambda: ["8/255", "16/255", "64/255", "any"])
     norm: Norm = "linf"
+    trigger: float | str = 0.0
 
 
 @dataclass(frozen=True)

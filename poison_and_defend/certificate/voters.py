@@ -17,6 +17,7 @@ from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.datamodules import Split
 from poison_and_defend.defenses.rewriters.base import Rewriter
 from poison_and_defend.images.row_digests import row_digests
+from poison_and_defend.lightning_modules.ensemble import Change
 from poison_and_defend.lightning_modules.member_data import EnsembleData
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.training.members import Fit, fit_members
@@ -32,6 +33,11 @@ Rows = NDArray[np.int64]
 def noise_seed(seed: int) -> int:
     """Key of all voters' noise; a member's draw is its number."""
     return int(np.random.SeedSequence([seed, 1]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def noise_seed_of_tests(seed: int) -> int:
+    """Key of the noise on test images; a member's draw is its number, so that no two share any."""
+    return int(np.random.SeedSequence([seed, 4]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def member_rows(sampling: Sampling, seed: int, member: int) -> Rows:
@@ -56,12 +62,13 @@ class Voters:
         build: Training seed to an untrained, or warm-started, model.
         recipe: How it is trained.
         seed: Of everything random.
-        tested: ``(T, ...)``: test images, or their features, as models take them.
+        tested: ``(T, ...)``: test images, or their features, as models take them; images where there is ``test_defense``.
         features: Images uint8 to what models take; None for whole networks.
         batch_size: Images per denoising batch.
         threads: CPU threads, see :class:`poison_and_defend.training.launch.Threads`.
         watched: Inputs and labels on which each model's best epoch is chosen, once a tenth of its training; None for the last
             epoch.
+        test_defense: What happens to test images, for each model by itself; its seed is :func:`noise_seed_of_tests`.
     """
 
     split: Split
@@ -75,6 +82,7 @@ class Voters:
     batch_size: int
     threads: int
     watched: tuple[Tensor, Tensor] | None = None
+    test_defense: Rewriter | None = None
 
     def train(self, members: Sequence[int], ranks: Ranks) -> tuple[NDArray[np.uint16], NDArray[np.uint64]]:
         """Train members and let them vote.
@@ -107,7 +115,7 @@ class Voters:
             self.recipe,
             Ranks(device=ranks.device),
             Fit(per_block=len(members), threads=self.threads, fast=True),
-            callbacks=lambda own: [_Vote(self, votes)],
+            callbacks=lambda own: [_Vote(self, votes, self._tested_by([members[number] for number in own], ranks.device))],
         )
         return votes[0]
 
@@ -116,7 +124,7 @@ class Voters:
         flat = torch.from_numpy(np.concatenate(rows))
         draws = torch.from_numpy(np.repeat(np.asarray(members, np.int64), [len(own) for own in rows]))
         digests, parts = [], []
-        for images in self._sanitized(flat, draws, ranks.device):
+        for images in self._sanitized(self.defense, self.split.images, flat, draws, ranks.device):
             digests.append(row_digests(images))
             parts.append(images if self.features is None else self.features(images))
         blank = torch.zeros(1, *self.split.images.shape[1:], dtype=torch.uint8)
@@ -128,20 +136,36 @@ class Voters:
         seeds = [np.uint64(member_seed(self.seed, member)) for member in members]
         return torch.cat(parts), labels, np.array(sums, np.uint64) ^ np.array(seeds, np.uint64)
 
-    def _sanitized(self, rows: Tensor, draws: Tensor, device: torch.device) -> Iterator[Tensor]:
-        """The drawn rows, noised and denoised, on the CPU: in batches of constant shape, the last cut to its length."""
+    def _sanitized(
+        self, defense: Rewriter, source: Tensor, rows: Tensor, draws: Tensor, device: torch.device
+    ) -> Iterator[Tensor]:
+        """The rows of a source, noised and denoised, on the CPU: in batches of constant shape, the last cut to its length."""
         for start in range(0, len(rows), self.batch_size):
             padded = torch.arange(start, start + self.batch_size).clamp_max(len(rows) - 1)
-            images = self.split.images[rows[padded]].to(device)
-            clean = self.defense(images, rows[padded].to(device), draws[padded].to(device))
+            images = source[rows[padded]].to(device)
+            clean = defense(images, rows[padded].to(device), draws[padded].to(device))
             yield clean[: len(rows) - start].cpu()
+
+    def _tested_by(self, members: Sequence[int], device: torch.device) -> Change | None:
+        """What each of these members sees of the test images; None where all see the same."""
+        if self.test_defense is None:
+            return None
+        defense, features = self.test_defense, self.features
+
+        def seen(place: int, part: Tensor, rows: Tensor) -> Tensor:
+            del part
+            draws = torch.full_like(rows, members[place])
+            images = self._sanitized(defense, self.tested, rows, draws, device)
+            return torch.cat([own if features is None else features(own) for own in images])
+
+        return seen
 
 
 class _Vote(Callback):
     """Lets every member of an ensemble classify the test images, after its last epoch or as it was at its best one."""
 
-    def __init__(self, voters: Voters, votes: list[NDArray[np.uint16]]) -> None:
-        self.voters, self.votes = voters, votes
+    def __init__(self, voters: Voters, votes: list[NDArray[np.uint16]], seen: Change | None = None) -> None:
+        self.voters, self.votes, self.seen = voters, votes, seen
         self.best: Tensor | None = None
         self.predictions: Tensor | None = None
 
@@ -152,7 +176,7 @@ class _Vote(Callback):
             return
         inputs, labels = self.voters.watched
         found = (self._predict(pl_module, inputs) == labels).float().mean(1)
-        now = self._predict(pl_module, self.voters.tested)
+        now = self._predict(pl_module, self.voters.tested, self.seen)
         if self.best is None or self.predictions is None:
             self.best, self.predictions = found, now
             return
@@ -162,9 +186,9 @@ class _Vote(Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Hand the votes over."""
-        last = self._predict(pl_module, self.voters.tested) if self.predictions is None else self.predictions
+        last = self._predict(pl_module, self.voters.tested, self.seen) if self.predictions is None else self.predictions
         self.votes.append(last.numpy().astype(np.uint16))
 
-    def _predict(self, module: L.LightningModule, inputs: Tensor) -> Tensor:
-        predictions: Tensor = module.member_predictions(inputs)  # type: ignore[operator]
+    def _predict(self, module: L.LightningModule, inputs: Tensor, seen: Change | None = None) -> Tensor:
+        predictions: Tensor = module.member_predictions(inputs, change=seen)  # type: ignore[operator]
         return predictions.cpu()

@@ -27,7 +27,7 @@ from poison_and_defend.certification.search import (
     votes_to_certify,
 )
 from poison_and_defend.certification.subsampled_set import subsampled_set_lower, subsampled_set_radius
-from poison_and_defend.certification.whole_set import whole_set_lower, whole_set_radius
+from poison_and_defend.certification.whole_set import whole_set_lower, whole_set_radius, whole_set_upper
 
 __all__ = [
     "FixedSize",
@@ -61,4 +61,5 @@ __all__ = [
     "vouch",
     "whole_set_lower",
     "whole_set_radius",
+    "whole_set_upper",
 ]

@@ -14,7 +14,7 @@ from poison_and_defend.certification.sampling import Sampling
 _HALVINGS = 60
 
 
-def needed_grid(ks: ArrayLike, eps: ArrayLike, sigma: float, sampling: Sampling) -> Floats:
+def needed_grid(ks: ArrayLike, eps: ArrayLike, sigma: float, sampling: Sampling, trigger: float = 0.0) -> Floats:
     """Needed probability of every pair: one table certifies any number of test images.
 
     Each is :func:`poison_and_defend.certification.joint.needed_probability`.
@@ -24,12 +24,13 @@ def needed_grid(ks: ArrayLike, eps: ArrayLike, sigma: float, sampling: Sampling)
         eps: l2 budgets of one image, (E,).
         sigma: Standard deviation of the noise in [0, 1] pixel units, above 0.
         sampling: How subsamples are drawn.
+        trigger: By how many standard deviations of its own noise the test image moves besides.
 
     Returns:
         (K, E). An image whose winner has a lower bound above an entry is certified for that pair.
     """
     radii = np.asarray(eps, np.float64)
-    return np.stack([needed_probability(int(k), radii, sigma, sampling) for k in np.asarray(ks)])
+    return np.stack([needed_probability(int(k), radii, sigma, sampling, trigger) for k in np.asarray(ks)])
 
 
 def certified_share(bounds: ArrayLike, needed: ArrayLike) -> Floats:
@@ -45,7 +46,13 @@ def certified_share(bounds: ArrayLike, needed: ArrayLike) -> Floats:
 
 
 def certified_by_pairs(
-    winner: ArrayLike, others: ArrayLike, ks: ArrayLike, eps: ArrayLike, sigma: float, sampling: Sampling
+    winner: ArrayLike,
+    others: ArrayLike,
+    ks: ArrayLike,
+    eps: ArrayLike,
+    sigma: float,
+    sampling: Sampling,
+    trigger: float = 0.0,
 ) -> Floats:
     """Share of test images whose winner keeps its lead over each other class, whether or not it has more than half.
 
@@ -58,6 +65,7 @@ def certified_by_pairs(
         eps: l2 budgets of one image, (E,).
         sigma: Standard deviation of the noise, as :func:`needed_grid` takes it.
         sampling: See there.
+        trigger: See there.
 
     Returns:
         (K, E).
@@ -70,8 +78,8 @@ def certified_by_pairs(
     found = np.zeros(shape)
     for i, k in enumerate(np.asarray(ks).tolist()):
         for j, radius in enumerate(np.asarray(eps, np.float64).tolist()):
-            left = joint_lower(low, k, radius, sigma, sampling)
-            found[i, j] = images[left > joint_upper(high, k, radius, sigma, sampling)].sum()
+            left = joint_lower(low, k, radius, sigma, sampling, trigger)
+            found[i, j] = images[left > joint_upper(high, k, radius, sigma, sampling, trigger)].sum()
     return found / max(1, len(pairs))
 
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 
 from poison_and_defend.certification.confidence import check_probabilities
-from poison_and_defend.certification.rounding import SLACK, Floats, lowered
+from poison_and_defend.certification.rounding import SLACK, Floats, lowered, raised
 from poison_and_defend.core.errors import InputError
 
 
@@ -50,6 +50,15 @@ def whole_set_lower(p: ArrayLike, change: ArrayLike, sigma: float) -> Floats:
     exact = (distance == 0) | finite & ((given == 0) | (given == 1))
     left = lowered(ndtr(ndtri(given) - np.where(finite, distance, 0)))
     return np.where(exact, given, np.where(finite, left, 0))
+
+
+def whole_set_upper(p: ArrayLike, change: ArrayLike, sigma: float) -> Floats:
+    """What a probability can become when the set moves by ``change``: Phi(Phi^-1(p) + change / sigma)."""
+    given, distance = shifts(p, change, sigma)
+    finite = np.isfinite(distance)
+    exact = (distance == 0) | finite & ((given == 0) | (given == 1))
+    found = raised(ndtr(ndtri(given) + np.where(finite, distance, 0)))
+    return np.where(exact, given, np.where(finite, found, 1))
 
 
 def shifts(p: ArrayLike, change: ArrayLike, sigma: float) -> tuple[Floats, Floats]:

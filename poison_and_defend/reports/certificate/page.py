@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from poison_and_defend.reports.certificate.records import Certificate, Certified
-from poison_and_defend.reports.certificate.text import VOIDS, assumptions, eps_label, notes
+from poison_and_defend.reports.certificate.text import assumptions, eps_label, notes, voids
 from poison_and_defend.reports.certificate.usual_budgets import LEGEND, USUAL_BUDGETS
 from poison_and_defend.reports.markup import Cell, document, escape, picture, table
 
@@ -125,6 +125,7 @@ def render_certificate(title: str, result: Certificate, figures: dict[str, tuple
             f"{shown.get('trade_off', '')}{_forecast_table(result)}"
         )
     goal = f"k poisons of at most eps each ({result.norm})"
+    goal += f" and a trigger of {result.trigger}" if result.trigger else ""
     body = f"""{"".join(f"<p>{escape(text)}</p>" for text in notes(result))}
 <h2>Certified accuracy against {escape(goal)}</h2>
 {_best_table(result)}
@@ -142,7 +143,7 @@ misses most of a change that is spread out, and is credited for it in the solid 
 <h2>Assumed</h2>
 {_list(assumptions(result))}
 <h2>What voids it</h2>
-{_list(VOIDS)}
+{_list(voids(result))}
 <details><summary>Every setting, every budget</summary>{_full_table(result)}</details>
 <details><summary>Configuration</summary><pre>{escape(config)}</pre></details>
 <details><summary>Made with</summary><pre>{escape(json.dumps(result.provenance, indent=2))}</pre></details>"""

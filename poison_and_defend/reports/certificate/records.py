@@ -191,6 +191,8 @@ class Certificate:
         randomness: What may be told of the voters' seed.
         rivals: How other classes were bounded, ``together`` or ``each``.
         bagging: What the same votes withstand without noise.
+        test_sigma: Noise that every model adds to a test image.
+        trigger: Budget of a change of the test image that is withstood besides, as it was written; "" for none.
     """
 
     dataset: str
@@ -215,6 +217,8 @@ class Certificate:
     provenance: dict[str, Any]
     rivals: str = "together"
     bagging: list[Certified] = field(default_factory=list)
+    test_sigma: float = 0.0
+    trigger: str = ""
 
     def best_bagging(self, k: int) -> Certified | None:
         """The setting without noise that certifies most against the ``k``-th number of poisons of any appearance."""

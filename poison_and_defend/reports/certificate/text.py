@@ -2,13 +2,23 @@
 
 from poison_and_defend.reports.certificate.records import Certificate
 
-VOIDS = (
-    "a trigger or any other change of the test image: it is not noised, so that backdoors are outside the claim",
+_VOIDS = (
     "added or removed training images, and changed labels: the number of images and all labels are taken as received",
     "a choice of hyper-parameters that looked at the received images, other than through counted pilots",
     "noise drawn again in every epoch, or models that share noise, subsamples or seeds: this program does neither",
     "votes added because the first result was not enough: every further claim adds another alpha",
 )
+
+
+def voids(result: Certificate) -> list[str]:
+    """What voids it, line by line."""
+    if result.trigger:
+        first = f"a change of the test image of more than {result.trigger} ({result.norm})"
+    elif result.test_sigma:
+        first = "a trigger or any other change of the test image: it is noised, but none was asked for (--trigger)"
+    else:
+        first = "a trigger or any other change of the test image: it is not noised, so that backdoors are outside the claim"
+    return [first, *_VOIDS]
 
 
 def eps_label(eps: str) -> str:
@@ -23,14 +33,22 @@ def promise(result: Certificate) -> str:
             "NOT CERTIFIED: " + "; ".join(result.void) + ". The numbers below are what the formulas give, and promise nothing."
         )
     alpha = result.alpha
+    besides = f", with the test image changed by up to {result.trigger} ({result.norm}) besides" if result.trigger else ""
     return (
         "An image counts as certified if the vote's answer is right and provably the likeliest class over the models' "
         "randomness, on the received set and on every training set that differs from it within the budget, such as the one "
-        "before it was poisoned. That is what holds of the vote at hand; N other models, on such a set, would be another "
-        "estimate of the same class. Abstentions count as not certified. Each claim is about one test image and wrong with "
-        f"chance at most {alpha:g} over the models' randomness; it is not a claim about all images at once, unless a column "
-        "says so."
+        f"before it was poisoned{besides}. That is what holds of the vote at hand; N other models, on such a set, would be "
+        "another estimate of the same class. Abstentions count as not certified. Each claim is about one test image and wrong "
+        f"with chance at most {alpha:g} over the models' randomness; it is not a claim about all images at once, unless a "
+        "column says so."
     )
+
+
+def test_noise_note(result: Certificate) -> str:
+    """That test images were noised; "" where they were not."""
+    if not result.test_sigma:
+        return ""
+    return f"Every model saw each test image under noise of its own, sigma {result.test_sigma:g}."
 
 
 def looks_note(result: Certificate) -> str:
@@ -104,5 +122,5 @@ def challenge_note(result: Certificate) -> str:
 
 def notes(result: Certificate) -> list[str]:
     """All notes that apply, in order."""
-    makers = (promise, seed_note, hindsight_note, looks_note, trusted_note, challenge_note)
+    makers = (promise, test_noise_note, seed_note, hindsight_note, looks_note, trusted_note, challenge_note)
     return [text for text in (maker(result) for maker in makers) if text]
