@@ -69,6 +69,7 @@ class Watch:
         parts: Number of every member among the models of its victim's vote; empty where members are victims.
         voting: How the members of one name vote; None where each is a victim.
         num_classes: Of the data set; needed by a vote.
+        rows: Of a victim's training set; needed by a vote.
     """
 
     names: Sequence[tuple[int, str]]
@@ -79,6 +80,7 @@ class Watch:
     parts: Sequence[int] = ()
     voting: Voting | None = None
     num_classes: int = 0
+    rows: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +88,9 @@ class _Answers:
     """What one member says.
 
     Attributes:
-        clean: ``(n,)`` int64, of the clean test images that were asked about.
-        tested: ``(1 + t,)`` int64, of the first target and the t trials of its setup, with the trigger if there is one.
+        clean: ``(n,)`` int64, of the clean test images that were asked about; of a vote that ranks, ``(n, C)`` uint8.
+        tested: ``(1 + t,)`` int64, of the first target and the t trials of its setup, with the trigger if there is one; of a
+            vote that ranks, ``(1 + t, C)`` uint8.
     """
 
     name: tuple[int, str]
@@ -151,9 +154,16 @@ def evaluate(module: L.LightningModule, watch: Watch, most: int | None = None) -
 
 @torch.no_grad()
 def _answers(module: L.LightningModule, watch: Watch, rows: Tensor | None = None) -> list[_Answers]:
+    ranks = watch.voting is not None and watch.voting.ranked
+
     def predict(inputs: Tensor, *change: Triggered) -> Tensor:
-        predictions: Tensor = module.member_predictions(inputs.to(module.device), *change).cpu()  # type: ignore[operator]
-        return predictions
+        given, own = inputs.to(module.device), {"change": change[0]} if change else {}
+        if not ranks:
+            predictions: Tensor = module.member_predictions(given, **own).cpu()  # type: ignore[operator]
+            return predictions
+        logits: Tensor = module.member_logits(given, **own).cpu()  # type: ignore[operator]
+        # Stable, so that of equal logits the smaller class ranks higher.
+        return logits.argsort(stable=True, dim=-1, descending=True).argsort(-1).to(torch.uint8)
 
     everything = rows is None or len(rows) == len(watch.test_labels)
     clean = predict(watch.test_inputs if everything else watch.test_inputs[rows])
@@ -182,6 +192,26 @@ def _tested_rows(poisons: PoisonSet, labels: Tensor) -> Tensor:
     return torch.cat([torch.tensor([poisons.setup.target_index]), poisons.trials(labels)])
 
 
+def read_scores(watch: Watch, read: Callable[[int, Tensor], tuple[Tensor, Tensor | None]]) -> list[Score]:
+    """Scores of victims that are no ensemble's members: votes that nothing is trained for.
+
+    Args:
+        read: Number of a victim and test inputs, as :class:`Watch` has them, to answers and how many changed rows each stands.
+    """
+    scores, everywhere = [], torch.arange(len(watch.test_labels))
+    for number, (name, poisons) in enumerate(zip(watch.names, watch.poison_sets, strict=True)):
+        clean, held = read(number, watch.test_inputs)
+        rows, triggered = _tested_rows(poisons, watch.test_labels), watch.triggered_inputs
+        if triggered is None:
+            inputs = watch.test_inputs[rows]
+        else:
+            inputs = triggered[rows] if isinstance(triggered, Tensor) else triggered(number, watch.test_inputs[rows], rows)
+        victim = _Answers(name, 0, poisons, clean, read(number, inputs)[0])
+        certified = {} if held is None else _certified(clean == watch.test_labels, held)
+        scores.append(_score(victim, watch, everywhere, held, certified))
+    return scores
+
+
 def _voted(answers: Mapping[tuple[tuple[int, str], int], _Answers], watch: Watch) -> list[Score]:
     """Scores of the victims whose models these are."""
     voting, labels = watch.voting, watch.test_labels
@@ -192,7 +222,7 @@ def _voted(answers: Mapping[tuple[tuple[int, str], int], _Answers], watch: Watch
         clean, tested = (torch.stack([getattr(one, which) for one in own]) for which in ("clean", "tested"))
         decided = voting.decide(clean, watch.num_classes)
         victim = _Answers(name, 0, own[0].poisons, decided, voting.decide(tested, watch.num_classes))
-        held = voting.withstands(clean, watch.num_classes)
+        held = voting.withstands(clean, watch.num_classes, watch.rows)
         score = _score(victim, watch, everywhere, held, {} if held is None else _certified(decided == labels, held))
         scores.append(replace(score, models=len(own)))
     return scores

@@ -14,24 +14,33 @@ from poison_and_defend.defenses.rewriters.jpeg import Jpeg
 from poison_and_defend.defenses.training.adversarial import Adversarial
 from poison_and_defend.defenses.training.base import Plain, Step, Training
 from poison_and_defend.defenses.training.mixup import Mixup
-from poison_and_defend.defenses.voting.base import Voting
+from poison_and_defend.defenses.voting.bagging import Bagging
+from poison_and_defend.defenses.voting.base import Reading, Voting
+from poison_and_defend.defenses.voting.finite_aggregation import FiniteAggregation
+from poison_and_defend.defenses.voting.neighbours import Neighbours
 from poison_and_defend.defenses.voting.partition import Partition
+from poison_and_defend.defenses.voting.run_off import RunOff
 
 __all__ = [
     "Adversarial",
     "Arm",
+    "Bagging",
     "Chain",
     "Defense",
     "DenoiseOnly",
     "Diffusion",
     "Filter",
+    "FiniteAggregation",
     "Jpeg",
     "Mixup",
+    "Neighbours",
     "NoiseOnly",
     "Partition",
     "Plain",
+    "Reading",
     "Received",
     "Rewriter",
+    "RunOff",
     "SpectralSignatures",
     "Step",
     "Training",

@@ -1,6 +1,7 @@
 """The interface of votes."""
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,6 +12,9 @@ from poison_and_defend.defenses.base import Defense
 
 class Voting(Defense):
     """Many models on parts of the set, and their vote."""
+
+    ranked: ClassVar[bool] = False
+    """Whether models are asked to rank all classes, rather than for the one that they answer."""
 
     @abstractmethod
     def parts(self, keys: Tensor, labels: Tensor, num_classes: int) -> list[Tensor]:
@@ -26,15 +30,18 @@ class Voting(Defense):
         """
 
     def decide(self, votes: Tensor, num_classes: int) -> Tensor:
-        """The models' answers ``(V, T)`` int64 to the vote's ``(T,)``; by default the most frequent, ties go to the smaller."""
+        """The models' answers ``(V, T)`` int64 to the vote's ``(T,)``; by default the most frequent, ties go to the smaller.
+
+        Of a vote that is ``ranked``, these are each class's place in the model's order, 0 for the first, ``(V, T, C)`` uint8.
+        """
         return count_votes(votes, num_classes).argmax(1)
 
-    def withstands(self, votes: Tensor, num_classes: int) -> Tensor | None:
-        """How many changed rows provably leave each answer as it is, ``(T,)`` int64.
+    def withstands(self, votes: Tensor, num_classes: int, rows: int) -> Tensor | None:
+        """How many of ``rows`` training rows may change and provably leave each answer as it is, ``(T,)`` int64.
 
         None, the default, where nothing is proved.
         """
-        del votes, num_classes
+        del votes, num_classes, rows
         return None
 
     def seeds(self, seed: int, count: int) -> list[int]:
@@ -60,6 +67,29 @@ class Voting(Defense):
                 raise InputError(
                     f"part {number} of the vote {self.name} names row {int(rows.max())} of {count} rows (--arms.{self.name})"
                 )
+
+
+class Reading(Voting):
+    """A vote of the training rows themselves, by their features: no model is trained, and the victim is the vote."""
+
+    def parts(self, keys: Tensor, labels: Tensor, num_classes: int) -> list[Tensor]:
+        """None: nothing is trained."""
+        return []
+
+    @abstractmethod
+    def read(self, features: Tensor, labels: Tensor, tested: Tensor, num_classes: int) -> tuple[Tensor, Tensor | None]:
+        """Answer test images.
+
+        Args:
+            features: ``(n, F)`` float32 of the training rows, of a network that was frozen before they came.
+            labels: ``(n,)`` int64.
+            tested: ``(T, F)`` float32.
+            num_classes: Of the data set.
+
+        Returns:
+            Classes ``(T,)`` int64, and how many changed rows provably leave each as it is, ``(T,)`` int64; None where nothing
+            is proved.
+        """
 
 
 def count_votes(votes: Tensor, num_classes: int) -> Tensor:

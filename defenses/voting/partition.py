@@ -5,6 +5,7 @@ import hashlib
 import torch
 from torch import Tensor
 
+from poison_and_defend.certification.deterministic import partition_poisons
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.defenses.voting.base import Voting, count_votes
 
@@ -46,9 +47,9 @@ class Partition(Voting):
         places = part_of(keys, self.count, self.key)
         return [(places == part).nonzero()[:, 0] for part in range(self.count)]
 
-    def withstands(self, votes: Tensor, num_classes: int) -> Tensor:
+    def withstands(self, votes: Tensor, num_classes: int, rows: int) -> Tensor:
         """See :meth:`Voting.withstands`."""
-        return changes_withstood(count_votes(votes, num_classes))
+        return torch.from_numpy(partition_poisons(count_votes(votes, num_classes).numpy()))
 
 
 def part_of(keys: Tensor, parts: int, key: int) -> Tensor:
@@ -60,19 +61,3 @@ def part_of(keys: Tensor, parts: int, key: int) -> Tensor:
         for number in keys.tolist()
     ]
     return torch.tensor(found, dtype=torch.int64)
-
-
-def changes_withstood(counts: Tensor) -> Tensor:
-    """How many models may change their answer, to any other, without changing that of the vote; ties go to the smaller class.
-
-    Args:
-        counts: ``(T, K)`` int64 votes.
-
-    Returns:
-        ``(T,)`` int64.
-    """
-    winners = counts.argmax(1, keepdim=True)
-    classes = torch.arange(counts.shape[1])
-    lead = counts.gather(1, winners) - counts - (classes < winners).long()
-    # The winner is no rival of itself.
-    return lead.scatter(1, winners, counts.sum(1, keepdim=True) + 1).min(1).values // 2

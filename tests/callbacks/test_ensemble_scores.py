@@ -86,7 +86,7 @@ class Counted(Voting):
     def decide(self, votes, num_classes):
         return votes[0]
 
-    def withstands(self, votes, num_classes):
+    def withstands(self, votes, num_classes, rows):
         return torch.tensor(self.held)
 
 

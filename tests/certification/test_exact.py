@@ -23,6 +23,7 @@ from poison_and_defend.certification import (
     upper_bound,
     whole_set_lower,
     whole_set_radius,
+    whole_set_upper,
 )
 from tests.certification import exact
 
@@ -46,6 +47,8 @@ def test_a_whole_sets_bounds(case: int) -> None:
     p, other = sorted((probability(generator) for _ in range(2)), reverse=True)
     change, sigma = (float(10 ** generator.uniform(low, high)) for low, high in ((-3, 1.3), (-1.5, 0.5)))
     assert is_just_below(float(whole_set_lower(p, change, sigma)), exact.whole_set(p, change, sigma))
+    most = float(whole_set_upper(other, change, sigma))
+    assert is_just_below(-most, -(1 - exact.whole_set(mp.mpf(1) - mp.mpf(other), change, sigma)))
     gap = exact.quantile(mp.mpf(p)) - exact.quantile(mp.mpf(other))
     assert is_just_below(float(whole_set_radius(p, other, sigma)), mp.mpf(sigma) / 2 * gap)
 

@@ -10,13 +10,14 @@ from torch import Tensor
 
 from poison_and_defend.attacks.crafting.augmentation import augment, draw_augmentation
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
-from poison_and_defend.callbacks.ensemble_scores import EnsembleScores, Score, Watch
+from poison_and_defend.callbacks.ensemble_scores import EnsembleScores, Score, Watch, read_scores
 from poison_and_defend.core.files import digest
 from poison_and_defend.core.hashing import hash_array
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.streams import step_generator
 from poison_and_defend.defenses.arm import Arm
 from poison_and_defend.defenses.training.base import State, is_plain
+from poison_and_defend.defenses.voting.base import Reading, Voting
 from poison_and_defend.experiment.steps.feature_space import save_feature_space
 from poison_and_defend.experiment.steps.judge import Judgement, judge_all
 from poison_and_defend.experiment.steps.protect import Sanitized
@@ -126,7 +127,7 @@ class Cohort:
         """One victim's model, or those of its vote."""
         seed, judged = self.poison_sets[setup].setup.seed, self.judged[arm.name]
         kept = judged[setup].positions if judged else None
-        if arm.voting is None:
+        if arm.voting is None or isinstance(arm.voting, Reading):
             return [Member(setup, arm.name, seed, kept)]
         kept = torch.arange(len(keys[setup])) if kept is None else kept
         own = keys[setup][kept]
@@ -152,6 +153,8 @@ class Cohort:
                 between = base
             clean = features.of(clean)
         tested = triggered_inputs(plan, self.poison_sets, base if self.networks.shared else None, ranks.device)
+        if isinstance(self.voting, Reading):
+            return self._read(self.voting, self._watch(list(range(len(self.members))), clean, tested), data), {}
         scores: list[EnsembleScores] = []
 
         def callbacks(own: list[int]) -> list[EnsembleScores]:
@@ -178,6 +181,22 @@ class Cohort:
         order = {p.setup.index: number for number, p in enumerate(self.poison_sets)}
         return sorted(scores[0].scores, key=lambda score: order[score.setup]), states
 
+    @property
+    def voting(self) -> Voting | None:
+        """That of the one arm that has it."""
+        return self.arms[0].voting if len(self.arms) == 1 else None
+
+    def _read(self, voting: Reading, watch: Watch, data: EnsembleData) -> list[Score]:
+        """Scores of votes that train nothing; every rank has them all."""
+
+        def read(number: int, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+            # A set that was shorter than others was gone through again to fill it up.
+            kept = self.members[number].positions
+            rows = data.rows[number] if kept is None else data.rows[number][: len(kept)]
+            return voting.read(data.pool[rows].cpu(), data.labels[rows].cpu(), inputs.cpu(), watch.num_classes)
+
+        return read_scores(watch, read)
+
     def _text(self) -> str:
         """What the progress bar says."""
         setups, count = len(self.poison_sets), len(self.members)
@@ -199,7 +218,6 @@ class Cohort:
 
     def _watch(self, own: list[int], clean: Tensor, tested: Tested) -> Watch:
         chosen = [self.members[number] for number in own]
-        voting = self.arms[0].voting if len(self.arms) == 1 else None
         return Watch(
             names=[(self.poison_sets[m.setup].setup.index, m.arm) for m in chosen],
             poison_sets=[self.poison_sets[m.setup] for m in chosen],
@@ -207,9 +225,15 @@ class Cohort:
             triggered_inputs=tested.of([m.setup for m in chosen]),
             test_labels=self.plan.data.split("test").labels,
             parts=[m.part or 0 for m in chosen],
-            voting=voting,
+            voting=self.voting,
             num_classes=self.plan.data.num_classes,
+            rows=self._rows(chosen[0]),
         )
+
+    def _rows(self, member: Member) -> int:
+        """Of the training set of that member's victim."""
+        judged, setup = self.judged[member.arm], self.poison_sets[member.setup].setup
+        return len(judged[member.setup].positions if judged else setup.rows(len(self.plan.data.split("train"))))
 
 
 def head_inputs(plan: ExperimentPlan, features: KeptFeatures, data: EnsembleData, lengths: Sequence[int]) -> EnsembleData:

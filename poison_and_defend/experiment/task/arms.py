@@ -4,16 +4,21 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from poison_and_defend.attacks.base import Scenario
 from poison_and_defend.attacks.threat.setups import Setup
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.datamodules import ArrayDataModule
 from poison_and_defend.datamodules.wrappers.rows import rows_of
 from poison_and_defend.defenses.arm import Arm
+from poison_and_defend.defenses.training.base import is_plain
+from poison_and_defend.defenses.voting.base import Reading
 from poison_and_defend.diffusion.find_denoiser import find_denoiser
 from poison_and_defend.images.row_digests import read_training_rows, row_digests, shared_rows
 
 
-def check_arms(arms: Mapping[str, Arm], data: ArrayDataModule, setups: Sequence[Setup], told: int | None) -> None:
+def check_arms(
+    arms: Mapping[str, Arm], data: ArrayDataModule, setups: Sequence[Setup], told: int | None, scenario: Scenario
+) -> None:
     """Refuse arms that cannot work on these sets.
 
     Args:
@@ -21,6 +26,7 @@ def check_arms(arms: Mapping[str, Arm], data: ArrayDataModule, setups: Sequence[
         data: Whose training split they act on.
         setups: What each victim trains on.
         told: How many poisons filters are told of.
+        scenario: How victims are trained.
 
     Raises:
         InputError: Naming value, bound and option.
@@ -33,8 +39,23 @@ def check_arms(arms: Mapping[str, Arm], data: ArrayDataModule, setups: Sequence[
         for own in rows[: len(rows) if arm.filters or arm.voting else 0]:
             if arm.filters:
                 arm.filters[0].check_set(labels[own], told)
+            elif isinstance(arm.voting, Reading):
+                _check_reading(arm, arm.voting, scenario)
             elif arm.voting is not None:
                 arm.voting.check_parts(arm.voting.parts(own, labels[own], data.num_classes), len(own))
+
+
+def _check_reading(arm: Arm, vote: Reading, scenario: Scenario) -> None:
+    if scenario != "transfer":
+        raise InputError(
+            f"the vote {vote.name} reads features of a frozen network, and in {scenario} it is trained on the received set "
+            f"(--scenario transfer, --arms.{arm.name})"
+        )
+    if not is_plain(arm.training):
+        raise InputError(
+            f"the arm {arm.name} has the training recipe {arm.training.name} before the vote {vote.name}, which trains "
+            f"nothing: leave one away (--arms.{arm.name})"
+        )
 
 
 def _check_denoisers(arms: Mapping[str, Arm], data: ArrayDataModule, setups: Sequence[Setup]) -> None:

@@ -112,7 +112,7 @@ def plan_experiment(experiment: Experiment) -> ExperimentPlan:
     known = known_defense(experiment, arms)
     imported = _imported(experiment, setups)
     told = len(setups[0].base_indices) if experiment.comparison.poisons_told is None else experiment.comparison.poisons_told
-    check_arms(arms, data, setups, told or None)
+    check_arms(arms, data, setups, told or None, experiment.threat.scenario)
     public = _public(experiment, rows)
     networks = _networks(experiment, rows, public)
     check_surrogates(experiment, networks)

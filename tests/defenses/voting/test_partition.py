@@ -6,12 +6,13 @@ import torch
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.defenses import Partition
 from poison_and_defend.defenses.voting.base import count_votes
-from poison_and_defend.defenses.voting.partition import changes_withstood, part_of
+from poison_and_defend.defenses.voting.partition import part_of
 
 
 @pytest.mark.parametrize(("counts", "radius"), [((6, 3, 1), 1), ((4, 6, 0), 0), ((5, 6, 0), 0), ((7, 0, 0), 3), ((0, 0, 7), 3)])
 def test_exact_cases(counts: tuple[int, ...], radius: int) -> None:
-    assert changes_withstood(torch.tensor([counts])).tolist() == [radius]
+    votes = torch.tensor([label for label, count in enumerate(counts) for _ in range(count)])[:, None]
+    assert Partition().withstands(votes, len(counts), 100).tolist() == [radius]
 
 
 def test_no_change_of_as_many_models_turns_any_vote_and_one_more_turns_some() -> None:
@@ -20,7 +21,7 @@ def test_no_change_of_as_many_models_turns_any_vote_and_one_more_turns_some() ->
     for votes in product(range(3), repeat=5):
         own = torch.tensor(votes)[:, None]
         winner = int(Partition().decide(own, 3))
-        radius = int(Partition().withstands(own, 3))
+        radius = int(Partition().withstands(own, 3, 100))
         turned = min(
             sum(a != b for a, b in zip(votes, other, strict=True))
              for other in product(range(3), repeat=5)

@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from poison_and_defend.attacks import HiddenTrigger
+from poison_and_defend.attacks import HiddenTrigger, WitchesBrew
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.attacks.threat.trigger import Trigger
 from poison_and_defend.callbacks.ensemble_scores import Score
+from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.processes.ranks import Ranks
-from poison_and_defend.defenses import Chain, Diffusion, Partition, SpectralSignatures
+from poison_and_defend.defenses import Chain, Diffusion, Mixup, Neighbours, Partition, RunOff, SpectralSignatures
 from poison_and_defend.defenses.voting.partition import part_of
 from poison_and_defend.experiment.steps.judge import Judgement
 from poison_and_defend.experiment.steps.protect import Sanitized, sanitize_all
@@ -259,3 +260,33 @@ def test_the_models_of_a_vote_train_on_their_parts_of_what_filters_left_by_seeds
         single = cohort.members
         assert [(one.seed, one.part) for one in single] == [(poisons.setup.seed, None) for poisons in sets]
         assert all((one.positions is None) if not judged else torch.equal(one.positions, left) for one in single)
+
+
+def test_votes_in_two_rounds_and_of_training_rows_are_scored_as_others_are(plan) -> None:
+    arms = {"two": RunOff(3), "near": Neighbours(0.9), "filtered": Chain([SpectralSignatures(), Neighbours(0.9)])}
+    own = plan(arms=arms, feature_recipe=Recipe(epochs=6), num_setups=1)
+    own.folder.mkdir(parents=True)
+    sets = blank_poisons(own)
+    scores = {score.defense: score for score in scored(own, "convnet", sets, sanitize_all(own, sets, Ranks()))}
+    assert set(scores) == set(arms)
+    # What is certified is less than what is right, and less for more changed rows.
+    for name, score in scores.items():
+        assert score.clean_accuracy > 0.6, name
+        assert score.clean_accuracy >= score.certified["1"] >= score.certified["5"], name
+    assert scores["near"].certified["5"] > scores["two"].certified["5"] == 0 and scores["two"].models == 3
+    # Once more by hand: features of the frozen network, of the rows that the setup's victim gets.
+    base = extractor(own, "convnet", Ranks())
+    train, test = own.data.split("train"), own.data.split("test")
+    images = train.images.clone()
+    images[torch.from_numpy(sets[0].setup.base_indices)] = sets[0].images
+    features, tested = (extract_features(base, one, torch.device("cpu")) for one in (images, test.images))
+    answers, held = Neighbours(0.9).read(features, train.labels, tested, 10)
+    assert scores["near"].clean_accuracy == pytest.approx(float((answers == test.labels).float().mean()))
+    assert scores["near"].withstands == int(held[sets[0].setup.target_index])
+
+
+def test_a_vote_of_training_rows_is_refused_where_there_are_no_frozen_features(plan) -> None:
+    with pytest.raises(InputError, match=r"the vote neighbours reads features of a frozen network, and in from_scratch"):
+        plan(arms={"near": Neighbours()}, scenario="from_scratch", attack=WitchesBrew(max_shift=0.0, flip=False))
+    with pytest.raises(InputError, match=r"the arm both has the training recipe mixup before the vote neighbours"):
+        plan(arms={"both": Chain([Mixup(), Neighbours()])})
