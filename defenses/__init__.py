@@ -8,6 +8,7 @@ from poison_and_defend.defenses.arm import Arm, Chain
 from poison_and_defend.defenses.base import Defense
 from poison_and_defend.defenses.filters.base import Filter, Received, Verdict, Workshop
 from poison_and_defend.defenses.filters.spectral_signatures import SpectralSignatures
+from poison_and_defend.defenses.rewriters.ancestral import Ancestral
 from poison_and_defend.defenses.rewriters.base import Rewriter
 from poison_and_defend.defenses.rewriters.gaussian import DenoiseOnly, Diffusion, NoiseOnly
 from poison_and_defend.defenses.rewriters.jpeg import Jpeg
@@ -23,6 +24,7 @@ from poison_and_defend.defenses.voting.run_off import RunOff
 
 __all__ = [
     "Adversarial",
+    "Ancestral",
     "Arm",
     "Bagging",
     "Chain",

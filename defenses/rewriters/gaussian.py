@@ -29,6 +29,9 @@ class GaussianRewriter(Rewriter):
 
     noises: ClassVar[bool] = True
     denoises: ClassVar[bool] = True
+    goes_on_drawing: ClassVar[bool] = False
+    """Whether noise is drawn while it denoises, so that batches cannot be shared with others."""
+
     seed: int | None = None
     draw: int = 0
 

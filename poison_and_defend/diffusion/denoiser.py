@@ -1,6 +1,8 @@
 """A pretrained diffusion model as a denoiser: noisy images in, an estimate of the clean ones out, differentiable."""
 
+import math
 import os
+from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from poison_and_defend.diffusion.denoiser_files import (
     check_weights,
     read_config,
 )
-from poison_and_defend.diffusion.families.parametrizations import VariancePreserving
+from poison_and_defend.diffusion.families.parametrizations import Parametrization, VariancePreserving
 from poison_and_defend.diffusion.families.schedulers import check_scheduler, parametrization_of
 from poison_and_defend.diffusion.find_denoiser import find_denoiser
 from poison_and_defend.diffusion.network import check_class, check_unconditional, evaluate, image_size, unusual_settings
@@ -38,7 +40,9 @@ class Denoiser(nn.Module):
     model's estimate of x at once (Carlini et al., "(Certified!!) Adversarial Robustness for Free!", ICLR 2023, Algorithm 1);
     several steps follow the deterministic DDIM path (Song et al., ICLR 2021, equation 12 with no noise), which is Euler's
     method for the ODE of every family, over times from there to no noise. What the model's output means is its scheduler's
-    business (:mod:`poison_and_defend.diffusion.families.parametrizations`).
+    business (:mod:`poison_and_defend.diffusion.families.parametrizations`). Where fresh noise is given, steps are ancestral
+    instead: each draws from the posterior of the next state given this one and the estimate (Ho et al., NeurIPS 2020, equations
+    6 and 7, which hold for skipped times with the product of their alphas; the same as Song et al.'s equation 16 at eta = 1).
 
     Args:
         unet: A diffusers ``UNet2DModel`` without conditions; with twice as many output as input channels the second half is a
@@ -93,12 +97,13 @@ class Denoiser(nn.Module):
         """The time that :meth:`forward` starts from, an int where discrete; raises `InputError` beyond the schedule."""
         return self.parametrization.start(sigma)
 
-    def forward(self, noisy: Tensor, sigma: float) -> Tensor:
+    def forward(self, noisy: Tensor, sigma: float, fresh: Callable[[int], Tensor] | None = None) -> Tensor:
         """Denoise.
 
         Args:
             noisy: ``(N, C, H, W)`` float: images in [0, 1] plus noise, not clipped.
             sigma: Standard deviation of that noise, in [0, 1] units.
+            fresh: Standard normal noise ``(N, C, H, W)`` of each step but the last, by its number from 1; None for none.
 
         Returns:
             ``(N, C, H, W)`` float in [0, 1].
@@ -110,11 +115,13 @@ class Denoiser(nn.Module):
         # A gradient through several steps remembers each one's state alone, and goes through the network again.
         again = self.steps > 1 and torch.is_grad_enabled() and noisy.requires_grad
         network = partial(checkpoint, self._network, use_reentrant=False) if again else self._network
-        for time, later in zip(path, [*path[1:], None], strict=True):
+        for number, (time, later) in enumerate(zip(path, [*path[1:], None], strict=True), 1):
             clean = clipped(family.estimate(network, state, time), *family.span)
             if later is not None:
                 direction = (state - family.signal(time) * clean) / family.noise(time)
-                state = family.signal(later) * clean + family.noise(later) * direction
+                added = 0.0 if fresh is None else _posterior(family, time, later)
+                state = family.signal(later) * clean + math.sqrt(family.noise(later) ** 2 - added**2) * direction
+                state = state if fresh is None else state + added * fresh(number)
         return family.to_images(clean)
 
     def _network(self, state: Tensor, time: float) -> Tensor:
@@ -122,6 +129,12 @@ class Denoiser(nn.Module):
         moment = time if isinstance(time, int) else torch.tensor(time, device=state.device, dtype=state.dtype)
         # The state stays in single precision, whatever the model computes in.
         return evaluate(self.unet, state.to(self.unet.dtype), moment)[:, : self.channels].to(state.dtype)
+
+
+def _posterior(family: Parametrization, time: float, later: float) -> float:
+    """Standard deviation of the state at ``later``, given that at ``time`` and the clean image."""
+    carried = family.signal(time) / family.signal(later) * family.noise(later)
+    return family.noise(later) / family.noise(time) * math.sqrt(max(0.0, family.noise(time) ** 2 - carried**2))
 
 
 def load_denoiser(source: str, *, steps: int = 1) -> Denoiser:

@@ -41,7 +41,7 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
     return first, second, third, fourth
 
 
-def row_noise(rows: Tensor, shape: tuple[int, ...], *, seed: int, draw: int | Tensor) -> Tensor:
+def row_noise(rows: Tensor, shape: tuple[int, ...], *, seed: int, draw: int | Tensor, step: int = 0) -> Tensor:
     """Standard normal noise for the given rows of a training set.
 
     Args:
@@ -49,6 +49,7 @@ def row_noise(rows: Tensor, shape: tuple[int, ...], *, seed: int, draw: int | Te
         shape: Shape of one image.
         seed: In [0, 2**64); becomes the generator's key.
         draw: In [0, 2**32); which independent realisation, one for all rows or ``(B,)`` int64, one each.
+        step: In [0, 2**32); which of the independent noises of a realisation.
 
     Returns:
         ``(B, *shape)`` float32 on the device of ``rows``.
@@ -56,15 +57,15 @@ def row_noise(rows: Tensor, shape: tuple[int, ...], *, seed: int, draw: int | Te
     pixels = math.prod(shape)
     blocks = torch.arange(-(-pixels // 4), device=rows.device)
     # Words in between take sixteen times the memory of the noise.
-    slices = [_normal(part, rows, seed, draw) for part in blocks.split(max(1, _COUNTERS // max(1, len(rows))))]
+    slices = [_normal(part, rows, seed, draw, step) for part in blocks.split(max(1, _COUNTERS // max(1, len(rows))))]
     return torch.cat(slices, dim=1)[:, :pixels].reshape(len(rows), *shape)
 
 
-def _normal(blocks: Tensor, rows: Tensor, seed: int, draw: int | Tensor) -> Tensor:
+def _normal(blocks: Tensor, rows: Tensor, seed: int, draw: int | Tensor, step: int) -> Tensor:
     """``(B, 4 * len(blocks))`` float32: four numbers from each counter."""
     zero = torch.zeros((), dtype=torch.int64, device=rows.device)
     draws = draw[:, None] if isinstance(draw, Tensor) else zero + draw
-    counter = (blocks[None, :], rows[:, None], draws, zero)
+    counter = (blocks[None, :], rows[:, None], draws, zero + step)
     words = philox(counter, (seed & _WORD, (seed >> 32) & _WORD))
     # (0, 1): the half keeps the logarithm finite. Double precision, so that 32 bits stay 32 bits.
     uniform = [(word.double() + 0.5) / 2**32 for word in words]

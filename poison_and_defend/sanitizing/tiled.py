@@ -71,7 +71,7 @@ class TiledDefense:
         self.precision, self.compiled = precision, compiled
         self.batches: BatchedDenoiser | None = None
         self.overlap = 0
-        if isinstance(defense, GaussianRewriter) and defense.denoiser is not None:
+        if isinstance(defense, GaussianRewriter) and defense.denoiser is not None and not defense.goes_on_drawing:
             height, width = defense.denoiser.size
             self.size: tuple[int, int] = (height, width)
             self.overlap = defense.overlap if overlap is None else overlap
