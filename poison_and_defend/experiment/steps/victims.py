@@ -16,7 +16,7 @@ from poison_and_defend.core.hashing import hash_array
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.streams import step_generator
 from poison_and_defend.defenses.arm import Arm
-from poison_and_defend.defenses.training.base import State, is_plain
+from poison_and_defend.defenses.training.base import State
 from poison_and_defend.experiment.steps.feature_space import save_feature_space
 from poison_and_defend.experiment.steps.judge import Judgement, judge_all
 from poison_and_defend.experiment.steps.protect import Sanitized
@@ -146,7 +146,7 @@ class Cohort:
         if self.networks.shared and base is not None:
             # A recipe that changes images needs them; the extractor then works in every step.
             features = self.networks.kept_features(ranks)
-            if is_plain(training):
+            if not training.changes_images:
                 data = head_inputs(plan, features, data, lengths)
             else:
                 between = base
