@@ -12,7 +12,10 @@ from poison_and_defend.defenses.rewriters.base import Rewriter
 from poison_and_defend.defenses.rewriters.gaussian import DenoiseOnly, Diffusion, NoiseOnly
 from poison_and_defend.defenses.rewriters.jpeg import Jpeg
 from poison_and_defend.defenses.training.adversarial import Adversarial
-from poison_and_defend.defenses.training.base import Plain, Step, Training
+from poison_and_defend.defenses.training.base import Epoch, Plain, Run, Step, Training
+from poison_and_defend.defenses.training.cutmix import CutMix
+from poison_and_defend.defenses.training.cutout import Cutout
+from poison_and_defend.defenses.training.maxup import MaxUp
 from poison_and_defend.defenses.training.mixup import Mixup
 from poison_and_defend.defenses.voting.base import Voting
 from poison_and_defend.defenses.voting.partition import Partition
@@ -21,17 +24,22 @@ __all__ = [
     "Adversarial",
     "Arm",
     "Chain",
+    "CutMix",
+    "Cutout",
     "Defense",
     "DenoiseOnly",
     "Diffusion",
+    "Epoch",
     "Filter",
     "Jpeg",
+    "MaxUp",
     "Mixup",
     "NoiseOnly",
     "Partition",
     "Plain",
     "Received",
     "Rewriter",
+    "Run",
     "SpectralSignatures",
     "Step",
     "Training",
