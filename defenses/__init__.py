@@ -15,12 +15,14 @@ from poison_and_defend.defenses.training.adversarial import Adversarial
 from poison_and_defend.defenses.training.base import Epoch, Plain, Run, Step, Training
 from poison_and_defend.defenses.training.cutmix import CutMix
 from poison_and_defend.defenses.training.cutout import Cutout
+from poison_and_defend.defenses.training.dp_sgd import DPSGD, GradientShaping
 from poison_and_defend.defenses.training.maxup import MaxUp
 from poison_and_defend.defenses.training.mixup import Mixup
 from poison_and_defend.defenses.voting.base import Voting
 from poison_and_defend.defenses.voting.partition import Partition
 
 __all__ = [
+    "DPSGD",
     "Adversarial",
     "Arm",
     "Chain",
@@ -31,6 +33,7 @@ __all__ = [
     "Diffusion",
     "Epoch",
     "Filter",
+    "GradientShaping",
     "Jpeg",
     "MaxUp",
     "Mixup",

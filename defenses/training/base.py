@@ -124,7 +124,7 @@ class Training(Defense):
     changes_images: ClassVar[bool] = True
     """Whether it looks at images. Heads of a recipe that does not are trained on features that are computed once."""
 
-    def check_network(self, network: nn.Module, option: str) -> None:  # noqa: B027 - most work with any network
+    def check_network(self, network: nn.Module, option: str) -> None:
         """Refuse a network that is trained whole, in training mode, before anything is trained.
 
         Args:
@@ -134,7 +134,7 @@ class Training(Defense):
             InputError: If it cannot be trained so.
         """
 
-    def check_run(self, run: Run) -> None:  # noqa: B027 - most work for any length
+    def check_run(self, run: Run) -> None:
         """Refuse a training in which it could not work, before anything is trained.
 
         Raises:

@@ -18,10 +18,10 @@ from poison_and_defend.defenses.training.pairing import draw_beta, draw_partners
 class CutMix(Training):
     """Paste a box of one training image into another, and mix their labels by the pixels of each: equations (1) and (2).
 
-    Of a batch every image gets the box of its partner in a random permutation; box and ``lambda`` ~ Beta(alpha, alpha) are drawn
-    once a batch, as in the paper's implementation. The box has a share of ``1 - lambda`` of the pixels, its centre anywhere in
-    the image; where it is cut off at the border, labels follow the pixels that are left, as there. torchvision's transform is
-    not used: it pairs each image with the one before it in the loader's order, and draws from the global generator.
+    Of a batch every image gets the box of its partner in a random permutation; box and ``lambda`` ~ Beta(alpha, alpha) are
+    drawn once a batch, as in the paper's implementation. The box has ``1 - lambda`` of the pixels, its centre anywhere; where
+    it is cut off at the border, labels follow the pixels that are left, as there. torchvision's transform is not used: it pairs
+    each image with the one before it in the loader's order, and draws from the global generator.
 
     Args:
         alpha: Both parameters of the Beta distribution; 1, the paper's, draws the share of pixels uniformly.

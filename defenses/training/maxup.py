@@ -1,5 +1,7 @@
-"""MaxUp: Gong, Ren, Ye, Liu, "MaxUp: Lightweight Adversarial Training with Data Augmentation Improves Neural Network
-Training", CVPR 2021.
+"""MaxUp, the worst of several augmentations of every image.
+
+Gong, Ren, Ye, Liu, "MaxUp: Lightweight Adversarial Training with Data Augmentation Improves Neural Network Training",
+CVPR 2021.
 
 As a countermeasure to poisons: Borgnia et al., "Strong Data Augmentation Sanitizes Poisoning and Backdoor Attacks Without an
 Accuracy Tradeoff", ICASSP 2021.
@@ -18,7 +20,7 @@ from poison_and_defend.defenses.training.cutout import check_hole, check_visible
 class MaxUp(Training):
     """Of several cutouts of every training image, train on the one with the largest loss: equation (2).
 
-    Each image is picked for by itself. Losses are compared in evaluation mode, where the paper's implementation compares them in
+    Each image is picked for by itself. Losses are compared in evaluation mode, where the paper's implementation does so in
     training mode: with batch statistics an image's copies would depend on its neighbours, and running statistics would be of
     as many times as many images. What is then descended is the loss in training mode, of the copies that were picked.
 
@@ -50,7 +52,7 @@ class MaxUp(Training):
         """See :meth:`Training.check_run`."""
         if self.warmup >= run.epochs:
             raise InputError(
-                f"warmup of MaxUp is {self.warmup}: of {run.epochs} epochs it must leave one (--*.warmup, --victim_recipe.epochs)"
+                f"warmup of MaxUp is {self.warmup}: of {run.epochs} epochs it must leave one (--*.warmup, --*recipe.epochs)"
             )
 
     def inputs(self, step: Step) -> Step:

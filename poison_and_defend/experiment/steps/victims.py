@@ -209,7 +209,15 @@ class Cohort:
             parts=[m.part or 0 for m in chosen],
             voting=voting,
             num_classes=self.plan.data.num_classes,
+            poisoned=[self._poisoned(member) for member in chosen] if voting is None else [],
         )
+
+    def _poisoned(self, member: Member) -> Tensor:
+        """``(n,)`` bool: which of the rows that a member trains on are poisons."""
+        setup = self.poison_sets[member.setup].setup
+        truth = torch.zeros(len(setup.rows(len(self.plan.data.split("train")))), dtype=torch.bool)
+        truth[torch.from_numpy(setup.positions)] = self.plan.arms[member.arm].attacked
+        return truth if member.positions is None else truth[member.positions]
 
 
 def head_inputs(plan: ExperimentPlan, features: KeptFeatures, data: EnsembleData, lengths: Sequence[int]) -> EnsembleData:

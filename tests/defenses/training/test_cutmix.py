@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -35,6 +36,20 @@ def test_the_pasted_pixels_are_a_box_that_ends_at_the_border() -> None:
     assert box(6, 8, (0, 7), (4, 4)).nonzero().tolist() == [[r, c] for r in (0, 1) for c in (5, 6, 7)]
     assert not box(6, 8, (3, 3), (0, 4)).any()
     torch.testing.assert_close(box(32, 32, (16, 16), (16, 16)).float().mean(), torch.tensor(0.25))
+
+
+def test_the_box_has_the_share_of_pixels_that_lambda_leaves() -> None:
+    whole = 0
+    for number in range(40):
+        step, drawn = random_step(1, 2, 64, number), random_step(1, 2, 64, number).generators()
+        torch.randperm(2, generator=drawn[0])
+        weight = np.random.default_rng(int(torch.randint(2**62, (), generator=drawn[0]))).beta(1.0, 1.0)
+        pasted = CutMix(probability=1.0)._box(step.inputs, torch.tensor(weight), drawn[0])
+        height, side = int(pasted.any(1).sum()), int((1 - weight) ** 0.5 * 64)
+        cut = bool(pasted[0].any() or pasted[-1].any())
+        assert height <= side and (height == side or cut)
+        whole += not cut
+    assert whole > 10
 
 
 def test_half_of_the_batches_stay_as_they_are_and_members_are_drawn_apart() -> None:
