@@ -16,6 +16,7 @@ from poison_and_defend.defenses.training.base import Epoch, Plain, Run, Step, Tr
 from poison_and_defend.defenses.training.cutmix import CutMix
 from poison_and_defend.defenses.training.cutout import Cutout
 from poison_and_defend.defenses.training.dp_sgd import DPSGD, GradientShaping
+from poison_and_defend.defenses.training.epic import Epic
 from poison_and_defend.defenses.training.maxup import MaxUp
 from poison_and_defend.defenses.training.mixup import Mixup
 from poison_and_defend.defenses.voting.base import Voting
@@ -31,6 +32,7 @@ __all__ = [
     "Defense",
     "DenoiseOnly",
     "Diffusion",
+    "Epic",
     "Epoch",
     "Filter",
     "GradientShaping",
