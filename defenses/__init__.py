@@ -17,6 +17,7 @@ from poison_and_defend.defenses.training.cutmix import CutMix
 from poison_and_defend.defenses.training.cutout import Cutout
 from poison_and_defend.defenses.training.dp_sgd import DPSGD, GradientShaping
 from poison_and_defend.defenses.training.epic import Epic
+from poison_and_defend.defenses.training.friends import Friends
 from poison_and_defend.defenses.training.maxup import MaxUp
 from poison_and_defend.defenses.training.mixup import Mixup
 from poison_and_defend.defenses.voting.base import Voting
@@ -35,6 +36,7 @@ __all__ = [
     "Epic",
     "Epoch",
     "Filter",
+    "Friends",
     "GradientShaping",
     "Jpeg",
     "MaxUp",

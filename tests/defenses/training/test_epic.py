@@ -42,6 +42,17 @@ def test_of_three_pairs_and_two_far_points_the_two_go_and_stay_gone() -> None:
     assert look(epic, torch.zeros_like(logits), state, 2) == expected
 
 
+def test_what_is_gone_keeps_nobody_company() -> None:
+    epic = Epic(share=5 / 8, every=1, start=0)
+    state = epic.begin(1, 8)
+    assert look(epic, POINTS[None], state) == [[0, 1, 2, 3, 4, 5]]
+    # Now the first pair parts, each to where a row that is gone still lies.
+    moved = POINTS[[6, 7, 2, 3, 4, 5, 6, 7]]
+    alone = isolated(moved.exp().double().numpy()[:6], 3)
+    assert alone.tolist().count(True) == 1
+    assert look(epic, moved[None], state, 1) == [[row for row in range(6) if not alone[row]]]
+
+
 def test_classes_are_looked_at_apart_and_equal_rows_are_not_isolated() -> None:
     epic, labels = Epic(share=5 / 8, every=1, start=0), torch.zeros(1, 10, dtype=torch.int64)
     labels[0, 8:] = 1
