@@ -12,6 +12,7 @@ from poison_and_defend.defenses.rewriters.base import Rewriter
 from poison_and_defend.defenses.rewriters.gaussian import DenoiseOnly, Diffusion, NoiseOnly
 from poison_and_defend.defenses.rewriters.jpeg import Jpeg
 from poison_and_defend.defenses.training.adversarial import Adversarial
+from poison_and_defend.defenses.training.adversarial_poisoning import AdversarialPoisoning
 from poison_and_defend.defenses.training.base import Epoch, Plain, Run, Step, Training
 from poison_and_defend.defenses.training.cutmix import CutMix
 from poison_and_defend.defenses.training.cutout import Cutout
@@ -26,6 +27,7 @@ from poison_and_defend.defenses.voting.partition import Partition
 __all__ = [
     "DPSGD",
     "Adversarial",
+    "AdversarialPoisoning",
     "Arm",
     "Chain",
     "CutMix",

@@ -15,9 +15,9 @@ from poison_and_defend.defenses.training.base import Step, Training
 
 
 class Cutout(Training):
-    """Cover a square of every training image, anew in every step: section 3.1.
+    """Cover a square of every training image, anew in every step.
 
-    The centre is any pixel, so that squares are cut off at the border (section 3.2). The paper covers with zeros after
+    The centre is any pixel, so that squares are cut off at the border, as the paper wants it. The paper covers with zeros after
     normalization, which is the mean of the data; images here are as they are, and the square is grey.
 
     Args:

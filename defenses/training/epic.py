@@ -23,8 +23,8 @@ class Epic(Training):
     """Drop rows whose gradients are isolated, for good, every few epochs: algorithm 1.
 
     Gradients are those by the last layer's input, ``softmax(z) - onehot(y)``, of all rows without augmentation in evaluation
-    mode (section 4.1). Of each class ``share`` of the rows that are left become medoids: greedily those that raise
-    ``sum_i max_j exp(-|g_i - g_j| / K)`` most (equation 5). A row that is alone in its cluster is dropped.
+    mode. Of each class ``share`` of the rows that are left become medoids: greedily those that raise
+    ``sum_i max_j exp(-|g_i - g_j| / K)`` most (facility location). A row that is alone in its cluster is dropped.
 
     Greedy steps are lazy, which finds the same medoids. A row whose gradient a medoid already has is never one: equal rows are
     not isolated. A class never loses its last row. Epochs keep their number of steps, where the authors' get shorter: rows that

@@ -21,7 +21,7 @@ class Friends(Training):
     """Train on images plus noise as large as each prediction bears, and on random noise that is new in every step.
 
     Once, after ``warmup`` epochs, noise ``e`` from U(+-8/255) descends, by 30 steps of SGD (rate 100, Nesterov momentum .9,
-    batches of 128 rows, evaluation mode), equation (4) as the authors compute it: the batch mean of
+    batches of 128 rows, evaluation mode), the objective as the authors compute it: the batch mean of
     ``KL(p(x) || p(clip(x + clip(e))))`` less the mean of ``clip(e)^2`` over all pixels, where ``clip(e)`` is within ``eps``.
     From then on images are ``clip(x + clip(e))`` plus random noise of ``random_eps``, which is not clipped, and then augmented;
     before, there is the random noise alone, as in the authors' runs.
