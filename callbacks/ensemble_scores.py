@@ -156,15 +156,15 @@ def evaluate(module: L.LightningModule, watch: Watch, most: int | None = None) -
     kept: Tensor | None = module.kept_rows() if watch.poisoned else None  # type: ignore[operator]
     if kept is None:
         return scores
-    return [replace(score, **_dropped(*each)) for score, *each in zip(scores, kept, watch.poisoned, strict=True)]
+    return [_with_dropped(*each) for each in zip(scores, kept, watch.poisoned, strict=True)]
 
 
-def _dropped(kept: Tensor, poisoned: Tensor) -> dict[str, float]:
-    """Shares of a member's poisons and other rows that are no longer trained on."""
+def _with_dropped(score: Score, kept: Tensor, poisoned: Tensor) -> Score:
+    """A member's score with the shares of its poisons and of its other rows that are no longer trained on."""
     # Shorter sets are gone through again, with equal rows kept or dropped together.
     gone = ~kept[: len(poisoned)]
-    parts = {"poisons_dropped": poisoned, "clean_dropped": ~poisoned}
-    return {name: round(float(gone[part].float().mean()), 6) for name, part in parts.items() if part.any()}
+    poisons, others = (round(float(gone[part].float().mean()), 6) if part.any() else None for part in (poisoned, ~poisoned))
+    return replace(score, poisons_dropped=poisons, clean_dropped=others)
 
 
 @torch.no_grad()

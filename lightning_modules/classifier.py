@@ -156,8 +156,8 @@ class ClassifierModule(L.LightningModule):
     def _by_rows(self, step: Step) -> Tensor:
         """A loss whose gradient is the mean of the rows' own, each times its factor."""
         trained = self._trained()
-        state = (trained, dict(self.net.named_buffers()))
-        found, _ = network_row_gradients(self.net, *state, step.inputs[0], step.shares()[0], self.defense.row_factors)
+        buffers, factors = dict(self.net.named_buffers()), self.defense.row_factors
+        found, _ = network_row_gradients(self.net, trained, buffers, step.inputs[0], step.shares()[0], factors)
         return torch.stack([(trained[name] * value).sum() for name, value in found.items()]).sum()
 
     def on_after_backward(self) -> None:

@@ -1,6 +1,6 @@
 """Gradients of single rows, each multiplied by a factor that depends on its norm, and their mean: what DP-SGD descends."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ _CHUNK_NUMBERS = 2**27
 
 
 def network_row_gradients(
-    template: nn.Module, parameters: State, buffers: State, inputs: Tensor, targets: Tensor, factors: Factors
+    template: nn.Module, parameters: Mapping[str, Tensor], buffers: State, inputs: Tensor, targets: Tensor, factors: Factors
 ) -> tuple[State, Tensor]:
     """Mean over rows of ``factor * gradient`` of one network, and the rows' losses ``(B,)``.
 

@@ -78,8 +78,8 @@ class Epic(Training):
             logits = torch.cat([epoch.logits(epoch.inputs(part)) for part in positions.split(_ROWS)], 1)
             gradients = logits.softmax(-1) - functional.one_hot(epoch.labels, epoch.num_classes)
         for member, kept in enumerate(epoch.state["kept"]):
-            own = (value[member].cpu().numpy() for value in (gradients.double(), epoch.labels, epoch.places))
-            kept &= torch.from_numpy(~self._isolated(*own, kept.cpu().numpy())).to(kept.device)
+            own = gradients[member].double(), epoch.labels[member], epoch.places[member], kept
+            kept &= torch.from_numpy(~self._isolated(*(value.cpu().numpy() for value in own))).to(kept.device)
 
     def _looks(self, number: int, epochs: int) -> bool:
         return self.start <= number < self.until * epochs and (number - self.start) % self.every == 0

@@ -20,9 +20,10 @@ from poison_and_defend.defenses.training.cutout import check_hole, check_visible
 class MaxUp(Training):
     """Of several cutouts of every training image, train on the one with the largest loss.
 
-    ``min_w E max_i L(x_i, w)`` over the copies ``x_i`` of an image, picked for by itself. Losses are compared in evaluation mode, where the paper's implementation does so in
-    training mode: with batch statistics an image's copies would depend on its neighbours, and running statistics would be of
-    as many times as many images. What is then descended is the loss in training mode, of the copies that were picked.
+    ``min_w E max_i L(x_i, w)`` over the copies ``x_i`` of an image, which is picked for by itself. Losses are compared in
+    evaluation mode, where the paper's implementation does so in training mode: with batch statistics an image's copies would
+    depend on its neighbours, and running statistics would be of as many times as many images. What is then descended is the
+    loss in training mode, of the copies that were picked.
 
     Args:
         copies: Copies of each image in each step, 4 in Borgnia et al.
