@@ -17,7 +17,20 @@ from torch import nn
 from poison_and_defend.core.files import write_json
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.datamodules import DigitsDataModule
-from poison_and_defend.defenses import Adversarial, Mixup, Plain, Training
+from poison_and_defend.defenses import (
+    DPSGD,
+    Adversarial,
+    AdversarialPoisoning,
+    CutMix,
+    Cutout,
+    Epic,
+    Friends,
+    GradientShaping,
+    MaxUp,
+    Mixup,
+    Plain,
+    Training,
+)
 from poison_and_defend.lightning_modules.member_data import EnsembleData
 from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.recipe import Recipe
@@ -25,7 +38,20 @@ from poison_and_defend.reports.provenance import provenance
 from poison_and_defend.training.launch import quiet_lightning
 from poison_and_defend.training.members import Fit, fit_members
 
-RECIPES: dict[str, Training] = {"plain": Plain(), "mixup": Mixup(), "adversarial, 7 steps": Adversarial("8/255", steps=7)}
+RECIPES: dict[str, Training] = {
+    "plain": Plain(),
+    "mixup": Mixup(),
+    "adversarial, 7 steps": Adversarial("8/255", steps=7),
+    "adversarial poisoning, 5 steps": AdversarialPoisoning(),
+    "cutmix": CutMix(),
+    "cutout": Cutout(),
+    "dp_sgd": DPSGD(),
+    "gradient_shaping": GradientShaping(),
+    "maxup, from the first epoch": MaxUp(warmup=0),
+    "epic, every second epoch": Epic(every=2, start=0),
+    # Once, however many epochs there are.
+    "friends, in 8 epochs": Friends(warmup=5),
+}
 
 
 def train(network: str, defense: Training, members: int, epochs: int, block: int) -> float:
@@ -46,8 +72,8 @@ def main() -> None:
     """Measure, print and, if asked, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="patchnet")
-    parser.add_argument("--members", type=int, default=16)
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--members", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()

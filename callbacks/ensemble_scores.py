@@ -40,6 +40,8 @@ class Score:
             nothing is proved.
         certified: Share of clean test images that are read right, provably also after so many changed rows, by their number.
         models: How many models voted; 1 where the victim is one model.
+        poisons_dropped: Share of the poisons that the recipe no longer trains on; None where it drops none or there are none.
+        clean_dropped: Share of the other rows that the recipe no longer trains on; None where it drops none.
     """
 
     setup: int
@@ -53,6 +55,8 @@ class Score:
     withstands: int | None = None
     certified: Mapping[str, float] = field(default_factory=dict)
     models: int = 1
+    poisons_dropped: float | None = None
+    clean_dropped: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +74,7 @@ class Watch:
         voting: How the members of one name vote; None where each is a victim.
         num_classes: Of the data set; needed by a vote.
         rows: Of a victim's training set; needed by a vote.
+        poisoned: ``(n,)`` bool for every member, which of the rows that it trains on are poisons; empty where nobody drops any.
     """
 
     names: Sequence[tuple[int, str]]
@@ -81,6 +86,7 @@ class Watch:
     voting: Voting | None = None
     num_classes: int = 0
     rows: int = 0
+    poisoned: Sequence[Tensor] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +155,19 @@ def evaluate(module: L.LightningModule, watch: Watch, most: int | None = None) -
     """
     rows = torch.arange(len(watch.test_labels))
     rows = rows if most is None else rows[:: -(-len(rows) // most)]
-    return [_score(one, watch, rows) for one in _answers(module, watch, rows)]
+    scores = [_score(one, watch, rows) for one in _answers(module, watch, rows)]
+    kept: Tensor | None = module.kept_rows() if watch.poisoned else None  # type: ignore[operator]
+    if kept is None:
+        return scores
+    return [_with_dropped(*each) for each in zip(scores, kept, watch.poisoned, strict=True)]
+
+
+def _with_dropped(score: Score, kept: Tensor, poisoned: Tensor) -> Score:
+    """A member's score with the shares of its poisons and of its other rows that are no longer trained on."""
+    # Shorter sets are gone through again, with equal rows kept or dropped together.
+    gone = ~kept[: len(poisoned)]
+    poisons, others = (round(float(gone[part].float().mean()), 6) if part.any() else None for part in (poisoned, ~poisoned))
+    return replace(score, poisons_dropped=poisons, clean_dropped=others)
 
 
 @torch.no_grad()

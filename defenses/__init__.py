@@ -13,7 +13,14 @@ from poison_and_defend.defenses.rewriters.base import Rewriter
 from poison_and_defend.defenses.rewriters.gaussian import DenoiseOnly, Diffusion, NoiseOnly
 from poison_and_defend.defenses.rewriters.jpeg import Jpeg
 from poison_and_defend.defenses.training.adversarial import Adversarial
-from poison_and_defend.defenses.training.base import Plain, Step, Training
+from poison_and_defend.defenses.training.adversarial_poisoning import AdversarialPoisoning
+from poison_and_defend.defenses.training.base import Epoch, Plain, Run, Step, Training
+from poison_and_defend.defenses.training.cutmix import CutMix
+from poison_and_defend.defenses.training.cutout import Cutout
+from poison_and_defend.defenses.training.dp_sgd import DPSGD, GradientShaping
+from poison_and_defend.defenses.training.epic import Epic
+from poison_and_defend.defenses.training.friends import Friends
+from poison_and_defend.defenses.training.maxup import MaxUp
 from poison_and_defend.defenses.training.mixup import Mixup
 from poison_and_defend.defenses.voting.bagging import Bagging
 from poison_and_defend.defenses.voting.base import Reading, Voting
@@ -23,17 +30,26 @@ from poison_and_defend.defenses.voting.partition import Partition
 from poison_and_defend.defenses.voting.run_off import RunOff
 
 __all__ = [
+    "DPSGD",
     "Adversarial",
+    "AdversarialPoisoning",
     "Ancestral",
     "Arm",
     "Bagging",
     "Chain",
+    "CutMix",
+    "Cutout",
     "Defense",
     "DenoiseOnly",
     "Diffusion",
+    "Epic",
+    "Epoch",
     "Filter",
     "FiniteAggregation",
+    "Friends",
+    "GradientShaping",
     "Jpeg",
+    "MaxUp",
     "Mixup",
     "Neighbours",
     "NoiseOnly",
@@ -42,6 +58,7 @@ __all__ = [
     "Reading",
     "Received",
     "Rewriter",
+    "Run",
     "RunOff",
     "SpectralSignatures",
     "Step",

@@ -12,15 +12,18 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
 from poison_and_defend.attacks.crafting.augmentation import augment, draw_augmentation
+from poison_and_defend.attacks.crafting.second_order import twice_differentiable
+from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.reading.arrays import read_tensors
 from poison_and_defend.core.reading.files import guarded
 from poison_and_defend.core.streams import step_generator
-from poison_and_defend.defenses.training.base import Plain, State, Step, Training
+from poison_and_defend.defenses.training.base import Plain, State, Step, Training, overrides
 from poison_and_defend.lightning_modules.networks.base import Classifier
 from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.networks.check import check_images
 from poison_and_defend.lightning_modules.networks.spec import Network
 from poison_and_defend.lightning_modules.recipe import Recipe
+from poison_and_defend.lightning_modules.row_gradients import network_row_gradients
 
 _CONVNET = Network()
 
@@ -60,6 +63,12 @@ class ClassifierModule(L.LightningModule):
         self.save_hyperparameters({"network": self.network.options()})
         self.recipe = Recipe() if recipe is None else recipe
         self.defense = Plain() if defense is None else defense
+        if overrides(self.defense, "between_epochs"):
+            raise InputError(
+                f"{self.defense.name} looks at all rows between epochs, which a single model is not told of: use it in an "
+                f"experiment, as --defenses [{self.defense.name}] (--model.defense)"
+            )
+        self._step: Step | None = None
         self.net: Classifier = build_network(
             self.network,
             in_channels=in_channels,
@@ -74,6 +83,8 @@ class ClassifierModule(L.LightningModule):
             load_weights(self.net.body, Path(features), prefix="body.")
             self.net.body.requires_grad_(False)
             self.net.head = fresh_head(self.net.num_features, num_classes, seed)
+        else:
+            self.defense.check_network(self.net, "--model.network")
         self.seed, self.num_classes = seed, num_classes
         self.train_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
@@ -120,7 +131,7 @@ class ClassifierModule(L.LightningModule):
         images, labels = batch
         rows = torch.arange(len(labels), device=labels.device)[None]
         step = Step(
-            inputs=augmented(images.float() / 255, self.recipe, [self.seed], self.global_step)[None],
+            inputs=(images.float() / 255)[None],
             labels=labels[None],
             rows=rows,
             seeds=(self.seed,),
@@ -128,15 +139,45 @@ class ClassifierModule(L.LightningModule):
             num_classes=self.num_classes,
             logits=self._evaluated,
             state=self._begin(len(labels)),
+            gradients=self._parameter_gradients,
+            epoch=self.current_epoch,
         )
-        step = self.defense.inputs(step)
+        step = self.defense.unaugmented(step)
+        view = augmented(step.inputs[0], self.recipe, [self.seed], self.global_step)
+        self._step = step = self.defense.inputs(replace(step, inputs=view[None]))
         with self.recipe.computing(self.device):
             logits = self(self.recipe.laid_out(step.inputs[0])).float()
         loss = self.defense.losses(logits[None], step).mean()
         self.train_accuracy(logits, labels)
         self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True)
         self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True)
-        return loss
+        return self._by_rows(step) if overrides(self.defense, "row_factors") else loss
+
+    def _by_rows(self, step: Step) -> Tensor:
+        """A loss whose gradient is the mean of the rows' own, each times its factor."""
+        trained = self._trained()
+        buffers, factors = dict(self.net.named_buffers()), self.defense.row_factors
+        found, _ = network_row_gradients(self.net, trained, buffers, step.inputs[0], step.shares()[0], factors)
+        return torch.stack([(trained[name] * value).sum() for name, value in found.items()]).sum()
+
+    def on_after_backward(self) -> None:
+        """Let the countermeasure change what the optimiser is given."""
+        if not overrides(self.defense, "gradient") or self._step is None:
+            return
+        trained = self._trained()
+        found = {name: value.grad[None] for name, value in trained.items() if value.grad is not None}
+        with torch.no_grad():
+            for name, value in self.defense.gradient(found, self._step).items():
+                trained[name].grad = value[0]
+
+    def _trained(self) -> dict[str, torch.nn.Parameter]:
+        return {name: value for name, value in self.net.named_parameters() if value.requires_grad}
+
+    def _parameter_gradients(self, losses: Tensor) -> State:
+        trained = self._trained()
+        with twice_differentiable():
+            found = torch.autograd.grad(losses.sum(), list(trained.values()), create_graph=True, materialize_grads=True)
+        return {name: value[None] for name, value in zip(trained, found, strict=True)}
 
     def _begin(self, rows: int) -> State:
         return {name: value.to(self.device) for name, value in self.defense.begin(1, rows).items()}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -11,13 +12,15 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
+from poison_and_defend.attacks.crafting.second_order import twice_differentiable
 from poison_and_defend.attacks.threat.surrogate import Surrogate
 from poison_and_defend.core.streams import step_generator
-from poison_and_defend.defenses.training.base import Plain, State, Step, Training, is_plain, own_losses
+from poison_and_defend.defenses.training.base import Epoch, Plain, State, Step, Training, is_plain, overrides, own_losses
 from poison_and_defend.lightning_modules.classifier import augmented, evaluating
 from poison_and_defend.lightning_modules.member_data import EnsembleData, Indices, MemberOrder
 from poison_and_defend.lightning_modules.member_threads import Workers
 from poison_and_defend.lightning_modules.recipe import Recipe
+from poison_and_defend.lightning_modules.row_gradients import head_row_gradients, network_row_gradients
 from poison_and_defend.lightning_modules.stacking import can_be_stacked
 
 Change = Callable[[int, Tensor, Tensor], Tensor]
@@ -61,13 +64,14 @@ class EnsembleModule(L.LightningModule):
     ) -> None:
         super().__init__()
         self.defense = Plain() if defense is None else defense
-        if data.pool.ndim != 4 and not is_plain(self.defense):
+        if data.pool.ndim != 4 and self.defense.changes_images:
             raise ValueError(f"{self.defense.name} changes images, and the pool holds their features: give the extractor")
         self.automatic_optimization = False
         # In a list, so that it is no part of this module's state.
         self._extractor = [extractor]
         self._states: list[State] = []
         self._num_classes = 0
+        self._order = MemberOrder(data.rows.shape[1], recipe.batch_size, seeds)
         self.seeds, self.recipe, self.frozen_statistics = list(seeds), recipe, frozen_statistics
         self.blocks = [range(i, min(i + members_per_block, len(seeds))) for i in range(0, len(seeds), members_per_block)]
         # In a list, so that the template and the pool are no part of this module's state.
@@ -180,8 +184,7 @@ class EnsembleModule(L.LightningModule):
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Index batches for all members at once."""
-        order = MemberOrder(self._data[0].rows.shape[1], self.recipe.batch_size, self.seeds)
-        return DataLoader(Indices(), batch_size=None, sampler=order)
+        return DataLoader(Indices(), batch_size=None, sampler=self._order)
 
     def on_fit_start(self) -> None:
         """Move the pool to where it is gathered from."""
@@ -197,6 +200,21 @@ class EnsembleModule(L.LightningModule):
         begun = [self.defense.begin(len(block), rows) for block in self.blocks]
         self._states = [{name: value.to(self.device) for name, value in state.items()} for state in begun]
 
+    def on_train_epoch_start(self) -> None:
+        """Let a countermeasure look at all rows, and leave out those that it keeps no more."""
+        if is_plain(self.defense):
+            return
+        if overrides(self.defense, "between_epochs"):
+            for number in range(len(self.blocks)):
+                self.defense.between_epochs(self._epoch(number))
+        self._order.kept = self.kept_rows()
+
+    def kept_rows(self) -> Tensor | None:
+        """``(M, N)`` bool on the CPU: the rows of their sets that members still train on; None where nothing drops any."""
+        kept = [self.defense.kept(state) for state in self._states]
+        found = [rows for rows in kept if rows is not None]
+        return torch.cat(found).cpu() if found else None
+
     def training_step(self, order: Tensor, batch_idx: int) -> None:
         """One step of every member on its own batch; ``order`` is ``(M, B)`` positions in the members' sets."""
         data = self._data[0]
@@ -205,42 +223,119 @@ class EnsembleModule(L.LightningModule):
         rows = data.rows.gather(1, order)
         losses = []
         for number, block in enumerate(self.blocks):
-            own = rows[block.start : block.stop]
+            own, labels = rows[block.start : block.stop], data.labels[rows[block.start : block.stop]]
             inputs = self._inputs(number, own)
-            if data.pool.ndim == 4:
-                seeds = self.seeds[block.start : block.stop]
-                inputs = augmented(inputs.flatten(0, 1), self.recipe, seeds, self._step).unflatten(0, own.shape)
-            if not is_plain(self.defense):
-                step = self.defense.inputs(self._defended(number, inputs, data.labels[own], order[block.start : block.stop]))
-                if own_losses(self.defense, step) or self._extractor[0] is not None:
-                    losses.append(self._descend(number, step))
-                    continue
-                inputs = step.inputs
-            if self._closed_form:
-                losses.append(self._head_gradients(number, inputs, data.labels[own]))
+            if is_plain(self.defense):
+                losses.append(self._descend(number, self._augmented(number, inputs), labels))
                 continue
-            if self._workers is not None and inputs.device.type == "cpu":
-                losses.append(self._workers.gradients(*self.block_state(number), inputs, data.labels[own]))
-                continue
-            logits = self.block_logits(number, inputs)
-            loss = functional.cross_entropy(logits.flatten(0, 1), data.labels[own].flatten(), reduction="sum") / own.shape[1]
-            self.manual_backward(loss)
-            losses.append(loss.detach())
+            step = self._defended(number, inputs, labels, order[block.start : block.stop])
+            step = self.defense.unaugmented(step)
+            step = self.defense.inputs(replace(step, inputs=self._augmented(number, step.inputs)))
+            if overrides(self.defense, "row_factors"):
+                losses.append(self._descend_by_rows(number, step))
+            elif own_losses(self.defense, step) or self._extractor[0] is not None:
+                losses.append(self._descend_own(number, step))
+            else:
+                losses.append(self._descend(number, step.inputs, labels))
+            if overrides(self.defense, "gradient"):
+                self._reshape_gradients(number, step)
         optimizer.step()
         self.log("train/loss", torch.stack(losses).sum() / len(self.seeds), on_step=False, on_epoch=True, batch_size=1)
 
+    def _augmented(self, number: int, inputs: Tensor) -> Tensor:
+        """Random views of a block's images; features as they are."""
+        if self._data[0].pool.ndim != 4:
+            return inputs
+        block = self.blocks[number]
+        seeds = self.seeds[block.start : block.stop]
+        return augmented(inputs.flatten(0, 1), self.recipe, seeds, self._step).unflatten(0, inputs.shape[:2])
+
+    def _descend(self, number: int, inputs: Tensor, labels: Tensor) -> Tensor:
+        """Write the gradients of a block's mean cross-entropies; returns the sum of its members' losses."""
+        if self._closed_form:
+            return self._head_gradients(number, inputs, labels)
+        if self._workers is not None and inputs.device.type == "cpu":
+            return self._workers.gradients(*self.block_state(number), inputs, labels)
+        logits = self.block_logits(number, inputs)
+        loss = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum") / labels.shape[1]
+        self.manual_backward(loss)
+        return loss.detach()
+
     def _defended(self, number: int, inputs: Tensor, labels: Tensor, positions: Tensor) -> Step:
         """What a countermeasure is given of one block's step."""
+        return Step(
+            inputs=inputs,
+            labels=labels,
+            rows=positions,
+            seeds=self._seeds(number),
+            number=self._step,
+            num_classes=self._num_classes,
+            logits=partial(self._evaluated, number),
+            state=self._states[number],
+            gradients=partial(self._parameter_gradients, number),
+            epoch=self.current_epoch,
+        )
+
+    def _epoch(self, number: int) -> Epoch:
+        """What a countermeasure may look at before an epoch of one block."""
+        data, block = self._data[0], self.blocks[number]
+        places = data.rows[block.start : block.stop]
+        return Epoch(
+            number=self.current_epoch,
+            epochs=self.recipe.epochs,
+            labels=data.labels[places],
+            places=places,
+            seeds=self._seeds(number),
+            num_classes=self._num_classes,
+            heads=self._linear,
+            inputs=lambda positions: _as_float(data.pool[places[:, positions.to(places.device)]]),
+            logits=partial(self._evaluated, number),
+            state=self._states[number],
+        )
+
+    def _seeds(self, number: int) -> tuple[int, ...]:
         block = self.blocks[number]
+        return tuple(self.seeds[block.start : block.stop])
 
-        def logits(images: Tensor) -> Tensor:
-            with evaluating(self):
-                return self.block_logits(number, self._seen(images))
+    def _evaluated(self, number: int, images: Tensor) -> Tensor:
+        """Logits of a block's members in evaluation mode."""
+        with evaluating(self):
+            return self.block_logits(number, self._seen(images))
 
-        seeds, state = tuple(self.seeds[block.start : block.stop]), self._states[number]
-        return Step(inputs, labels, positions, seeds, self._step, self._num_classes, logits, state=state)
+    def _parameter_gradients(self, number: int, losses: Tensor) -> State:
+        """Gradients of ``(m,)`` losses, each by its member's parameters, as a function that can be differentiated again."""
+        parameters, _ = self.block_state(number)
+        with twice_differentiable():
+            found = torch.autograd.grad(losses.sum(), list(parameters.values()), create_graph=True, materialize_grads=True)
+        return dict(zip(parameters, found, strict=True))
 
-    def _descend(self, number: int, step: Step) -> Tensor:
+    @torch.no_grad()
+    def _reshape_gradients(self, number: int, step: Step) -> None:
+        """Let a countermeasure change what a block's optimiser is given."""
+        parameters, _ = self.block_state(number)
+        found = {name: value.grad for name, value in parameters.items() if value.grad is not None}
+        for name, value in self.defense.gradient(found, step).items():
+            parameters[name].grad = value
+
+    @torch.no_grad()
+    def _descend_by_rows(self, number: int, step: Step) -> Tensor:
+        """Write the means of a block's row gradients, each times its factor; returns the sum of its members' losses."""
+        parameters, buffers = self.block_state(number)
+        targets, factors = step.shares(), self.defense.row_factors
+        if self._linear:
+            found, losses = head_row_gradients(parameters, self._seen(step.inputs), targets, factors)
+        else:
+            each = []
+            for place, images in enumerate(step.inputs):
+                own, statistics = ({name: value[place] for name, value in part.items()} for part in (parameters, buffers))
+                each.append(network_row_gradients(self._template[0], own, statistics, images, targets[place], factors))
+            found = {name: torch.stack([gradients[name] for gradients, _ in each]) for name in parameters}
+            losses = torch.stack([values for _, values in each])
+        for name, value in found.items():
+            parameters[name].grad = value
+        return losses.mean(1).sum()
+
+    def _descend_own(self, number: int, step: Step) -> Tensor:
         """Write the gradients of a block whose loss is a countermeasure's own; returns the sum of its members' losses."""
         loss = self.defense.losses(self.block_logits(number, self._seen(step.inputs)), step).sum() / step.labels.shape[1]
         self.manual_backward(loss)
@@ -271,7 +366,8 @@ class EnsembleModule(L.LightningModule):
         if number in self._kept:
             return self._kept[number]
         inputs = _as_float(data.pool[own + self._views(self.blocks[number], own.shape[1]).to(own) * len(data.labels)])
-        if data.pool.ndim != 4 and data.views == 1 and own.shape[1] == data.rows.shape[1]:
+        whole = own.shape[1] == data.rows.shape[1] and self._order.kept is None
+        if data.pool.ndim != 4 and data.views == 1 and whole:
             # Features of whole sets are the same in every step.
             self._kept[number] = inputs
         return inputs

@@ -32,10 +32,16 @@ class EnsembleData:
 
 
 class MemberOrder(Sampler[Tensor]):
-    """Index batches ``(M, B)``: every member goes through its own permutation, the one a single model of its seed draws."""
+    """Index batches ``(M, B)``: every member goes through its own permutation, the one a single model of its seed draws.
+
+    Attributes:
+        kept: ``(M, N)`` bool, the rows that are still gone through, from the next epoch on; None for all. An epoch keeps its
+            number of steps, since all members take theirs together: what is left comes again, in its order, until it is full.
+    """
 
     def __init__(self, count: int, batch_size: int, seeds: Sequence[int]) -> None:
         self.count, self.batch_size, self.seeds, self.epoch = count, batch_size, seeds, 0
+        self.kept: Tensor | None = None
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning's, before every epoch."""
@@ -45,11 +51,14 @@ class MemberOrder(Sampler[Tensor]):
         return -(-self.count // self.batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
-        if self.batch_size >= self.count:
+        if self.batch_size >= self.count and self.kept is None:
             # The gradient of a whole set knows no order.
             yield torch.arange(self.count).expand(len(self.seeds), -1)
             return
         orders = torch.stack([epoch_order(self.count, seed, self.epoch) for seed in self.seeds])
+        if self.kept is not None:
+            left = [order[own[order]] for order, own in zip(orders, self.kept, strict=True)]
+            orders = torch.stack([order.repeat(-(-self.count // len(order)))[: self.count] for order in left])
         yield from orders.split(self.batch_size, dim=1)
 
 

@@ -6,12 +6,11 @@ Accuracy Tradeoff", ICASSP 2021.
 
 from dataclasses import replace
 
-import numpy as np
 import torch
-from torch.nn import functional
 
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.defenses.training.base import Step, Training
+from poison_and_defend.defenses.training.pairing import draw_beta, draw_partners
 
 
 class Mixup(Training):
@@ -38,17 +37,13 @@ class Mixup(Training):
     def inputs(self, step: Step) -> Step:
         """See :meth:`Training.inputs`."""
         drawn = step.generators()
-        count = step.labels.shape[1]
-        partners = torch.stack([torch.randperm(count, generator=generator) for generator in drawn]).to(step.labels.device)
-        # torch draws from no Beta distribution with a generator of one's own.
-        seeds = [int(torch.randint(2**62, (), generator=generator)) for generator in drawn]
-        weights = torch.tensor([np.random.default_rng(seed).beta(self.alpha, self.alpha) for seed in seeds])
+        partners = draw_partners(drawn, step.labels)
+        weights = draw_beta(drawn, self.alpha).to(step.inputs)
+        weight = weights.reshape(-1, 1, *[1] * (step.inputs.ndim - 2))
+        targets, shares = step.shares(), weights.reshape(-1, 1, 1)
         member = torch.arange(len(drawn), device=partners.device)[:, None]
-        weight = weights.to(step.inputs).reshape(-1, 1, *[1] * (step.inputs.ndim - 2))
-        labels = functional.one_hot(step.labels, step.num_classes).to(step.inputs) if step.targets is None else step.targets
-        shares = weight.reshape(-1, 1, 1)
         return replace(
             step,
             inputs=weight * step.inputs + (1 - weight) * step.inputs[member, partners],
-            targets=shares * labels + (1 - shares) * labels[member, partners],
+            targets=shares * targets + (1 - shares) * targets[member, partners],
         )

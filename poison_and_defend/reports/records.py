@@ -22,6 +22,7 @@ _SILENT: dict[str, Any] = {
     "recipe": "",
     "told": "",
     "certified": {},
+    "facts": {},
 }
 _NUMBERS = ("setup", "target_index", "target_label", "adversarial_label", "num_poisons", "successes", "trials")
 # All that is counted or shown; what else a line says is kept as it is.
@@ -38,6 +39,7 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("auroc", "poisons_dropped", "clean_dropped"), (float, type(None))),
     "withstands": (int, type(None)),
     "certified": dict,
+    "facts": dict,
     "unproved": (str, type(None)),
     "source_accuracy": (float, type(None)),
     "dataset": str,
@@ -81,11 +83,12 @@ class Result:
         recipe: Name of the recipe that victims are trained by; "" for plain training.
         told: What the defender was told that a real one would have to find out, in words; "" if nothing.
         auroc: The chance that a filter's score of a poison is above that of a clean row; None without filter or poisons.
-        poisons_dropped: Share of the poisons that filters dropped; None without them.
-        clean_dropped: Share of the other rows that filters dropped; None without filters.
+        poisons_dropped: Share of the poisons that filters, or a recipe while it trained, dropped; None without them.
+        clean_dropped: Share of the other rows that filters, or a recipe while it trained, dropped; None without these.
         withstands: How many changed rows the vote's answer to the first target provably survives; None if nothing is proved.
         certified: Share of clean test images that are read right, provably also after so many changed rows, by their number.
         unproved: Why the bound of the vote does not hold, in words; None where it does or there is no vote.
+        facts: What is known of the victim's recipe in advance, by name, as the privacy loss of DP-SGD.
     """
 
     dataset: str
@@ -127,6 +130,7 @@ class Result:
     withstands: int | None = None
     certified: dict[str, float] = field(default_factory=dict)
     unproved: str | None = None
+    facts: dict[str, float] = field(default_factory=dict)
 
     @property
     def rate(self) -> float:
@@ -212,6 +216,9 @@ def _checked(value: Any, name: str, option: str) -> Result:
         for value in result.certified.values():
             if not isinstance(value, int | float) or not 0 <= value <= 1:
                 raise ValueError(f"it certifies {brief(value)}")
+        for value in result.facts.values():
+            if not isinstance(value, int | float):
+                raise ValueError(f"it knows {brief(value)} of its recipe")
         for key in (*_NUMBERS, "clean_accuracy", "source_accuracy", "auroc", "poisons_dropped", "clean_dropped", "withstands"):
             number = getattr(result, key)
             if number is not None and abs(number) > 2**63:

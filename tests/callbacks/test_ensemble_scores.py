@@ -183,3 +183,16 @@ def test_members_with_triggers_are_asked_about_their_own_trials_only() -> None:
     assert (first.successes, first.trials, first.success) == (2, 2, True)
     assert (second.successes, second.trials, second.success) == (2, 3, False)
     assert module.asked[1][:3] == [10_001, 10_001, 10_002]
+
+
+def test_what_a_recipe_dropped_is_told_of_poisons_and_of_other_rows() -> None:
+    own, inputs = poisons("targets"), torch.arange(6)
+    poisoned = [torch.tensor([True, False, False, True]), torch.tensor([False, False, False])]
+    watch = Watch([(4, "none"), (5, "none")], [own] * 2, inputs, None, LABELS, poisoned=poisoned)
+    module = Recorded([[0, 1, 1, 2, 2, 2]] * 2, [])
+    # The second set is shorter, and its first row comes again.
+    module.kept_rows = lambda: torch.tensor([[False, True, False, True], [False, True, True, False]])
+    found = [(score.poisons_dropped, score.clean_dropped) for score in evaluate(module, watch)]
+    assert found == [(0.5, 0.5), (None, 0.333333)]
+    module.kept_rows = lambda: None
+    assert [score.clean_dropped for score in evaluate(module, watch)] == [None, None]

@@ -25,7 +25,7 @@ def test_output_is_compared() -> None:
 
 OWN = {
     "extend/attack.md": ["my_attack.py"],
-    "extend/defense.md": ["my_rewriter.py", "my_filter.py", "my_recipe.py", "my_vote.py"],
+    "extend/defense.md": ["my_rewriter.py", "my_filter.py", "my_recipe.py", "my_gradient.py", "my_vote.py"],
     "extend/network.md": ["my_networks.py"],
 }
 

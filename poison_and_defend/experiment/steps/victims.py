@@ -16,7 +16,7 @@ from poison_and_defend.core.hashing import hash_array
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.streams import step_generator
 from poison_and_defend.defenses.arm import Arm
-from poison_and_defend.defenses.training.base import State, is_plain
+from poison_and_defend.defenses.training.base import State
 from poison_and_defend.defenses.voting.base import Reading, Voting
 from poison_and_defend.experiment.steps.feature_space import save_feature_space
 from poison_and_defend.experiment.steps.judge import Judgement, judge_all
@@ -147,7 +147,7 @@ class Cohort:
         if self.networks.shared and base is not None:
             # A recipe that changes images needs them; the extractor then works in every step.
             features = self.networks.kept_features(ranks)
-            if is_plain(training):
+            if not training.changes_images:
                 data = head_inputs(plan, features, data, lengths)
             else:
                 between = base
@@ -228,12 +228,20 @@ class Cohort:
             voting=self.voting,
             num_classes=self.plan.data.num_classes,
             rows=self._rows(chosen[0]),
+            poisoned=[self._poisoned(member) for member in chosen] if self.voting is None else [],
         )
 
     def _rows(self, member: Member) -> int:
         """Of the training set of that member's victim."""
         judged, setup = self.judged[member.arm], self.poison_sets[member.setup].setup
         return len(judged[member.setup].positions if judged else setup.rows(len(self.plan.data.split("train"))))
+
+    def _poisoned(self, member: Member) -> Tensor:
+        """``(n,)`` bool: which of the rows that a member trains on are poisons."""
+        setup = self.poison_sets[member.setup].setup
+        truth = torch.zeros(len(setup.rows(len(self.plan.data.split("train")))), dtype=torch.bool)
+        truth[torch.from_numpy(setup.positions)] = self.plan.arms[member.arm].attacked
+        return truth if member.positions is None else truth[member.positions]
 
 
 def head_inputs(plan: ExperimentPlan, features: KeptFeatures, data: EnsembleData, lengths: Sequence[int]) -> EnsembleData:

@@ -25,6 +25,7 @@ from poison_and_defend.experiment.task.class_networks import ClassNetworks
 from poison_and_defend.experiment.task.knowledge import IN_WORDS, known_defense, settings_of_knowledge
 from poison_and_defend.experiment.task.networks import Networks
 from poison_and_defend.experiment.task.options import Comparison, Experiment, Setups, Speed
+from poison_and_defend.experiment.task.recipes import check_recipes
 from poison_and_defend.experiment.task.settings import AFTER_CRAFTING, settings_of
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.poisons.exchange import import_poisons
@@ -113,6 +114,7 @@ def plan_experiment(experiment: Experiment) -> ExperimentPlan:
     imported = _imported(experiment, setups)
     told = len(setups[0].base_indices) if experiment.comparison.poisons_told is None else experiment.comparison.poisons_told
     check_arms(arms, data, setups, told or None, experiment.threat.scenario)
+    check_recipes(experiment, arms, setups)
     public = _public(experiment, rows)
     networks = _networks(experiment, rows, public)
     check_surrogates(experiment, networks)

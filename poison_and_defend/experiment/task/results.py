@@ -6,6 +6,7 @@ from poison_and_defend.defenses.arm import Arm
 from poison_and_defend.defenses.training.base import is_plain
 from poison_and_defend.experiment.task.arms import unproved
 from poison_and_defend.experiment.task.plan import ExperimentPlan
+from poison_and_defend.experiment.task.recipes import facts_of, run_of
 from poison_and_defend.reports.arm_names import arm_color, arm_label
 from poison_and_defend.reports.provenance import revision
 from poison_and_defend.reports.records import Result
@@ -30,6 +31,9 @@ def make_results(
     refused = unproved(arm, plan.data)
     sets = {p.setup.index: p for p in poison_sets}
     name = revision()
+    count = len(plan.data.split("train"))
+    run = run_of(plan.setups[0], count, plan.victim_recipe, plan.scenario, plan.data.num_classes)
+    facts = facts_of(arm, run)
     return [
         Result(
             dataset=plan.data.name,
@@ -68,7 +72,18 @@ def make_results(
             withstands=None if refused else score.withstands,
             certified={} if refused else dict(score.certified),
             unproved=refused,
-            **(dropped[place] if dropped else {}),
+            facts=facts,
+            **_all_dropped(dropped[place] if dropped else {}, score),
         )
         for place, score in enumerate(scores)
     ]
+
+
+def _all_dropped(filtered: dict[str, float | None], score: Score) -> dict[str, float | None]:
+    """What filters dropped, and of what they left what the recipe dropped while it trained."""
+    found = dict(filtered)
+    for name in ("poisons_dropped", "clean_dropped"):
+        before, after = filtered.get(name), getattr(score, name)
+        if after is not None:
+            found[name] = round(1 - (1 - (before or 0)) * (1 - after), 6)
+    return found

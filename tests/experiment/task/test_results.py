@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from poison_and_defend.callbacks.ensemble_scores import Score
-from poison_and_defend.defenses import Chain, Mixup, NoiseOnly, Partition, SpectralSignatures
+from poison_and_defend.defenses import DPSGD, Chain, Mixup, NoiseOnly, Partition, SpectralSignatures
 from poison_and_defend.experiment.task.results import make_results
+from poison_and_defend.reports.records import Result
 from tests.small_experiments import blank_poisons
 
 SCORES = [
@@ -83,3 +84,17 @@ def test_an_arm_is_called_what_its_name_does_not_say(plan) -> None:
     mine, usual = (make_results(own, "convnet", own.arms[name], sets, SCORES, [], 1.0)[0] for name in ("mine", "noise_only"))
     assert (usual.label, usual.color) == (None, None)
     assert mine.color == NoiseOnly.color
+
+
+def test_a_recipe_tells_what_is_known_of_it_and_what_it_dropped_of_what_a_filter_left(plan) -> None:
+    own = plan(arms={"own": DPSGD(), "after": Chain([SpectralSignatures(), DPSGD()])})
+    scores = [replace(score, poisons_dropped=0.5, clean_dropped=0.1) for score in SCORES]
+    found = make_results(own, "convnet", own.arms["own"], blank_poisons(own), scores, [], 1.0)
+    # Two epochs of 1198 rows: the sum of a changed row's moves, of which five may meet.
+    assert found[0].facts["epsilon"] > 0 and found[0].facts["shuffled_guess_bound"] == 1 and found[0].recipe == "dp_sgd"
+    assert (found[0].poisons_dropped, found[0].clean_dropped) == (0.5, 0.1)
+    assert "facts" in found[0].to_json() and Result.read(found[0].to_json()) == found[0]
+    dropped = [{"auroc": 0.9, "poisons_dropped": 0.8, "clean_dropped": 0.1}] * 2
+    after = make_results(own, "convnet", own.arms["after"], blank_poisons(own), scores, dropped, 1.0)
+    assert (after[0].poisons_dropped, after[0].clean_dropped, after[0].facts) == (0.9, 0.19, {})
+    assert "facts" not in after[0].to_json()
