@@ -6,8 +6,14 @@ if __name__ != "poison_and_defend.defenses":
 
 from poison_and_defend.defenses.arm import Arm, Chain
 from poison_and_defend.defenses.base import Defense
+from poison_and_defend.defenses.filters.activation_clustering import ActivationClustering
 from poison_and_defend.defenses.filters.base import Filter, Received, Verdict, Workshop
+from poison_and_defend.defenses.filters.characteristic_vectors import CharacteristicVectors
+from poison_and_defend.defenses.filters.deep_knn import DeepKNN
+from poison_and_defend.defenses.filters.perfect import PerfectFilter
+from poison_and_defend.defenses.filters.random_filter import RandomFilter
 from poison_and_defend.defenses.filters.spectral_signatures import SpectralSignatures
+from poison_and_defend.defenses.filters.spectre import Spectre
 from poison_and_defend.defenses.rewriters.base import Rewriter
 from poison_and_defend.defenses.rewriters.gaussian import DenoiseOnly, Diffusion, NoiseOnly
 from poison_and_defend.defenses.rewriters.jpeg import Jpeg
@@ -18,9 +24,12 @@ from poison_and_defend.defenses.voting.base import Voting
 from poison_and_defend.defenses.voting.partition import Partition
 
 __all__ = [
+    "ActivationClustering",
     "Adversarial",
     "Arm",
     "Chain",
+    "CharacteristicVectors",
+    "DeepKNN",
     "Defense",
     "DenoiseOnly",
     "Diffusion",
@@ -29,10 +38,13 @@ __all__ = [
     "Mixup",
     "NoiseOnly",
     "Partition",
+    "PerfectFilter",
     "Plain",
+    "RandomFilter",
     "Received",
     "Rewriter",
     "SpectralSignatures",
+    "Spectre",
     "Step",
     "Training",
     "Verdict",
