@@ -33,12 +33,13 @@ class ActivationClustering(Filter):
     A row's score is where it lies between the two centres, from -1 at that of the larger cluster to 1 at that of the smaller
     one, whatever the rule then says of the cluster. It is told nothing.
 
-    Where it differs: the default is the principal components of the features, which are the same on any machine; the paper
-    prefers independent ones (``ica``). Shares and silhouette are thresholds that the paper leaves to the user: .35 is that of
-    common implementations, .15 is above what a single Gaussian class shows (.10 for 100 rows in ten dimensions).
+    Where it differs: the default is the principal components of the features; the paper prefers independent ones (``ica``),
+    which are of unit variance, so that what poisons stand apart by is cut to the length of everything else. Share and
+    silhouette are thresholds that the paper leaves to its user: .35 is that of common implementations, .15 is above what a
+    class of one Gaussian shows (.10 for 100 rows in ten dimensions).
 
     Args:
-        rule: What makes a cluster suspect: ``size``, ``silhouette`` or ``exclusionary``, which trains a network for every class.
+        rule: What makes a cluster suspect: ``size``, ``silhouette``, or ``exclusionary``, which trains a network a class.
         share: Below which share of its class a cluster is suspect by its size, up to 0.5.
         silhouette: Above which mean silhouette of a class's two clusters the smaller one is suspect, between -1 and 1.
         dimensions: How many dimensions features are reduced to.
