@@ -127,3 +127,13 @@ def test_what_cannot_be_judged_is_refused() -> None:
 def test_values_out_of_range_are_refused(option: str, value: float) -> None:
     with pytest.raises(InputError, match=rf"{option} is .*--arms.spectre.{option}"):
         Spectre(**{option: value})
+
+
+def test_rows_are_whitened_by_the_robust_moments() -> None:
+    """All of the poisons lie on one side, which the mean of all rows has moved towards them."""
+    rows = long_class(8).double()
+    mean, covariance = robust_moments(rows - rows.mean(0), 100)
+    white = (rows - rows.mean(0) - mean).numpy() @ np.linalg.inv(np.real(sqrtm(covariance.numpy())))
+    wanted, _ = entropy_scores(torch.from_numpy(white), 4.0)
+    # Scores do not depend on the order and the signs of axes, which principal components choose for themselves.
+    np.testing.assert_allclose(robust_scores(rows, 50).numpy(), wanted.numpy(), rtol=1e-6)
