@@ -86,7 +86,8 @@ def test_scores_are_places_between_the_centres() -> None:
     np.testing.assert_allclose(place[:3], [(2 - 11) / 13, (1 - 10) / 11, -1])
     np.testing.assert_allclose(place[6], 1)
     # Of two that are as large, the one without the first row counts as the smaller.
-    assert two_clusters(np.array([[5.0], [5.1], [0.0], [0.1]]), 0)[0].tolist() == [False, False, True, True]
+    for seed in range(8):
+        assert two_clusters(np.array([[5.0], [5.1], [0.0], [0.1]]), seed)[0].tolist() == [False, False, True, True]
     assert two_clusters(rows[:2], 0) is None and two_clusters(np.zeros((8, 0)), 0) is None
 
 

@@ -44,6 +44,8 @@ def test_the_covariance_leaves_out_no_more_than_it_may_and_nothing_of_a_gaussian
     # Ten rows far out, of which four may go: how many did is seen in the mean of what is left.
     outer = torch.cat([clean, torch.full((10, 3), 1e4, dtype=torch.float64)])
     torch.testing.assert_close(robust_moments(outer, 4)[0], outer[:2006].mean(0))
+    # Nine are no multiple of what goes at a time.
+    torch.testing.assert_close(robust_moments(outer, 9)[0], outer[:2001].mean(0))
     torch.testing.assert_close(robust_moments(outer, 10)[0], clean.mean(0))
 
 
@@ -137,3 +139,9 @@ def test_rows_are_whitened_by_the_robust_moments() -> None:
     wanted, _ = entropy_scores(torch.from_numpy(white), 4.0)
     # Scores do not depend on the order and the signs of axes, which principal components choose for themselves.
     np.testing.assert_allclose(robust_scores(rows, 50).numpy(), wanted.numpy(), rtol=1e-6)
+
+
+def test_a_small_class_is_whitened_by_no_more_directions_than_its_rows_can_tell() -> None:
+    """Else rows that the covariance leaves out vary without bound in directions that those it keeps do not have."""
+    rows = torch.randn(40, 200, generator=torch.Generator().manual_seed(9))
+    assert robust_scores(rows, 10).max() < 30

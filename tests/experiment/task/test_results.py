@@ -2,8 +2,22 @@
 
 from dataclasses import replace
 
+import pytest
+
 from poison_and_defend.callbacks.ensemble_scores import Score
-from poison_and_defend.defenses import Chain, Mixup, NoiseOnly, Partition, SpectralSignatures
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.defenses import (
+    ActivationClustering,
+    Chain,
+    DeepKNN,
+    Mixup,
+    NoiseOnly,
+    Partition,
+    PerfectFilter,
+    RandomFilter,
+    SpectralSignatures,
+)
+from poison_and_defend.experiment.task.kept_arms import KeptArms
 from poison_and_defend.experiment.task.results import make_results
 from tests.small_experiments import blank_poisons
 
@@ -83,3 +97,34 @@ def test_an_arm_is_called_what_its_name_does_not_say(plan) -> None:
     mine, usual = (make_results(own, "convnet", own.arms[name], sets, SCORES, [], 1.0)[0] for name in ("mine", "noise_only"))
     assert (usual.label, usual.color) == (None, None)
     assert mine.color == NoiseOnly.color
+
+
+@pytest.mark.parametrize(
+    ("steps", "told"),
+    [
+        ([SpectralSignatures()], "5 poisons of a class at most"),
+        ([SpectralSignatures(bound=3)], "3 poisons of a class at most"),
+        ([DeepKNN()], "5 poisons of a class at most"),
+        ([DeepKNN(7)], ""),
+        ([ActivationClustering()], ""),
+        ([PerfectFilter()], "which rows are poisoned"),
+        ([ActivationClustering(), RandomFilter(), SpectralSignatures(factor=1.0)], "5 poisons of a class at most"),
+        ([RandomFilter(bound=2), PerfectFilter()], "2 poisons of a class at most; which rows are poisoned"),
+    ],
+)
+def test_what_filters_were_told_is_what_they_could_know(plan, steps, told: str) -> None:
+    own = plan(arms={"own": Chain(steps)})
+    assert {one.told for one in make_results(own, "convnet", own.arms["own"], blank_poisons(own), SCORES, [], 1.0)} == {told}
+
+
+def test_results_of_a_filter_that_is_told_nothing_stand_whatever_others_are_told(plan) -> None:
+    for steps, stands in (([DeepKNN(7)], True), ([DeepKNN(7), RandomFilter()], False)):
+        own, other = (plan(arms={f"of_{len(steps)}": Chain(steps)}, poisons_told=told) for told in (5, 2))
+        (arm,) = own.arms.values()
+        KeptArms(own).save(arm, "convnet", make_results(own, "convnet", arm, blank_poisons(own), SCORES, [], 1.0))
+        assert KeptArms(own).read(arm, "convnet") is not None
+        if stands:
+            assert KeptArms(other).read(arm, "convnet") is not None
+        else:
+            with pytest.raises(InputError, match=r"told: 5, now 2.*--arms.of_2_2"):
+                KeptArms(other).read(arm, "convnet")
