@@ -6,8 +6,14 @@ if __name__ != "poison_and_defend.defenses":
 
 from poison_and_defend.defenses.arm import Arm, Chain
 from poison_and_defend.defenses.base import Defense
+from poison_and_defend.defenses.filters.activation_clustering import ActivationClustering
 from poison_and_defend.defenses.filters.base import Filter, Received, Verdict, Workshop
+from poison_and_defend.defenses.filters.characteristic_vectors import CharacteristicVectors
+from poison_and_defend.defenses.filters.deep_knn import DeepKNN
+from poison_and_defend.defenses.filters.perfect import PerfectFilter
+from poison_and_defend.defenses.filters.random_filter import RandomFilter
 from poison_and_defend.defenses.filters.spectral_signatures import SpectralSignatures
+from poison_and_defend.defenses.filters.spectre import Spectre
 from poison_and_defend.defenses.rewriters.ancestral import Ancestral
 from poison_and_defend.defenses.rewriters.base import Rewriter
 from poison_and_defend.defenses.rewriters.gaussian import DenoiseOnly, Diffusion, NoiseOnly
@@ -31,14 +37,17 @@ from poison_and_defend.defenses.voting.run_off import RunOff
 
 __all__ = [
     "DPSGD",
+    "ActivationClustering",
     "Adversarial",
     "AdversarialPoisoning",
     "Ancestral",
     "Arm",
     "Bagging",
     "Chain",
+    "CharacteristicVectors",
     "CutMix",
     "Cutout",
+    "DeepKNN",
     "Defense",
     "DenoiseOnly",
     "Diffusion",
@@ -54,13 +63,16 @@ __all__ = [
     "Neighbours",
     "NoiseOnly",
     "Partition",
+    "PerfectFilter",
     "Plain",
+    "RandomFilter",
     "Reading",
     "Received",
     "Rewriter",
     "Run",
     "RunOff",
     "SpectralSignatures",
+    "Spectre",
     "Step",
     "Training",
     "Verdict",

@@ -156,8 +156,7 @@ class Arm:
 
     def told(self, bound: int | None) -> str:
         """What its defender was told that a real one would have to find out, in words; "" if nothing."""
-        limits = [getattr(step, "bound", None) or bound for step in self.filters]
-        return "" if not limits or limits[0] is None else f"{limits[0]} poisons of a class at most"
+        return "; ".join(dict.fromkeys(filter(None, (step.told(bound) for step in self.filters))))
 
 
 def make_arms(given: Mapping[str, Defense | None], **common: Any) -> dict[str, Arm]:

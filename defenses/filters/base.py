@@ -12,6 +12,7 @@ from poison_and_defend.core.errors import InputError
 from poison_and_defend.defenses.base import Defense
 
 Needs = Literal["nothing", "features"]
+Told = Literal["nothing", "bound", "poisons"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,8 +24,11 @@ class Received:
         labels: ``(N,)`` int64.
         keys: ``(N,)`` int64, the rows' numbers in the data set that was first read.
         num_classes: Of the data set.
-        bound: How many poisons the defender was told that there are at most, all of one class; None if nothing was told.
+        bound: How many poisons the defender was told that there are at most, all of one class; None if nothing was told, and
+            for every filter that is not told of it (:attr:`Filter.told_of`).
         seed: Of whatever the filter draws.
+        oracle_poisons: ``(N,)`` bool, which rows the attacker changed: what no real defender knows. None for every filter but
+            those that are controls and say so (:attr:`Filter.told_of`).
     """
 
     images: Tensor
@@ -33,6 +37,7 @@ class Received:
     num_classes: int
     bound: int | None
     seed: int
+    oracle_poisons: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -43,8 +48,9 @@ class Workshop:
     """What a filter may have computed of the received set; nothing is, unless it is asked for.
 
     Attributes:
-        network: The network that features come from, in evaluation mode: the frozen extractor in transfer learning; else one
-            that was trained on the whole received set as the victim will be.
+        network: The network that features come from, in evaluation mode: the frozen extractor in transfer learning, with its
+            batch normalization even where features come from a faster form without; else one that was trained on the whole
+            received set as the victim will be.
         features: Penultimate features ``(N, F)`` float32 of the received rows, in their order.
         train: Rows of the received set ``(n,)`` int64, one tensor a network, to networks trained on these in evaluation mode;
             all at once.
@@ -100,6 +106,10 @@ class Filter(Defense):
     needs: ClassVar[Needs] = "features"
     """Whether it looks at features; a filter that needs nothing spares the victim's training that features cost."""
 
+    told_of: Told = "bound"
+    """What a run tells it that a real defender would have to find out: nothing, the bound on the poisons of one class, or (of a
+    control) which rows are poisoned. Nothing else is handed to it, and records say what was."""
+
     @abstractmethod
     def judge(self, received: Received, workshop: Workshop) -> Verdict:
         """Say which rows stay.
@@ -119,3 +129,26 @@ class Filter(Defense):
         Raises:
             InputError: If it needs to be told more, or would keep no row of a class.
         """
+
+    def check_network(self, network: nn.Module, name: str) -> None:
+        """Refuse a network that it cannot look through, before anything is trained.
+
+        Args:
+            network: As the received set will be looked at through it; its weights may be others.
+            name: What sentences call it.
+
+        Raises:
+            InputError: If it cannot.
+        """
+
+    def told(self, bound: int | None) -> str:
+        """What it was told that a real defender would have to find out, in words; "" if nothing.
+
+        Args:
+            bound: What the run tells filters; a bound among its own arguments comes first.
+        """
+        if self.told_of == "poisons":
+            return "which rows are poisoned"
+        own = getattr(self, "bound", None)
+        limit = bound if own is None else own
+        return "" if self.told_of == "nothing" or limit is None else f"{limit} poisons of a class at most"

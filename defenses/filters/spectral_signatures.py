@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from poison_and_defend.core.errors import InputError
-from poison_and_defend.defenses.filters.base import Filter, Received, Verdict, Workshop
+from poison_and_defend.defenses.filters.base import Received, Workshop
+from poison_and_defend.defenses.filters.per_class import DropHighest, rows_by_class
 
 
-class SpectralSignatures(Filter):
+class SpectralSignatures(DropHighest):
     """Algorithm 1: in each class, drop the rows that stand out along the direction in which the class varies most.
 
     Features of a class are centred at the class's mean, ``v`` is their first right singular vector, and a row's score is
@@ -29,45 +29,14 @@ class SpectralSignatures(Filter):
     color = "#7a5c3e"
 
     def __init__(self, bound: int | None = None, factor: float = 1.5) -> None:
-        self.given = {"bound": bound, "factor": factor}
-        if bound is not None and bound < 1:
-            raise InputError(f"bound is {bound}: it is at least 1 (--arms.{self.name}.bound)")
-        if not 1 <= factor < float("inf"):
-            raise InputError(f"factor is {factor:g}: it is a number of at least 1 (--arms.{self.name}.factor)")
-        self.bound, self.factor = bound, factor
+        super().__init__(bound, factor)
 
-    def dropped(self, bound: int | None) -> int:
-        """How many rows of each class go where the run tells of ``bound`` poisons.
-
-        Raises:
-            InputError: If neither the run nor its own argument bounds the poisons.
-        """
-        told = bound if self.bound is None else self.bound
-        if told is None:
-            raise InputError(f"{self.name} must be told how many poisons a class has at most (--arms.{self.name}.bound)")
-        return int(self.factor * told)
-
-    def check_set(self, labels: Tensor, bound: int | None) -> None:
-        """See :meth:`Filter.check_set`."""
-        count = self.dropped(bound)
-        for label, size in zip(*labels.unique(return_counts=True), strict=True):
-            if count >= size:
-                raise InputError(
-                    f"{self.name} would drop {count} rows of each class and class {int(label)} has {int(size)}: tell it of "
-                    f"fewer poisons (--arms.{self.name}.bound, --poisons_told)"
-                )
-
-    def judge(self, received: Received, workshop: Workshop) -> Verdict:
-        """See :meth:`Filter.judge`."""
-        features, count = workshop.features(), self.dropped(received.bound)
-        scores, kept = torch.zeros(len(received), dtype=torch.float64), torch.ones(len(received), dtype=torch.bool)
-        for label in received.labels.unique():
-            rows = (received.labels == label).nonzero()[:, 0]
+    def scores(self, received: Received, workshop: Workshop) -> Tensor:
+        """See :meth:`DropHighest.scores`."""
+        features, scores = workshop.features(), torch.zeros(len(received), dtype=torch.float64)
+        for rows in rows_by_class(received.labels):
             scores[rows] = outlier_scores(features[rows])
-            # The lower row number first where scores are equal, on any machine.
-            order = scores[rows].argsort(descending=True, stable=True)
-            kept[rows[order[:count]]] = False
-        return Verdict(kept, scores)
+        return scores
 
 
 def outlier_scores(features: Tensor) -> Tensor:

@@ -119,7 +119,7 @@ def test_a_filters_shares_are_those_of_its_verdicts_and_the_poisons(run) -> None
         assert line["poisons_dropped"] == pytest.approx(1 - verdict["kept"][truth].mean(), abs=1e-6)
         assert line["clean_dropped"] == pytest.approx(1 - verdict["kept"][~truth].mean(), abs=1e-6)
         assert 0.15 < line["clean_dropped"] < 0.25
-        assert line["told"] == "6 poisons of a class at most"
+        assert line.get("told", "") == ""
 
 
 def test_what_follows_a_filter_gets_the_rows_that_are_left(run, command) -> None:

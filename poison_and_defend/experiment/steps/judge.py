@@ -95,12 +95,7 @@ def judge_all(
         verdicts = _Round(sets, one, place, kept).verdicts()
         scores = scores or [verdict.scores for verdict in verdicts]
         kept = [rows[verdict.kept] for rows, verdict in zip(kept, verdicts, strict=True)]
-    truth = []
-    for poisons, keys in zip(poison_sets, sets.keys, strict=True):
-        own = torch.zeros(len(keys), dtype=torch.bool)
-        own[torch.from_numpy(poisons.setup.positions)] = arm.attacked
-        truth.append(own)
-    return [Judgement(*parts) for parts in zip(kept, scores, truth, strict=True)]
+    return [Judgement(*parts) for parts in zip(kept, scores, sets.truth, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +112,16 @@ class _Sets:
     @cached_property
     def keys(self) -> list[Tensor]:
         return received_keys(self.plan, self.poison_sets)
+
+    @cached_property
+    def truth(self) -> list[Tensor]:
+        """Of every setup ``(N,)`` bool: which rows the attacker changed; none in an arm without attack."""
+        found = []
+        for poisons, keys in zip(self.poison_sets, self.keys, strict=True):
+            own = torch.zeros(len(keys), dtype=torch.bool)
+            own[torch.from_numpy(poisons.setup.positions)] = self.arm.attacked
+            found.append(own)
+        return found
 
     @cached_property
     def pool(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -147,8 +152,15 @@ class _Round:
     def made_with(self) -> str:
         """What the verdicts depend on besides the experiment, whose folder holds no other's."""
         sets = self.sets
-        steps: list[Any] = [step.settings() for step in (*sets.arm.rewriters, *sets.arm.filters[: self.place + 1])]
-        return digest([sets.plan.crafted_with, sets.arm.attacked, steps, sets.plan.told, sets.networks.victim])
+        filters = sets.arm.filters[: self.place + 1]
+        steps: list[Any] = [step.settings() for step in (*sets.arm.rewriters, *filters)]
+        told = sets.plan.told if any(step.told_of == "bound" for step in filters) else None
+        return digest([sets.plan.crafted_with, sets.arm.attacked, steps, told, sets.networks.victim])
+
+    @property
+    def bound(self) -> int | None:
+        """What the run tells this filter of the number of poisons."""
+        return self.sets.plan.told if self.filter.told_of == "bound" else None
 
     def verdicts(self) -> list[Verdict]:
         """Judge what is missing, and read everything back."""
@@ -156,6 +168,10 @@ class _Round:
         pending = [setup for setup in setups if not self._path(setup).with_suffix(".json").exists()]
         ranks.barrier("missing verdicts counted")
         if pending:
+            _, labels, places = self.sets.pool
+            for setup in pending:
+                # What a filter before this one left may be too little for it: better said before networks are trained.
+                self.filter.check_set(labels[places[setup][self.kept[setup]]], self.bound)
             self.folder.mkdir(parents=True, exist_ok=True)
             self._judge(pending)
         ranks.barrier("verdicts kept")
@@ -186,7 +202,11 @@ class _Round:
                     verdict = self.filter.judge(received, self._workshop(setup, received, model)).check(
                         received, self.filter.name
                     )
-                    told = {"told": received.bound, "made_with": self.made_with, "setup": sets.poison_sets[setup].setup.index}
+                    told = {
+                        "told": self.filter.told(self.bound),
+                        "made_with": self.made_with,
+                        "setup": sets.poison_sets[setup].setup.index,
+                    }
                     save_verdict(self._path(setup), verdict, told)
                     done += 1
                     bar(min(len(pending), done * ranks.world), len(pending))
@@ -202,8 +222,15 @@ class _Round:
         sets, rows = self.sets, self.kept[setup]
         pool, labels, places = sets.pool
         own = places[setup][rows]
-        seed = sets.poison_sets[setup].setup.seed
-        return Received(pool[own], labels[own], sets.keys[setup][rows], sets.plan.data.num_classes, sets.plan.told, seed)
+        return Received(
+            pool[own],
+            labels[own],
+            sets.keys[setup][rows],
+            sets.plan.data.num_classes,
+            self.bound,
+            sets.poison_sets[setup].setup.seed,
+            sets.truth[setup][rows] if self.filter.told_of == "poisons" else None,
+        )
 
     def _data(self, setups: Sequence[int]) -> EnsembleData:
         pool, labels, places = self.sets.pool
@@ -227,7 +254,7 @@ class _Round:
                 frozen_statistics=sets.networks.fine_tuned,
             ),
         )
-        return {setups[number]: sets.networks.with_state(state) for number, state in states.items()}
+        return {setups[number]: sets.networks.with_state(state).to(sets.ranks.device) for number, state in states.items()}
 
     def _workshop(self, setup: int, received: Received, model: nn.Module | None) -> Workshop:
         sets, rows = self.sets, self.kept[setup]
@@ -238,7 +265,7 @@ class _Round:
             return extract_features(model, received.images, sets.ranks.device)  # type: ignore[arg-type]
 
         def network() -> nn.Module:
-            found = sets.networks.base if model is None else model
+            found = sets.networks.looked_through(sets.ranks.device) if model is None else model
             assert found is not None
             return found
 
@@ -263,4 +290,4 @@ class _Round:
                 frozen_statistics=sets.networks.fine_tuned,
             ),
         )
-        return [sets.networks.with_state(states[number]) for number in range(len(parts))]
+        return [sets.networks.with_state(states[number]).to(sets.ranks.device) for number in range(len(parts))]

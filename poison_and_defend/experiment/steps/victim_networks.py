@@ -2,9 +2,11 @@
 
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
+import torch
 from torch import nn
 
 from poison_and_defend.core.processes.ranks import Ranks
@@ -60,6 +62,22 @@ class VictimNetworks:
         if self.shared and self.base is not None:
             return fresh_head(self.base.num_features, self.plan.data.num_classes, seed)
         return self._network(seed)
+
+    def looked_through(self, device: torch.device) -> Classifier | None:
+        """The shared extractor with its batch normalization, which the form that features come through may have lost.
+
+        Args:
+            device: Where it is to compute, if it has to be built anew.
+        """
+        if self.base is None or not self.plan.networks.frozen:
+            return self.base
+        return self._as_built.to(device)
+
+    @cached_property
+    def _as_built(self) -> Classifier:
+        data, network = self.plan.data, self.plan.networks.described[self.victim]
+        shape: dict[str, Any] = {"in_channels": data.image_shape[0], "num_classes": data.num_classes}
+        return build_network(network, **shape, mean=data.mean, std=data.std).eval().requires_grad_(False)
 
     def with_state(self, state: State) -> Classifier:
         """The whole network of a trained victim, in evaluation mode."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor, nn
 
 from poison_and_defend.attacks.base import Scenario
 from poison_and_defend.attacks.threat.setups import Setup
@@ -36,13 +37,44 @@ def check_arms(
     rows = [torch.from_numpy(setup.rows(len(labels))) for setup in setups]
     for arm in arms.values():
         arm.check(data.image_shape, data.num_classes)
-        for own in rows[: len(rows) if arm.filters or arm.voting else 0]:
-            if arm.filters:
-                arm.filters[0].check_set(labels[own], told)
-            elif isinstance(arm.voting, Reading):
+        for setup, own in zip(setups, rows, strict=True):
+            for step in arm.filters:
+                # A later filter gets fewer rows: what it cannot judge in all of them it cannot judge in those either.
+                step.check_set(labels[own], told if step.told_of == "bound" else None)
+            if arm.attacked and any(step.told_of == "poisons" for step in arm.filters):
+                _check_clean_rows(arm, labels[own], setup)
+            if isinstance(arm.voting, Reading):
                 _check_reading(arm, arm.voting, scenario)
-            elif arm.voting is not None:
+            elif arm.voting is not None and not arm.filters:
                 arm.voting.check_parts(arm.voting.parts(own, labels[own], data.num_classes), len(own))
+
+
+def check_networks_of_filters(arms: Mapping[str, Arm], networks: Mapping[str, nn.Module]) -> None:
+    """Refuse filters that cannot look through the victims' networks.
+
+    Args:
+        arms: By name.
+        networks: Of every victim by its name, whatever their weights.
+
+    Raises:
+        InputError: Naming the network and the option.
+    """
+    for arm in arms.values():
+        for step in arm.filters:
+            for name, network in networks.items():
+                step.check_network(network, name)
+
+
+def _check_clean_rows(arm: Arm, labels: Tensor, setup: Setup) -> None:
+    """Refuse to drop every poison where a class has no other row."""
+    left = torch.ones(len(labels), dtype=torch.bool)
+    left[torch.from_numpy(setup.positions)] = False
+    for label in labels.unique().tolist():
+        if not (left & (labels == label)).any():
+            raise InputError(
+                f"the arm {arm.name} is told which rows are poisoned, and all {int((labels == label).sum())} rows of class "
+                f"{label} are: at least one must stay (--num_poisons, --defenses)"
+            )
 
 
 def _check_reading(arm: Arm, vote: Reading, scenario: Scenario) -> None:

@@ -67,7 +67,7 @@ class KeptArms:
         return found
 
     def _settings(self, arm: Arm) -> dict[str, Any]:
-        told = {"told": self.plan.told} if arm.filters else {}
+        told = {"told": self.plan.told} if any(step.told_of == "bound" for step in arm.filters) else {}
         return {"arm": arm.settings(), "victim_recipe": self.plan.victim_recipe.settings(arm.training), **told}
 
 

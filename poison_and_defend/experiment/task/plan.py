@@ -1,6 +1,6 @@
 """An experiment that can work: its data looked at, everything refused that cannot, nothing computed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from poison_and_defend.datamodules.wrappers.rows import public_split, rows_of
 from poison_and_defend.defenses.arm import Arm, make_arms, refuse_twins
 from poison_and_defend.defenses.known import KnownDefense
 from poison_and_defend.diffusion.noise_level import parse_sigma
-from poison_and_defend.experiment.task.arms import check_arms
+from poison_and_defend.experiment.task.arms import check_arms, check_networks_of_filters
 from poison_and_defend.experiment.task.checks import check_options, check_surrogates
 from poison_and_defend.experiment.task.class_networks import ClassNetworks
 from poison_and_defend.experiment.task.knowledge import IN_WORDS, known_defense, settings_of_knowledge
@@ -27,6 +27,7 @@ from poison_and_defend.experiment.task.networks import Networks
 from poison_and_defend.experiment.task.options import Comparison, Experiment, Setups, Speed
 from poison_and_defend.experiment.task.recipes import check_recipes
 from poison_and_defend.experiment.task.settings import AFTER_CRAFTING, settings_of
+from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.poisons.exchange import import_poisons
 from poison_and_defend.poisons.setup_files import load_setups
@@ -118,6 +119,7 @@ def plan_experiment(experiment: Experiment) -> ExperimentPlan:
     public = _public(experiment, rows)
     networks = _networks(experiment, rows, public)
     check_surrogates(experiment, networks)
+    _check_filters(arms, networks, experiment.victim_names)
     settings = settings_of(experiment, setups, rows, imported, public, networks) | settings_of_knowledge(experiment, known)
     return ExperimentPlan(
         data=data,
@@ -143,6 +145,14 @@ def plan_experiment(experiment: Experiment) -> ExperimentPlan:
         shared=Path(place.output_dir),
         wandb_project=place.wandb_project,
     )
+
+
+def _check_filters(arms: Mapping[str, Arm], networks: Networks, victims: Sequence[str]) -> None:
+    """Refuse filters that cannot look through a victim's network, which is built for that where there are filters."""
+    if not any(arm.filters for arm in arms.values()):
+        return
+    shape: dict[str, Any] = {"in_channels": networks.data.image_shape[0], "num_classes": networks.data.num_classes}
+    check_networks_of_filters(arms, {name: build_network(networks.described[name], **shape) for name in victims})
 
 
 def _choose_setups(options: Setups, seed: int) -> list[Setup]:

@@ -4,16 +4,18 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from sklearn.metrics import roc_auc_score
 
 from poison_and_defend.attacks import WitchesBrew
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.processes.ranks import Ranks
-from poison_and_defend.defenses import Chain, Filter, Verdict
+from poison_and_defend.defenses import ActivationClustering, Chain, CharacteristicVectors, Filter, PerfectFilter, Verdict
 from poison_and_defend.experiment.steps.judge import Judgement, auroc, judge_all
 from poison_and_defend.experiment.steps.protect import sanitize_all
 from poison_and_defend.experiment.steps.surrogates import extractor
 from poison_and_defend.experiment.steps.victim_networks import VictimNetworks
+from poison_and_defend.lightning_modules.networks.spec import Network
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.training.features import extract_features
 from tests.small_experiments import blank_poisons
@@ -46,16 +48,44 @@ class Blind(Watching):
         super().__init__(step, looks=False)
 
 
+class Unaware(Blind):
+    """One that is told nothing."""
+
+    name = "unaware"
+    told_of = "nothing"
+
+
+class Oracle(Blind):
+    """One that is told which rows are poisoned."""
+
+    name = "oracle"
+    told_of = "poisons"
+
+
+class Refusing(Blind):
+    """One that needs more rows than there are."""
+
+    name = "refusing"
+
+    def __init__(self, least: int = 500) -> None:
+        super().__init__()
+        self.least = least
+
+    def check_set(self, labels, bound) -> None:
+        if len(labels) < self.least:
+            raise InputError(f"refusing has {len(labels)} rows and needs {self.least} (--defenses)")
+
+
 @pytest.fixture
 def judged(plan):
     """Judges every setup of a small experiment by filters."""
 
-    def judge(*filters: Filter, **changes) -> tuple:
-        own = plan(arms={"own": Chain(list(filters))}, **changes)
+    def judge(*filters: Filter, attacked: bool = True, **changes) -> tuple:
+        own = plan(arms={"own": Chain(list(filters), attacked)}, **changes)
         own.folder.mkdir(parents=True, exist_ok=True)
         sets = blank_poisons(own)
-        base = None if own.scenario == "from_scratch" else extractor(own, "convnet", Ranks())
-        networks = VictimNetworks(own, "convnet", base)
+        base = None if own.scenario == "from_scratch" else extractor(own, own.victims[0], Ranks())
+        networks = VictimNetworks(own, own.victims[0], base)
         SEEN.clear()
         found = judge_all(own, own.arms["own"], networks, sets, sanitize_all(own, sets, Ranks())["own"], Ranks())
         return own, base, sets, found
@@ -190,3 +220,69 @@ def test_a_verdict_depends_on_the_filters_before_it_and_not_on_those_after_it(ju
     with pytest.raises(InputError, match=r"0_watching/setup_000.*other settings"):
         judged(Watching(step=6), Blind())
     assert not SEEN
+
+
+def test_a_filter_is_handed_what_it_says_that_it_is_told_and_nothing_else(judged) -> None:
+    own, _, sets, _ = judged(Unaware(), Blind(), Oracle())
+    unaware, blind, oracle = ([seen[0] for seen in SEEN[start : start + 2]] for start in (0, 2, 4))
+    assert [received.bound for received in (*unaware, *blind, *oracle)] == [None, None, 5, 5, None, None]
+    assert all(received.oracle_poisons is None for received in (*unaware, *blind))
+    for received, poisons in zip(oracle, sets, strict=True):
+        # Of the rows that the others left, in their order.
+        wanted = torch.isin(received.keys, torch.from_numpy(poisons.setup.base_indices))
+        assert torch.equal(received.oracle_poisons, wanted) and len(wanted) < 400 and wanted.any()
+    assert own.arms["own"].told(own.told) == "5 poisons of a class at most; which rows are poisoned"
+    folder = own.folder / "verdicts" / "own" / "convnet"
+    said = [json.loads((folder / name / "setup_000.json").read_text())["told"] for name in ("0_unaware", "1_blind", "2_oracle")]
+    assert said == ["", "5 poisons of a class at most", "which rows are poisoned"]
+
+
+def test_the_perfect_filter_drops_all_poisons_and_in_an_arm_without_attack_nothing(judged) -> None:
+    _, _, sets, found = judged(PerfectFilter())
+    for poisons, judgement in zip(sets, found, strict=True):
+        assert judgement.shares() == {"auroc": 1.0, "poisons_dropped": 1.0, "clean_dropped": 0.0}
+        rows = range(len(judgement.scores))
+        assert sorted(set(rows) - set(judgement.positions.tolist())) == sorted(poisons.setup.base_indices.tolist())
+    _, _, _, control = judged(PerfectFilter(), attacked=False, name="control")
+    for judgement in control:
+        assert judgement.shares() == {"auroc": None, "poisons_dropped": None, "clean_dropped": 0.0}
+
+
+def test_what_is_told_to_others_changes_no_verdict(judged) -> None:
+    judged(Unaware())
+    judged(Unaware(), poisons_told=2)
+    assert not SEEN
+    judged(Unaware(), Blind())
+    with pytest.raises(InputError, match=r"1_blind/setup_000.*other settings.*--arms.own"):
+        judged(Unaware(), Blind(), poisons_told=2)
+
+
+def test_a_filter_that_has_too_few_rows_left_says_so_before_anything_is_trained(judged) -> None:
+    # 478 of 598 rows are left.
+    with pytest.raises(InputError, match="refusing has 478 rows and needs 500"):
+        judged(Blind(), Refusing())
+    assert len(SEEN) == 2
+
+
+def test_a_filter_that_looks_through_the_network_finds_its_batch_normalization(judged, tmp_path) -> None:
+    """Features of a network that is taken as it comes are computed in a form without."""
+    own, base, _, found = judged(CharacteristicVectors(), network=Network("convnet_wide"))
+    assert base is not None and own.victims == ("convnet_wide",)
+    save_file(base.state_dict(), tmp_path / "given.safetensors")
+    given = Network("convnet_wide", weights=str(tmp_path / "given.safetensors"))
+    _, folded, _, frozen = judged(CharacteristicVectors(), network=given, frozen=True, name="frozen")
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    for trained, taken in zip(found, frozen, strict=True):
+        assert 0 < len(trained.positions) < len(trained.scores)
+        assert torch.equal(trained.positions, (trained.scores <= 0).nonzero()[:, 0])
+        # One set of weights, the whole network in one case and its fast form in the other.
+        torch.testing.assert_close(taken.scores, trained.scores)
+
+
+def test_a_network_from_scratch_is_looked_through_too(judged) -> None:
+    scratch = {"scenario": "from_scratch", "attack": WitchesBrew("64/255", steps=2, max_shift=0.0, flip=False)}
+    _, _, _, found = judged(
+        CharacteristicVectors(), ActivationClustering("exclusionary"), network=Network("convnet_wide"), **scratch
+    )
+    for judgement in found:
+        assert 0 < len(judgement.positions) < len(judgement.scores)

@@ -11,6 +11,15 @@ from poison_and_defend.attacks.threat.trigger import PatchTrigger
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.datamodules import DigitsDataModule
 from poison_and_defend.datamodules.base import Split
+from poison_and_defend.defenses import (
+    Chain,
+    CharacteristicVectors,
+    DeepKNN,
+    PerfectFilter,
+    RandomFilter,
+    SpectralSignatures,
+    Spectre,
+)
 from poison_and_defend.diffusion.find_denoiser import find_denoiser
 from poison_and_defend.experiment.task.claim import claim
 from poison_and_defend.images.row_digests import write_training_rows
@@ -140,3 +149,33 @@ def test_a_denoiser_that_has_seen_what_victims_receive_is_named_with_how_many_im
     said = rf"denoiser {own} was trained on 3 of the {len(received)} images that victims receive.*--arms.diffusion\)"
     refused(plan, said, arms=arms(["none", "diffusion"]), denoiser=str(own))
     plan(arms=arms(["none", "jpeg"]), denoiser=str(own))
+
+
+@pytest.mark.parametrize(
+    ("steps", "changes", "said"),
+    [
+        ([CharacteristicVectors()], {}, r"^convnet has no batch normalization.*--network, --victims"),
+        ([DeepKNN()], {"poisons_told": 40}, r"deep_knn asks 80 neighbours, twice the 40 poisons.*--arms.deep_knn.k"),
+        ([DeepKNN(70)], {}, r"deep_knn asks 70 neighbours, and class \d has \d\d rows.*--arms.deep_knn.k"),
+        ([DeepKNN()], {"poisons_told": 0}, r"deep_knn must be told.*--poisons_told"),
+        ([Spectre()], {"poisons_told": 35}, r"without up to 70 rows of each class.*--poisons_told"),
+        ([RandomFilter()], {"poisons_told": 0}, r"random_filter must be told how many poisons.*--arms.random_filter.bound"),
+        # The second one is refused by what the first one gets.
+        ([RandomFilter(bound=2), SpectralSignatures()], {"poisons_told": 0}, r"spectral_signatures must be told"),
+    ],
+    ids=lambda value: "+".join(step.name for step in value) if isinstance(value, list) else None,
+)
+def test_filters_that_cannot_work_are_refused_before_anything_is_computed(plan, steps, changes, said) -> None:
+    refused(plan, said, arms={"own": Chain(steps)}, **changes)
+
+
+def test_to_drop_all_poisons_a_class_needs_other_rows(plan) -> None:
+    labels = DigitsDataModule().split("train").labels
+    least = int(labels.bincount().min())
+    smallest = int(labels.bincount().argmin())
+    # Of as many setups as there are classes each class is the adversarial one once.
+    own = {"num_setups": 10, "classes_in_turn": True}
+    said = rf"own is told which rows are poisoned, and all {least} rows of class {smallest} are.*--num_poisons, --defenses"
+    refused(plan, said, arms={"own": PerfectFilter()}, num_poisons=least, **own)
+    plan(arms={"own": Chain([PerfectFilter()], attacked=False)}, num_poisons=least, **own)
+    plan(arms={"own": PerfectFilter()}, num_poisons=least - 1, **own)

@@ -2,8 +2,23 @@
 
 from dataclasses import replace
 
+import pytest
+
 from poison_and_defend.callbacks.ensemble_scores import Score
-from poison_and_defend.defenses import DPSGD, Chain, Mixup, NoiseOnly, Partition, SpectralSignatures
+from poison_and_defend.core.errors import InputError
+from poison_and_defend.defenses import (
+    DPSGD,
+    ActivationClustering,
+    Chain,
+    DeepKNN,
+    Mixup,
+    NoiseOnly,
+    Partition,
+    PerfectFilter,
+    RandomFilter,
+    SpectralSignatures,
+)
+from poison_and_defend.experiment.task.kept_arms import KeptArms
 from poison_and_defend.experiment.task.results import make_results
 from poison_and_defend.reports.records import Result
 from tests.small_experiments import blank_poisons
@@ -98,3 +113,34 @@ def test_a_recipe_tells_what_is_known_of_it_and_what_it_dropped_of_what_a_filter
     after = make_results(own, "convnet", own.arms["after"], blank_poisons(own), scores, dropped, 1.0)
     assert (after[0].poisons_dropped, after[0].clean_dropped, after[0].facts) == (0.9, 0.19, {})
     assert "facts" not in after[0].to_json()
+
+
+@pytest.mark.parametrize(
+    ("steps", "told"),
+    [
+        ([SpectralSignatures()], "5 poisons of a class at most"),
+        ([SpectralSignatures(bound=3)], "3 poisons of a class at most"),
+        ([DeepKNN()], "5 poisons of a class at most"),
+        ([DeepKNN(7)], ""),
+        ([ActivationClustering()], ""),
+        ([PerfectFilter()], "which rows are poisoned"),
+        ([ActivationClustering(), RandomFilter(), SpectralSignatures(factor=1.0)], "5 poisons of a class at most"),
+        ([RandomFilter(bound=2), PerfectFilter()], "2 poisons of a class at most; which rows are poisoned"),
+    ],
+)
+def test_what_filters_were_told_is_what_they_could_know(plan, steps, told: str) -> None:
+    own = plan(arms={"own": Chain(steps)})
+    assert {one.told for one in make_results(own, "convnet", own.arms["own"], blank_poisons(own), SCORES, [], 1.0)} == {told}
+
+
+def test_results_of_a_filter_that_is_told_nothing_stand_whatever_others_are_told(plan) -> None:
+    for steps, stands in (([DeepKNN(7)], True), ([DeepKNN(7), RandomFilter()], False)):
+        own, other = (plan(arms={f"of_{len(steps)}": Chain(steps)}, poisons_told=told) for told in (5, 2))
+        (arm,) = own.arms.values()
+        KeptArms(own).save(arm, "convnet", make_results(own, "convnet", arm, blank_poisons(own), SCORES, [], 1.0))
+        assert KeptArms(own).read(arm, "convnet") is not None
+        if stands:
+            assert KeptArms(other).read(arm, "convnet") is not None
+        else:
+            with pytest.raises(InputError, match=r"told: 5, now 2.*--arms.of_2_2"):
+                KeptArms(other).read(arm, "convnet")
