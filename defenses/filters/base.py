@@ -107,8 +107,8 @@ class Filter(Defense):
     """Whether it looks at features; a filter that needs nothing spares the victim's training that features cost."""
 
     told_of: Told = "bound"
-    """What a run tells it that a real defender would have to find out: nothing, the bound on the poisons of one class, or (of a
-    control) which rows are poisoned. Nothing else is handed to it, and records say what was."""
+    """What a run tells it that a real defender would have to find out. It is ``nothing``, the ``bound`` on the poisons of one
+    class, or, for a control, which rows are ``poisons``. Nothing else is handed to it, and records say what was."""
 
     @abstractmethod
     def judge(self, received: Received, workshop: Workshop) -> Verdict:

@@ -92,7 +92,7 @@ def statistics(network: nn.Module, images: Tensor) -> list[tuple[int, Tensor, Te
         images: ``(N, C, H, W)`` uint8.
 
     Returns:
-        For each use of one: its number among the network's, and means and variances ``(N, channels)`` float32 on the CPU.
+        For each use of one its number among the network's, and means and variances ``(N, channels)`` float32 on the CPU.
     """
     device = next(network.parameters()).device
     found: list[list[tuple[int, Tensor, Tensor]]] = []
