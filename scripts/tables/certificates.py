@@ -22,6 +22,17 @@ def _without_noise(page: dict[str, Any], place: int) -> float:
     return max(float(one["table_all_settings"][place][-1]) for one in page["bagging"])
 
 
+def digits_trigger() -> Rows:
+    """What the vote withstands of k poisons together with a trigger on the test image, which is noised."""
+    page = read("digits_trigger/certificate.json")
+    heads = [f"{eps} ({page['norm']})" if eps != "any" else "any change" for eps in page["eps"]]
+    rows = [["poisons, and a trigger of " + page["trigger"], *heads, "any change, without noise on training images"]]
+    (own,), (plain,) = page["settings"], page["bagging"]
+    for place, k in enumerate(page["k"]):
+        rows.append([str(k), *map(percent, own["table"][place]), percent(plain["table"][place][-1])])
+    return rows
+
+
 def mnist_certificate() -> Rows:
     """The same on MNIST for poisons of 16/255, with the settings that give it."""
     page = read("mnist_certificate/certificate.json")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from scripts.tables.any_change import any_change, any_change_of, beside_noise
 from scripts.tables.border import border, moves
-from scripts.tables.certificates import digits_certificate, mnist_certificate, radii, warm_starts
+from scripts.tables.certificates import digits_certificate, digits_trigger, mnist_certificate, radii, warm_starts
 from scripts.tables.comparisons import adaptive_checks, attacks, by_class, defences, filters_recipes_votes
 from scripts.tables.measurements import crafting, recipes, sanitized_photographs, tiles
 from scripts.tables.photographs import ALL_ARMS, README_ARMS, SCRATCH_ARMS, TRANSFER, frontier, goal, hours, photographs
@@ -75,6 +75,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "digits-attacks": attacks("digits_attacks", SHOWN, accuracy=True, known="digits_attacks_adaptive"),
     "sleeper-agent-seed-1": attacks("digits_sleeper_agent_seed_1", SHOWN, accuracy=True),
     "digits-certificate": digits_certificate,
+    "digits-trigger": digits_trigger,
     "digits-radii": radii("digits_certificate", 30),
     "warm-starts": warm_starts,
     "cifar10-augmented": attacks("cifar10_transfer", WITH_JPEG, accuracy=True),
