@@ -49,7 +49,7 @@ def test_arms_that_go_on_with_the_same_rewriters_share_what_these_make(plan) -> 
     sets = blank_poisons(own)
     found = sanitize_all(own, sets, Ranks())
     assert found["jpeg"] is found["jpeg+mixup"] and found["strong"] is not found["jpeg"]
-    assert sorted(path.name.partition("-")[0] for path in (own.folder / "stores").iterdir()) == ["jpeg", "jpeg", "strong"]
+    assert sorted(path.name.partition("-")[0] for path in (own.folder / "stores").iterdir()) == ["jpeg", "strong"]
     assert torch.equal(found["control"].clean, found["jpeg"].clean)
     rows = torch.searchsorted(torch.from_numpy(own.rows), torch.from_numpy(sets[0].setup.base_indices))
     assert torch.equal(found["control"].poisons[:5], found["jpeg"].clean[rows])
@@ -97,3 +97,22 @@ def test_several_draws_are_the_single_draws_one_after_another(plan) -> None:
     assert len(found["one"].versions) == 1 and len(found["chain"].versions) == 2
     # Clean rows of a draw are kept once, whoever asks for it.
     assert len(list(own.stores.iterdir())) == 3 + 2
+
+
+def test_bases_that_nobody_changed_are_the_rewritten_rows_themselves(plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = plan(arms={"control": Chain([NoiseOnly(0.1)], attacked=False)})
+    sets, seen = blank_poisons(own), []
+    original = NoiseOnly.__call__
+
+    def counted(self, images: torch.Tensor, keys: torch.Tensor, draws=None) -> torch.Tensor:
+        seen.append(len(keys.unique()))
+        return original(self, images, keys, draws)
+
+    monkeypatch.setattr(NoiseOnly, "__call__", counted)
+    found = sanitize_all(own, sets, Ranks())["control"]
+    assert sum(seen) == len(own.rows) == len(found.clean)
+    monkeypatch.undo()
+    keys = torch.cat([torch.from_numpy(one.setup.base_indices) for one in sets])
+    bases = torch.cat([one.bases for one in sets])
+    (rewritten,) = own.arms["control"].rewriters
+    assert torch.equal(found.poisons, rewritten(bases, keys)) and not torch.equal(found.poisons, bases)
