@@ -20,7 +20,7 @@ class Bagging(Voting):
 
     Args:
         models: How many vote.
-        size: Rows of each subsample.
+        size: Rows of each subsample; with half of the set or more nothing is ever proved.
         alpha: The chance at most that what is proved of one test image is wrong.
         key: What subsamples are drawn by: an attacker who knows it when poisons are made places these where they count, and
             nothing is proved.
@@ -32,7 +32,7 @@ class Bagging(Voting):
     name = "bagging"
     color = "#c48aa8"
 
-    def __init__(self, models: int = 50, size: int = 250, alpha: float = 0.001, key: int = 0) -> None:
+    def __init__(self, models: int = 100, size: int = 50, alpha: float = 0.001, key: int = 0) -> None:
         at_least("models", models, 2, of="of bagging")
         at_least("size", size, 1, of="of bagging's subsamples")
         if not 0 < alpha < 1:

@@ -12,6 +12,15 @@ _SEPARATES = 0.05
 _UNPOISONED = f"{NO_ATTACK}+"
 _COUNTS = ("1", "5", "25")
 
+_NAMES = {
+    **{f"jpeg_{quality}": f"JPEG {quality}" for quality in (25, 50, 75, 85)},
+    "ddim": "noise + ten DDIM steps",
+    "ancestral": "noise + ten ancestral steps",
+    "puregen_ddpm": "PureGen's DDPM recipe",
+    "puregen_15": "PureGen's DDPM recipe, 15 of 75 steps",
+}
+"""Of arms that are presets of one class."""
+
 
 def countermeasures(records: Mapping[str, str]) -> Callable[[], Rows]:
     """An arm a row: success of each record's attack, whose columns have these heads, then accuracies and what was dropped.
@@ -39,7 +48,7 @@ def countermeasures(records: Mapping[str, str]) -> Callable[[], Rows]:
             unpoisoned = percent(fmean(one.clean_accuracy for one in clean)) if clean else ""
             dropped = [_share([getattr(one, name) for one in known]) for name in ("poisons_dropped", "clean_dropped")]
             seconds = fmean(one.seconds or 0 for one in known)
-            name = known[0].label or arm_label(arm)
+            name = _NAMES.get(arm) or known[0].label or arm_label(arm)
             rows.append([name, known[0].told, *cells, right, unpoisoned, *dropped, f"{seconds:.2g}"])
         return rows
 

@@ -11,6 +11,7 @@ from scripts.tables.any_change import any_change, any_change_of, beside_noise
 from scripts.tables.border import border, moves
 from scripts.tables.certificates import digits_certificate, digits_trigger, mnist_certificate, radii, warm_starts
 from scripts.tables.comparisons import adaptive_checks, attacks, by_class, defences, filters_recipes_votes
+from scripts.tables.countermeasures import certified_votes, countermeasures
 from scripts.tables.measurements import crafting, recipes, sanitized_photographs, tiles
 from scripts.tables.photographs import ALL_ARMS, README_ARMS, SCRATCH_ARMS, TRANSFER, frontier, goal, hours, photographs
 from scripts.tables.reading import ROOT, Rows
@@ -70,6 +71,8 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "fashion-mnist-checks": adaptive_checks("fashion_mnist_checks"),
     "photographs-checks": adaptive_checks("photographs_checks"),
     "digits-defences": defences("digits_bullseye_polytope"),
+    "countermeasures-digits": countermeasures({"countermeasures_digits": "attack success (95 % interval)"}),
+    "countermeasures-digits-votes": certified_votes("countermeasures_digits"),
     "digits-countermeasures": defences("digits_countermeasures"),
     "digits-workings": filters_recipes_votes("digits_countermeasures"),
     "digits-attacks": attacks("digits_attacks", SHOWN, accuracy=True, known="digits_attacks_adaptive"),

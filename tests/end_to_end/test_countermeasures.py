@@ -24,7 +24,8 @@ PRESETS = sorted(
 )
 CHAINS = ("diffusion+neighbours", "jpeg_50+deep_knn")
 QUICK = (
-    "--arms.puregen_ddpm.evaluations=4", "--arms.adversarial.steps=2", "--arms.friends.steps=5", "--arms.epic.start=0",
+    "--arms.puregen_ddpm.evaluations=4", "--arms.adversarial.steps=2", "--arms.adversarial_poisoning.steps=1",
+    "--arms.friends.steps=5", "--arms.epic.start=0",
     "--arms.maxup.warmup=1", "--arms.epic.every=1", "--arms.bagging.models=10",
 )  # fmt: skip
 SETUPS = 4
@@ -37,7 +38,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Result]]
     script = Path(sys.executable).parent / "poison-and-defend"
     arms = ",".join(["no_attack", "none", *PRESETS, *CHAINS])
     given = ["poison-and-defend", "--config", "digits", "--name", "all", "--num_setups", str(SETUPS), "--threads", "1"]
-    given += ["--known_draws", "1", "--victim_recipe.epochs", "20", "--defenses", f"[{arms}]", *QUICK]
+    given += ["--known_draws", "1", "--victim_recipe.epochs", "12", "--defenses", f"[{arms}]", *QUICK]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
     ran = subprocess.run([script, *given], cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
     assert ran.returncode == 0, ran.stderr[-2000:]
