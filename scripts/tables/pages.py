@@ -71,6 +71,8 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "fashion-mnist-checks": adaptive_checks("fashion_mnist_checks"),
     "photographs-checks": adaptive_checks("photographs_checks"),
     "digits-defences": defences("digits_bullseye_polytope"),
+    "countermeasures-photographs": countermeasures({"countermeasures_bullseye": "attack success (95 % interval)"}),
+    "countermeasures-votes": certified_votes("countermeasures_bullseye"),
     "countermeasures-digits": countermeasures({"countermeasures_digits": "attack success (95 % interval)"}),
     "countermeasures-digits-votes": certified_votes("countermeasures_digits"),
     "digits-countermeasures": defences("digits_countermeasures"),
