@@ -14,6 +14,7 @@ from scripts.tables.comparisons import adaptive_checks, attacks, by_class, defen
 from scripts.tables.countermeasures import certified_votes, countermeasures
 from scripts.tables.measurements import crafting, recipes, sanitized_photographs, tiles
 from scripts.tables.photographs import ALL_ARMS, README_ARMS, SCRATCH_ARMS, TRANSFER, frontier, goal, hours, photographs
+from scripts.tables.published import published, which_one
 from scripts.tables.reading import ROOT, Rows
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs" / "results").glob("*.md")))
@@ -73,6 +74,8 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "digits-defences": defences("digits_bullseye_polytope"),
     "countermeasures-photographs": countermeasures({"countermeasures_bullseye": "attack success (95 % interval)"}),
     "countermeasures-votes": certified_votes("countermeasures_bullseye"),
+    "countermeasures-which": which_one,
+    "countermeasures-published": published,
     "countermeasures-digits": countermeasures({"countermeasures_digits": "attack success (95 % interval)"}),
     "countermeasures-digits-votes": certified_votes("countermeasures_digits"),
     "digits-countermeasures": defences("digits_countermeasures"),
