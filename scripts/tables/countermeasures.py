@@ -14,6 +14,7 @@ _COUNTS = ("1", "5", "25")
 
 _NAMES = {
     **{f"jpeg_{quality}": f"JPEG {quality}" for quality in (25, 50, 75, 85)},
+    "noise_25": "noise only",
     "ddim": "noise + ten DDIM steps",
     "ancestral": "noise + ten ancestral steps",
     "puregen_ddpm": "PureGen's DDPM recipe",

@@ -72,7 +72,12 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "fashion-mnist-checks": adaptive_checks("fashion_mnist_checks"),
     "photographs-checks": adaptive_checks("photographs_checks"),
     "digits-defences": defences("digits_bullseye_polytope"),
-    "countermeasures-photographs": countermeasures({"countermeasures_bullseye": "attack success (95 % interval)"}),
+    "countermeasures-photographs": countermeasures(
+        {
+            "countermeasures_bullseye": "attack success (95 % interval)",
+            "countermeasures_bullseye_knowing": "who knows noise + denoise",
+        }
+    ),
     "countermeasures-votes": certified_votes("countermeasures_bullseye"),
     "countermeasures-which": which_one,
     "countermeasures-published": published,

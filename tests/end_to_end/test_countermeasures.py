@@ -38,7 +38,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Result]]
     script = Path(sys.executable).parent / "poison-and-defend"
     arms = ",".join(["no_attack", "none", *PRESETS, *CHAINS])
     given = ["poison-and-defend", "--config", "digits", "--name", "all", "--num_setups", str(SETUPS), "--threads", "1"]
-    given += ["--known_draws", "1", "--victim_recipe.epochs", "12", "--defenses", f"[{arms}]", *QUICK]
+    given += ["--jpeg_quality", "60", "--victim_recipe.epochs", "12", "--defenses", f"[{arms}]", *QUICK]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
     ran = subprocess.run([script, *given], cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
     assert ran.returncode == 0, ran.stderr[-2000:]
