@@ -267,6 +267,8 @@ def sentences() -> list[tuple[str, str]]:
         ("docs/results/speed.md", f"{times}{evaluating['times_faster_one_setup']:g} times)"),
         ("docs/results/speed.md", f"train and vote in {voters['models'] / slowest:.1f} s"),
         *(("docs/results/speed.md", KINDS[name].format(*values)) for name, values in together.items()),
+        ("docs/results/speed.md", f"No more than {voting['convnet']['times_faster_at_most']} times can be had"),
+        ("docs/results/speed.md", f"turns {100 * (1 - voting['convnet']['votes_unchanged_by_bfloat16']):.0f} % of the votes"),
         ("docs/results/speed.md", f"{rate}, {bare['as loaded']:.2f} times the bare"),
         ("docs/results/speed.md", f"loads it, {bare['channels last']:.2f} times with everything"),
         ("docs/results/speed.md", f"start-up {without['as loaded']:.2f} and {without['channels last']:.2f} times"),
