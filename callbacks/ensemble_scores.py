@@ -190,10 +190,7 @@ def _answers(module: L.LightningModule, watch: Watch, rows: Tensor | None = None
     filled = torch.nn.utils.rnn.pad_sequence(trials, batch_first=True)
 
     def tested_inputs(member: int, part: Tensor, places: Tensor) -> Tensor:
-        own, triggered = filled[member, places], watch.triggered_inputs
-        if triggered is None:
-            return watch.test_inputs[own]
-        return triggered[own] if isinstance(triggered, Tensor) else triggered(member, watch.test_inputs[own], own)
+        return _trial_inputs(watch, member, filled[member, places])
 
     tested = predict(watch.test_inputs[filled[0]], tested_inputs)
     parts = watch.parts or [0] * len(watch.names)
@@ -203,6 +200,14 @@ def _answers(module: L.LightningModule, watch: Watch, rows: Tensor | None = None
         _Answers(name, part, poisons, own.clone(), marked[: len(asked)].clone())
         for name, part, poisons, own, marked, asked in members
     ]
+
+
+def _trial_inputs(watch: Watch, member: int, rows: Tensor) -> Tensor:
+    """Test rows ``(n,)`` as a member takes them, with the trigger of its setup if there is one."""
+    triggered = watch.triggered_inputs
+    if triggered is None:
+        return watch.test_inputs[rows]
+    return triggered[rows] if isinstance(triggered, Tensor) else triggered(member, watch.test_inputs[rows], rows)
 
 
 def _tested_rows(poisons: PoisonSet, labels: Tensor) -> Tensor:
@@ -219,11 +224,7 @@ def read_scores(watch: Watch, read: Callable[[int, Tensor], tuple[Tensor, Tensor
     scores, everywhere = [], torch.arange(len(watch.test_labels))
     for number, (name, poisons) in enumerate(zip(watch.names, watch.poison_sets, strict=True)):
         clean, held = read(number, watch.test_inputs)
-        rows, triggered = _tested_rows(poisons, watch.test_labels), watch.triggered_inputs
-        if triggered is None:
-            inputs = watch.test_inputs[rows]
-        else:
-            inputs = triggered[rows] if isinstance(triggered, Tensor) else triggered(number, watch.test_inputs[rows], rows)
+        inputs = _trial_inputs(watch, number, _tested_rows(poisons, watch.test_labels))
         victim = _Answers(name, 0, poisons, clean, read(number, inputs)[0])
         certified = {} if held is None else _certified(clean == watch.test_labels, held)
         scores.append(_score(victim, watch, everywhere, held, certified))

@@ -66,7 +66,7 @@ class CertificatePlan:
         radii: The l2 budgets of one image that ``eps`` stands for, infinite for ``any``.
         test_sigma: Noise that every model adds to a test image; 0 for none.
         trigger: The l2 budget of a change of the test image.
-        trigger_told: The same as it was written.
+        trigger_told: The trigger's budget as it was written.
         ingredients: Everything that votes depend on, with its origin.
         void: What voids the certificate; a plan with such reasons was asked for.
         noise_seed: Given for reproduction; None for a secret.
@@ -125,12 +125,7 @@ class CertificatePlan:
         """What happens to test images, the voters' seed given; None for nothing."""
         if not self.test_sigma:
             return None
-        own = noise_seed_of_tests(seed)
-        return (
-            NoiseOnly(self.test_sigma, seed=own)
-            if self.denoiser is None
-            else Diffusion(self.test_sigma, self.denoiser, seed=own)
-        )
+        return self.defense(self.test_sigma).with_seed(noise_seed_of_tests(seed))
 
     def defense(self, sigma: float, draw: int = 0) -> GaussianRewriter:
         """What happens to trusted images; with :meth:`GaussianRewriter.with_seed`, to those that a voter drew."""
