@@ -29,11 +29,14 @@ from poison_and_defend.defenses.training.friends import Friends
 from poison_and_defend.defenses.training.maxup import MaxUp
 from poison_and_defend.defenses.training.mixup import Mixup
 from poison_and_defend.defenses.voting.bagging import Bagging
-from poison_and_defend.defenses.voting.base import Reading, Voting
+from poison_and_defend.defenses.voting.base import Reading, Rows, Voting
 from poison_and_defend.defenses.voting.finite_aggregation import FiniteAggregation
+from poison_and_defend.defenses.voting.hybrid import Hybrid
+from poison_and_defend.defenses.voting.kernel import Kernel
 from poison_and_defend.defenses.voting.neighbours import Neighbours
 from poison_and_defend.defenses.voting.partition import Partition
 from poison_and_defend.defenses.voting.run_off import RunOff
+from poison_and_defend.defenses.voting.trusted_only import TrustedOnly
 
 __all__ = [
     "DPSGD",
@@ -57,7 +60,9 @@ __all__ = [
     "FiniteAggregation",
     "Friends",
     "GradientShaping",
+    "Hybrid",
     "Jpeg",
+    "Kernel",
     "MaxUp",
     "Mixup",
     "Neighbours",
@@ -69,12 +74,14 @@ __all__ = [
     "Reading",
     "Received",
     "Rewriter",
+    "Rows",
     "Run",
     "RunOff",
     "SpectralSignatures",
     "Spectre",
     "Step",
     "Training",
+    "TrustedOnly",
     "Verdict",
     "Voting",
     "Workshop",

@@ -156,7 +156,7 @@ class Arm:
 
     def told(self, bound: int | None) -> str:
         """What its defender was told that a real one would have to find out, in words; "" if nothing."""
-        return "; ".join(dict.fromkeys(filter(None, (step.told(bound) for step in self.filters))))
+        return "; ".join(dict.fromkeys(filter(None, (step.told(bound) for step in self.steps))))
 
 
 def make_arms(given: Mapping[str, Defense | None], **common: Any) -> dict[str, Arm]:

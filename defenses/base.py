@@ -57,6 +57,15 @@ class Defense(ABC):
             InputError: If it cannot.
         """
 
+    def told(self, bound: int | None) -> str:
+        """What its defender is told that a real one would have to find out, in words; by default nothing, "".
+
+        Args:
+            bound: What the run tells of the poisons of one class; None for nothing.
+        """
+        del bound
+        return ""
+
     @classmethod
     def title(cls) -> str:
         """What readers see."""

@@ -8,8 +8,12 @@ import torch
 
 from poison_and_defend.attacks import BullseyePolytope
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
+from poison_and_defend.callbacks.ensemble_scores import Score
 from poison_and_defend.core.options import from_flat
+from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.datamodules import DigitsDataModule
+from poison_and_defend.experiment.steps.protect import Sanitized
+from poison_and_defend.experiment.steps.victims import train_victims
 from poison_and_defend.experiment.task.options import Experiment
 from poison_and_defend.experiment.task.plan import ExperimentPlan, plan_experiment
 from poison_and_defend.lightning_modules.recipe import Recipe
@@ -58,3 +62,11 @@ def experiment(digits: DigitsDataModule, tmp_path: Path):
 def plan(experiment):
     """The same, planned."""
     return lambda **changes: plan_experiment(experiment(**changes))
+
+
+def scored(plan: ExperimentPlan, victim: str, sets: list[PoisonSet], sanitized: dict[str, Sanitized]) -> list[Score]:
+    """Scores of all arms, one after the other."""
+    found: list[Score] = []
+    arms = list(plan.arms.values())
+    train_victims(plan, victim, sets, arms, sanitized, Ranks(), keep=lambda one: found.extend(one.scores))
+    return found

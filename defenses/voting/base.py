@@ -1,7 +1,7 @@
 """The interface of votes."""
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -69,20 +69,39 @@ class Voting(Defense):
                 )
 
 
+class Rows(NamedTuple):
+    """Rows as a frozen network sees them.
+
+    Attributes:
+        features: ``(n, F)`` float32, of a network that was frozen before the received rows came.
+        labels: ``(n,)`` int64.
+    """
+
+    features: Tensor
+    labels: Tensor
+
+
 class Reading(Voting):
-    """A vote of the training rows themselves, by their features: no model is trained, and the victim is the vote."""
+    """A vote of the training rows themselves, by their features: no network is trained, and the victim is the vote."""
+
+    trusted: int = 0
+    """How many rows it needs that are out of the attacker's reach, with labels that can be relied on."""
 
     def parts(self, keys: Tensor, labels: Tensor, num_classes: int) -> list[Tensor]:
         """None: nothing is trained."""
         return []
 
+    def told(self, bound: int | None) -> str:
+        """See :meth:`Defense.told`: which rows can be trusted."""
+        return f"{self.trusted} trusted rows" if self.trusted else ""
+
     @abstractmethod
-    def read(self, features: Tensor, labels: Tensor, tested: Tensor, num_classes: int) -> tuple[Tensor, Tensor | None]:
+    def read(self, received: Rows, trusted: Rows, tested: Tensor, num_classes: int) -> tuple[Tensor, Tensor | None]:
         """Answer test images.
 
         Args:
-            features: ``(n, F)`` float32 of the training rows, of a network that was frozen before they came.
-            labels: ``(n,)`` int64.
+            received: The training rows.
+            trusted: Those out of the attacker's reach, :attr:`trusted` of them.
             tested: ``(T, F)`` float32.
             num_classes: Of the data set.
 

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from poison_and_defend.certification.deterministic import radius_poisons
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.defenses.voting.base import Reading
+from poison_and_defend.defenses.voting.base import Reading, Rows
 
 _TESTED = 2048
 """Test images that are compared at once."""
@@ -35,9 +35,9 @@ class Neighbours(Reading):
             raise InputError(f"radius is {radius:g}: a cosine above -1 and below 1 (--arms.{self.name}.radius)")
         self.radius = radius
 
-    def read(self, features: Tensor, labels: Tensor, tested: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    def read(self, received: Rows, trusted: Rows, tested: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
         """See :meth:`Reading.read`."""
-        rows, hot = functional.normalize(features, dim=1), functional.one_hot(labels, num_classes).float()
+        rows, hot = functional.normalize(received.features, dim=1), functional.one_hot(received.labels, num_classes).float()
         near = ((functional.normalize(own, dim=1) @ rows.T) >= self.radius for own in tested.split(_TESTED))
         counts = torch.cat([own.float() @ hot for own in near]).round().long()
         return counts.argmax(1), torch.from_numpy(radius_poisons(counts.numpy()))

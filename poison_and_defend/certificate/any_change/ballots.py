@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from poison_and_defend.certificate.any_change.heads import Heads, trusted_head
 from poison_and_defend.certificate.any_change.rows import overlapping, parts
 from poison_and_defend.certificate.any_change.task import Family
 from poison_and_defend.certificate.claims import count_votes
@@ -22,6 +21,7 @@ from poison_and_defend.certification.deterministic import (
     radius_poisons,
     run_off,
 )
+from poison_and_defend.defenses.voting.heads import Heads, trusted_head
 
 Ints = NDArray[np.int64]
 _IMAGES = 128

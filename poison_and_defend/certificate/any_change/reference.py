@@ -8,8 +8,8 @@ from torch import Tensor
 
 from poison_and_defend.certificate.any_change.ballots import Electorate
 from poison_and_defend.certificate.any_change.rows import keyed_order
-from poison_and_defend.certificate.any_change.space import Space
 from poison_and_defend.core.errors import InputError
+from poison_and_defend.defenses.voting.space import Space
 
 _HELD_OUT = 1000
 _PAIRS = 2000

@@ -8,17 +8,15 @@ import torch
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
-from poison_and_defend.attacks.crafting.augmentation import augment, draw_augmentation
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
-from poison_and_defend.callbacks.ensemble_scores import EnsembleScores, Score, Watch, read_scores
+from poison_and_defend.callbacks.ensemble_scores import EnsembleScores, Score, Watch
 from poison_and_defend.core.files import digest
-from poison_and_defend.core.hashing import hash_array
 from poison_and_defend.core.processes.ranks import Ranks
-from poison_and_defend.core.streams import step_generator
 from poison_and_defend.defenses.arm import Arm
 from poison_and_defend.defenses.training.base import State
 from poison_and_defend.defenses.voting.base import Reading, Voting
 from poison_and_defend.experiment.steps.feature_space import save_feature_space
+from poison_and_defend.experiment.steps.frozen import head_inputs, read_by_vote
 from poison_and_defend.experiment.steps.judge import Judgement, judge_all
 from poison_and_defend.experiment.steps.protect import Sanitized
 from poison_and_defend.experiment.steps.surrogates import extractor
@@ -26,9 +24,7 @@ from poison_and_defend.experiment.steps.tested import Tested, triggered_inputs
 from poison_and_defend.experiment.steps.training_sets import Member, received_keys, training_sets
 from poison_and_defend.experiment.steps.victim_networks import VictimNetworks
 from poison_and_defend.experiment.task.plan import ExperimentPlan
-from poison_and_defend.lightning_modules.member_data import EnsembleData
 from poison_and_defend.lightning_modules.networks.base import Classifier
-from poison_and_defend.training.kept_features import KeptFeatures
 from poison_and_defend.training.members import Fit, fit_members
 
 
@@ -154,7 +150,8 @@ class Cohort:
             clean = features.of(clean)
         tested = triggered_inputs(plan, self.poison_sets, base if self.networks.shared else None, ranks.device)
         if isinstance(self.voting, Reading):
-            return self._read(self.voting, self._watch(list(range(len(self.members))), clean, tested), data), {}
+            watch = self._watch(list(range(len(self.members))), clean, tested)
+            return read_by_vote(self.networks, self.voting, self.arms[0].name, self.members, data, watch, ranks), {}
         scores: list[EnsembleScores] = []
 
         def callbacks(own: list[int]) -> list[EnsembleScores]:
@@ -185,17 +182,6 @@ class Cohort:
     def voting(self) -> Voting | None:
         """That of the one arm that has it."""
         return self.arms[0].voting if len(self.arms) == 1 else None
-
-    def _read(self, voting: Reading, watch: Watch, data: EnsembleData) -> list[Score]:
-        """Scores of votes that train nothing; every rank has them all."""
-
-        def read(number: int, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
-            # A set that was shorter than others was gone through again to fill it up.
-            kept = self.members[number].positions
-            rows = data.rows[number] if kept is None else data.rows[number][: len(kept)]
-            return voting.read(data.pool[rows].cpu(), data.labels[rows].cpu(), inputs.cpu(), watch.num_classes)
-
-        return read_scores(watch, read)
 
     def _text(self) -> str:
         """What the progress bar says."""
@@ -242,33 +228,3 @@ class Cohort:
         truth = torch.zeros(len(setup.rows(len(self.plan.data.split("train")))), dtype=torch.bool)
         truth[torch.from_numpy(setup.positions)] = self.plan.arms[member.arm].attacked
         return truth if member.positions is None else truth[member.positions]
-
-
-def head_inputs(plan: ExperimentPlan, features: KeptFeatures, data: EnsembleData, lengths: Sequence[int]) -> EnsembleData:
-    """Features of every pool row in all of its versions, and of several augmented views if heads are trained with augmentation.
-
-    Args:
-        data: One version of every row after another; an augmented view is one of the next version.
-        lengths: Of the parts of a version, each of which is kept by itself: clean rows come again in other experiments.
-    """
-    versions = [version.split(list(lengths)) for version in data.pool.chunk(data.views)]
-    if not plan.victim_recipe.augments:
-        found = [torch.cat([features.of(part) for part in parts]) for parts in versions]
-    else:
-        count = -(-plan.head_views // len(versions)) * len(versions)
-        found = [_view(plan, features, versions[view % len(versions)], view) for view in range(count)]
-    return EnsembleData(torch.cat(found), data.labels, data.rows, len(found))
-
-
-def _view(plan: ExperimentPlan, features: KeptFeatures, parts: Sequence[Tensor], view: int) -> Tensor:
-    """Features of one augmentation of every row, the same in every run."""
-    recipe = plan.victim_recipe
-    drawn = draw_augmentation((sum(map(len, parts)),), step_generator(plan.seed, -1 - view), flip=recipe.flip)
-    found = []
-    for part, own in zip(parts, drawn.split([len(part) for part in parts]), strict=True):
-
-        def seen(images: Tensor, rows: Tensor, own: Tensor = own) -> Tensor:
-            return augment(images, own[rows].to(images.device), recipe.max_shift)
-
-        found.append(features.of(part, seen, [hash_array(own.numpy()), recipe.max_shift]))
-    return torch.cat(found)

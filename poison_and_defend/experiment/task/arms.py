@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from poison_and_defend.attacks.base import Scenario
 from poison_and_defend.attacks.threat.setups import Setup
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.datamodules import ArrayDataModule
-from poison_and_defend.datamodules.wrappers.rows import rows_of
+from poison_and_defend.datamodules.wrappers.rows import rows_of, trusted_split
 from poison_and_defend.defenses.arm import Arm
 from poison_and_defend.defenses.training.base import is_plain
 from poison_and_defend.defenses.voting.base import Reading
@@ -35,6 +37,7 @@ def check_arms(
     labels = data.split("train").labels
     _check_denoisers(arms, data, setups)
     rows = [torch.from_numpy(setup.rows(len(labels))) for setup in setups]
+    used = rows_of(setups, len(labels))
     for arm in arms.values():
         arm.check(data.image_shape, data.num_classes)
         for setup, own in zip(setups, rows, strict=True):
@@ -44,7 +47,7 @@ def check_arms(
             if arm.attacked and any(step.told_of == "poisons" for step in arm.filters):
                 _check_clean_rows(arm, labels[own], setup)
             if isinstance(arm.voting, Reading):
-                _check_reading(arm, arm.voting, scenario)
+                _check_reading(arm, arm.voting, scenario, data, used)
             elif arm.voting is not None and not arm.filters:
                 arm.voting.check_parts(arm.voting.parts(own, labels[own], data.num_classes), len(own))
 
@@ -77,7 +80,7 @@ def _check_clean_rows(arm: Arm, labels: Tensor, setup: Setup) -> None:
             )
 
 
-def _check_reading(arm: Arm, vote: Reading, scenario: Scenario) -> None:
+def _check_reading(arm: Arm, vote: Reading, scenario: Scenario, data: ArrayDataModule, used: NDArray[np.int64]) -> None:
     if scenario != "transfer":
         raise InputError(
             f"the vote {vote.name} reads features of a frozen network, and in {scenario} it is trained on the received set "
@@ -88,6 +91,8 @@ def _check_reading(arm: Arm, vote: Reading, scenario: Scenario) -> None:
             f"the arm {arm.name} has the training recipe {arm.training.name} before the vote {vote.name}, which trains "
             f"nothing: leave one away (--arms.{arm.name})"
         )
+    if vote.trusted:
+        trusted_split(data, used, vote.trusted, 0, f"--arms.{arm.name}.trusted")
 
 
 def _check_denoisers(arms: Mapping[str, Arm], data: ArrayDataModule, setups: Sequence[Setup]) -> None:

@@ -191,7 +191,8 @@ def _imported(experiment: Experiment, setups: list[Setup]) -> list[PoisonSet] | 
 def _build_arms(options: Comparison, seed: int) -> dict[str, Arm]:
     """Each row of the comparison, ready to use."""
     sigma = parse_sigma(options.sigma)
-    common = {"sigma": sigma, "denoiser": options.denoiser, "steps": options.denoise_steps, "draw": options.draw, "seed": seed}
+    common = {"sigma": sigma, "denoiser": options.denoiser, "steps": options.denoise_steps, "draw": options.draw}
+    common |= {"seed": seed, "key": seed}
     arms = make_arms(options.arms, **common, quality=options.jpeg_quality)
     refuse_twins(arms)
     return arms

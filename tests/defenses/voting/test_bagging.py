@@ -12,7 +12,7 @@ KEYS, LABELS = torch.arange(100, 400), torch.zeros(300, dtype=torch.int64)
 
 
 def test_subsamples_are_drawn_by_numbers_alone_and_without_replacement() -> None:
-    vote = Bagging(models=20, size=50)
+    vote = Bagging(models=20, size=50, key=0)
     parts = vote.parts(KEYS, LABELS, 2)
     assert len(parts) == 20 and all(len(rows.unique()) == 50 for rows in parts)
     order = torch.randperm(300, generator=torch.Generator().manual_seed(0))
@@ -20,6 +20,13 @@ def test_subsamples_are_drawn_by_numbers_alone_and_without_replacement() -> None
     for one, other in zip(parts, again, strict=True):
         assert set(KEYS[one].tolist()) == set(KEYS[order][other].tolist())
     assert not torch.equal(Bagging(models=20, size=50, key=1).parts(KEYS, LABELS, 2)[0], parts[0])
+
+
+def test_without_a_key_the_run_gives_one_and_without_a_run_nobody_can_tell_the_subsamples() -> None:
+    vote = Bagging(models=2, size=50)
+    assert not torch.equal(vote.parts(KEYS, LABELS, 2)[0], vote.parts(KEYS, LABELS, 2)[0])
+    assert vote.completed(key=7, sigma=0.25).settings()["key"] == 7
+    assert Bagging(key=3).completed(key=7).settings()["key"] == 3
 
 
 def test_what_is_withstood_is_what_subsamples_without_a_poison_decide() -> None:

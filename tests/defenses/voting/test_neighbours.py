@@ -4,13 +4,15 @@ import pytest
 import torch
 
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.defenses import Neighbours
+from poison_and_defend.defenses import Neighbours, Rows
+
+NONE = Rows(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64))
 
 
 def test_rows_within_the_radius_count_and_ties_go_to_the_smaller_class() -> None:
     rows = torch.tensor([[1.0, 0], [2, 0.1], [0, 3], [0.1, 1], [-1, 0]])
     labels, tested = torch.tensor([2, 2, 1, 1, 0]), torch.tensor([[5.0, 0], [0, 0.2], [1, 1]])
-    answers, held = Neighbours(radius=0.7).read(rows, labels, tested, 3)
+    answers, held = Neighbours(radius=0.7).read(Rows(rows, labels), NONE, tested, 3)
     # The third sees all four; the tie is class 1's.
     assert answers.tolist() == [2, 1, 1] and held.tolist() == [1, 1, 0]
 
@@ -20,7 +22,7 @@ def test_no_changed_rows_of_as_many_turn_an_answer_and_one_more_turns_some() -> 
     for _ in range(30):
         rows, tested = torch.randn(8, 3, generator=generator), torch.randn(1, 3, generator=generator)
         labels = torch.randint(3, (8,), generator=generator)
-        answers, held = vote.read(rows, labels, tested, 3)
+        answers, held = vote.read(Rows(rows, labels), NONE, tested, 3)
 
         def turns(count: int, rows=rows, labels=labels, tested=tested, answer=int(answers)) -> bool:
             for places in combinations(range(8), count):
@@ -29,7 +31,7 @@ def test_no_changed_rows_of_as_many_turn_an_answer_and_one_more_turns_some() -> 
                     other = rows.clone()
                     for bit, place in enumerate(places):
                         other[place] = tested[0] * (1 if sides >> bit & 1 else -1)
-                    if int(vote.read(other, labels, tested, 3)[0]) != answer:
+                    if int(vote.read(Rows(other, labels), NONE, tested, 3)[0]) != answer:
                         return True
             return False
 
@@ -41,7 +43,7 @@ def test_no_changed_rows_of_as_many_turn_an_answer_and_one_more_turns_some() -> 
 def test_lengths_of_features_do_not_matter() -> None:
     rows, tested = torch.rand(20, 4), torch.rand(5, 4)
     labels = torch.arange(20) % 3
-    one, other = (Neighbours(0.9).read(rows * scale, labels, tested * 3, 3) for scale in (1.0, 100.0))
+    one, other = (Neighbours(0.9).read(Rows(rows * scale, labels), NONE, tested * 3, 3) for scale in (1.0, 100.0))
     assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
 
 

@@ -1,110 +1,101 @@
-"""Networks that are taken as they come: nothing is trained but heads, and attackers and victims share the fast form."""
-
-import json
-from pathlib import Path
-
 import pytest
 import torch
-from safetensors.torch import save_file
 
-from poison_and_defend.attacks import LabelConsistent, WitchesBrew
+from poison_and_defend.attacks import WitchesBrew
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.processes.ranks import Ranks
-from poison_and_defend.defenses import Adversarial
-from poison_and_defend.experiment.run import run
-from poison_and_defend.experiment.steps.surrogates import attacker_models, extractor
-from poison_and_defend.lightning_modules.networks.build import build_network
-from poison_and_defend.lightning_modules.networks.frozen import fastest_precision
-from poison_and_defend.lightning_modules.networks.spec import Network
-from poison_and_defend.lightning_modules.recipe import Recipe
-from poison_and_defend.training.launch import Launch
-
-
-@pytest.fixture
-def given(tmp_path: Path) -> Network:
-    """A small network with weights that no seed of an experiment has."""
-    model = build_network("convnet", in_channels=1, num_classes=10, seed=41)
-    save_file(model.state_dict(), tmp_path / "given.safetensors")
-    return Network("convnet", weights=str(tmp_path / "given.safetensors"))
-
-
-def test_attackers_and_victims_have_the_weights_that_were_given_and_none_is_trained(plan, given) -> None:
-    own = plan(network=given, frozen=True)
-    (surrogate,), victim = attacker_models(own, Ranks()), extractor(own, "convnet", Ranks())
-    images = own.data.split("test").images[:8].float() / 255
-    model = build_network(given, in_channels=1, num_classes=10, mean=own.data.mean, std=own.data.std).eval()
-    assert victim.precision == fastest_precision(torch.device("cpu"))
-    assert surrogate.features(images).equal(victim.features(images))
-    wanted = model.features(images)
-    assert (victim.features(images) - wanted).norm() < 0.02 * wanted.norm()
-    assert not own.models.exists() and own.networks.knowledge("convnet") == "white box"
-    assert own.settings["feature_recipe"] is None and own.settings["public"] is None
-
-
-def test_an_experiment_on_frozen_features_keeps_them_and_finds_them_again(plan, given) -> None:
-    folder = run(plan(network=given, frozen=True), Launch(), "{}")
-    kept = sorted(path.name for path in folder.with_name("features").iterdir())
-    # Of the test images, of the clean rows that both arms share, and of the poisons and bases.
-    assert len(kept) == 4
-    run(plan(network=given, frozen=True, name="again"), Launch(), "{}")
-    assert sorted(path.name for path in folder.with_name("features").iterdir()) == kept
-    lines = [
-        [json.loads(line) for line in (place / "results.jsonl").read_text().splitlines()]
-        for place in (folder, folder.with_name("again"))
-    ]
-    first, second = ([line["predicted"] for line in one] for one in lines)
-    assert first == second
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        (
-            {"network": Network("convnet")},
-            r"convnet has no weights to be frozen with.*efficientnet_lite0 \(--network, --network.weights\)",
-        ),
-        ({"surrogate_networks": ["patchnet"]}, r"patchnet has no weights to be frozen with"),
-        ({"scenario": "fine_tune"}, r"frozen goes with transfer learning, and the scenario is fine_tune.*--scenario"),
-        ({"surrogates": 2}, r"leave --surrogates away \(--frozen\)"),
-        ({"surrogate_weights": ["any"]}, r"leave --surrogate_weights away \(--frozen\)"),
-        (
-            {"attack": WitchesBrew(), "outside_threat_model": True},
-            r"witches_brew needs surrogates whose heads are trained, and frozen ones have none",
-        ),
-    ],
+from poison_and_defend.defenses import (
+    Chain,
+    Diffusion,
+    Hybrid,
+    Mixup,
+    Neighbours,
+    Rows,
+    RunOff,
+    SpectralSignatures,
+    TrustedOnly,
 )
-def test_what_frozen_networks_cannot_do_is_refused_at_once(plan, given, changes, said) -> None:
-    with pytest.raises(InputError, match=said):
-        plan(**{"network": given, "frozen": True} | changes)
+from poison_and_defend.experiment.steps.frozen import head_inputs
+from poison_and_defend.experiment.steps.protect import Sanitized, sanitize_all
+from poison_and_defend.experiment.steps.surrogates import extractor
+from poison_and_defend.experiment.steps.training_sets import Member, training_sets
+from poison_and_defend.experiment.steps.victim_networks import VictimNetworks
+from poison_and_defend.lightning_modules.recipe import Recipe
+from poison_and_defend.training.features import extract_features
+from tests.small_experiments import blank_poisons, scored
 
 
-def test_an_attack_with_robust_surrogates_of_its_own_trains_these_on_public_images(plan, given) -> None:
-    own = plan(
-        network=given,
-        frozen=True,
-        attack=LabelConsistent(),
-        robust_recipe=Recipe(epochs=1),
-        robust_training=Adversarial(0.1, steps=1),
-    )
-    (surrogate,), victim = attacker_models(own, Ranks()), extractor(own, "convnet", Ranks())
-    images = own.data.split("test").images[:8].float() / 255
-    assert len(list(own.models.iterdir())) == 1
-    assert (surrogate.features(images) - victim.features(images)).norm() > 0.1 * victim.features(images).norm()
+def test_cached_views_are_the_augmented_images_features(plan) -> None:
+    own = plan(victim_recipe=Recipe(max_shift=0.1, flip=True), head_views=3)
+    base = extractor(own, "convnet", Ranks())
+    sets = blank_poisons(own)
+    clean = own.data.split("train").images
+    data = training_sets(own, [Member(0, "none", 0)], sets, {"none": Sanitized(clean, torch.cat([p.images for p in sets]))})
+    features = VictimNetworks(own, "convnet", base).kept_features(Ranks())
+    lengths = [len(clean), len(data.pool) - len(clean)]
+    found = head_inputs(own, features, data, lengths)
+    assert found.views == 3 and len(found.pool) == 3 * len(data.labels)
+    first, second, third = found.pool.chunk(3)
+    plain = extract_features(base, data.pool, torch.device("cpu"))
+    distances = [(view - plain).norm(dim=1).mean() for view in (first, second, third)]
+    assert min(distances) > 0 and not torch.equal(first, second)
+    none = head_inputs(plan(victim_recipe=Recipe()), features, data, lengths)
+    assert none.views == 1 and torch.equal(none.pool, plain)
 
 
-def test_robust_surrogates_of_another_architecture_need_no_weights(plan, given) -> None:
-    own = plan(
-        network=given,
-        frozen=True,
-        attack=LabelConsistent(),
-        surrogate_networks=["patchnet"],
-        robust_recipe=Recipe(epochs=1),
-        robust_training=Adversarial(0.1, steps=1),
-    )
-    (surrogate,) = attacker_models(own, Ranks())
-    built = [
-        {name: value.shape for name, value in build_network(build, in_channels=1, num_classes=10).state_dict().items()}
-        for build in ("patchnet", "convnet")
-    ]
-    assert {name: value.shape for name, value in surrogate.state_dict().items()} == built[0] != built[1]
-    assert own.networks.knowledge("convnet") == "black box"
+@pytest.mark.parametrize("augmented", [False, True])
+def test_heads_are_trained_on_every_draw_of_a_rewriter(plan, augmented) -> None:
+    recipe = Recipe(max_shift=0.1, flip=True) if augmented else Recipe()
+    own = plan(victim_recipe=recipe, head_views=3, arms={"two": Diffusion(draws=2)})
+    base, sets = extractor(own, "convnet", Ranks()), blank_poisons(own)
+    clean = own.data.split("train").images
+    poisons = torch.cat([p.images for p in sets])
+    further = Sanitized(255 - clean, 255 - poisons)
+    data = training_sets(own, [Member(0, "two", 0)], sets, {"two": Sanitized(clean, poisons, (further,))})
+    assert data.views == 2 and data.pool.equal(torch.cat([clean, poisons, 255 - clean, 255 - poisons]))
+    features = VictimNetworks(own, "convnet", base).kept_features(Ranks())
+    found = head_inputs(own, features, data, [len(clean), len(poisons)])
+    assert found.views == (4 if augmented else 2) and len(found.pool) == found.views * len(data.labels)
+    plain = [extract_features(base, images, torch.device("cpu")) for images in data.pool.chunk(2)]
+    for view, seen in enumerate(found.pool.chunk(found.views)):
+        # Views come from the draws in turn: each is nearest to its own.
+        distances = [(seen - one).norm(dim=1).mean() for one in plain]
+        assert distances[view % 2] < distances[1 - view % 2]
+
+
+def test_votes_in_two_rounds_and_of_training_rows_are_scored_as_others_are(plan) -> None:
+    arms = {"two": RunOff(3), "near": Neighbours(0.9), "filtered": Chain([SpectralSignatures(), Neighbours(0.9)])}
+    arms |= {"hybrid": Hybrid(20, 100), "alone": TrustedOnly(100)}
+    own = plan(arms=arms, feature_recipe=Recipe(epochs=6), num_setups=1)
+    own.folder.mkdir(parents=True)
+    sets = blank_poisons(own)
+    scores = {score.defense: score for score in scored(own, "convnet", sets, sanitize_all(own, sets, Ranks()))}
+    assert set(scores) == set(arms)
+    # What is certified is less than what is right, and less for more changed rows.
+    for name, score in scores.items():
+        assert score.clean_accuracy > 0.6, name
+        assert score.clean_accuracy + 1e-6 >= score.certified["1"] >= score.certified["5"], name
+    assert scores["near"].certified["5"] > scores["two"].certified["5"] == 0 and scores["two"].models == 3
+    # The public images, which no victim trains on, help received ones, and stand whatever these are.
+    alone = scores["alone"]
+    assert alone.certified["25"] == pytest.approx(alone.clean_accuracy, abs=1e-6) and scores["hybrid"].certified["5"] > 0.9
+    # Once more by hand: features of the frozen network, of the rows that the setup's victim gets.
+    base = extractor(own, "convnet", Ranks())
+    train, test = own.data.split("train"), own.data.split("test")
+    images = train.images.clone()
+    images[torch.from_numpy(sets[0].setup.base_indices)] = sets[0].images
+    features, tested = (extract_features(base, one, torch.device("cpu")) for one in (images, test.images))
+    answers, held = Neighbours(0.9).read(Rows(features, train.labels), Rows(features[:0], train.labels[:0]), tested, 10)
+    assert scores["near"].clean_accuracy == pytest.approx(float((answers == test.labels).float().mean()))
+    assert scores["near"].withstands == int(held[sets[0].setup.target_index])
+
+
+def test_a_vote_of_training_rows_is_refused_where_there_are_no_frozen_features(plan) -> None:
+    with pytest.raises(InputError, match=r"the vote neighbours reads features of a frozen network, and in from_scratch"):
+        plan(arms={"near": Neighbours()}, scenario="from_scratch", attack=WitchesBrew(max_shift=0.0, flip=False))
+    with pytest.raises(InputError, match=r"the arm both has the training recipe mixup before the vote neighbours"):
+        plan(arms={"both": Chain([Mixup(), Neighbours()])})
+    with pytest.raises(
+        InputError, match=r"5000 trusted rows are asked for, 500 of class 0, of which \d+ are out.*arms.trusted"
+    ):
+        plan(arms={"trusted": TrustedOnly(5000)})

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from poison_and_defend.certificate.any_change.space import Space
+from poison_and_defend.defenses.voting.space import Space
 
 
 def features(seed: int, labels: torch.Tensor) -> torch.Tensor:

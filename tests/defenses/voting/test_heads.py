@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from poison_and_defend.certificate.any_change.heads import Heads, trusted_head
+from poison_and_defend.defenses.voting.heads import Heads, trusted_head
 
 
 def unit(count: int, seed: int) -> torch.Tensor:
