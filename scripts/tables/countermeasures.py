@@ -2,6 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from statistics import fmean
+from typing import Any
+
+import yaml
 
 from poison_and_defend.reports.arm_names import arm_label
 from poison_and_defend.reports.intervals import sign_test
@@ -17,6 +20,7 @@ _NAMES = {
     "noise_25": "noise only",
     "ddim": "noise + ten DDIM steps",
     "ancestral": "noise + ten ancestral steps",
+    "epic_transfer": "EPIC",
     "puregen_ddpm": "PureGen's DDPM recipe",
     "puregen_15": "PureGen's DDPM recipe, 15 of 75 steps",
 }
@@ -61,16 +65,26 @@ def certified_votes(record: str) -> Callable[[], Rows]:
 
     def table() -> Rows:
         found = _by_arm(read_results(RECORDS / record / "results.jsonl"))
-        rows = [["vote", "models", "right", *(f"certified, k = {count}" for count in _COUNTS)]]
+        config = yaml.safe_load((RECORDS / record / "config.yaml").read_text())["arms"]
+        rows = [["vote", "models", "right", *(f"certified, k = {count}" for count in _COUNTS), "holds"]]
         for arm, own in found.items():
             if not own[0].certified or own[0].unproved is not None or not arm.startswith(_UNPOISONED):
                 continue
             shares = (percent(fmean(one.certified.get(count, 0.0) for one in own)) for count in _COUNTS)
-            name = own[0].label or arm_label(arm)
-            rows.append([name, str(own[0].models), percent(fmean(one.clean_accuracy for one in own)), *shares])
+            name = (own[0].label or arm_label(arm)).removesuffix(", no attack")
+            alpha = next((given["alpha"] for given in _arguments(config[arm]) if "alpha" in given), 0)
+            holds = f"of each image but for a chance of {alpha:g}" if alpha else "certainly"
+            rows.append([name, str(own[0].models), percent(fmean(one.clean_accuracy for one in own)), *shares, holds])
         return rows
 
     return table
+
+
+def _arguments(arm: Any) -> list[dict[str, Any]]:
+    """Those of every step of an arm, as its configuration has them."""
+    arguments = arm.get("init_args") or {}
+    steps = arguments.get("steps")
+    return [arguments] if steps is None else [own for step in steps for own in _arguments(step)]
 
 
 def _by_arm(results: list[Result]) -> dict[str, list[Result]]:

@@ -25,7 +25,7 @@ PRESETS = sorted(
 CHAINS = ("diffusion+neighbours", "jpeg_50+deep_knn")
 QUICK = (
     "--arms.puregen_ddpm.evaluations=4", "--arms.ancestral.evaluations=3", "--arms.ddim.steps=3", "--arms.adversarial.steps=1",
-    "--arms.adversarial_poisoning.steps=1", "--arms.friends.steps=5", "--arms.epic.start=0", "--arms.epic.every=1",
+    "--arms.adversarial_poisoning.steps=1", "--arms.friends.steps=5", "--arms.epic.start=2",
     "--arms.maxup.warmup=1", "--arms.maxup.copies=2",
 )  # fmt: skip
 SETUPS = 4
@@ -76,7 +76,7 @@ def test_accuracy_is_kept_and_votes_prove_something(results) -> None:
     for name, own in results.items():
         # Noise of DP-SGD's usual size, and forty heads that see a tenth of 598 digits, cost what they cost.
         assert fmean(one.clean_accuracy for one in own) > 0.6, name
-    for name in ("partition", "finite_aggregation", "run_off", "bagging", "neighbours"):
+    for name in ("partition", "finite_aggregation", "run_off", "bagging", "neighbours", "kernel", "hybrid", "trusted_only"):
         shares = [fmean(one.certified[count] for one in results[name]) for count in ("1", "25")]
         assert shares[0] > 0.3 and shares[0] >= shares[1], name
 
