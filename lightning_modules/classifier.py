@@ -16,7 +16,8 @@ from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.reading.arrays import read_tensors
 from poison_and_defend.core.reading.files import guarded
 from poison_and_defend.core.streams import step_generator
-from poison_and_defend.defenses.training.base import Plain, State, Step, Training, overrides
+from poison_and_defend.defenses.training.base import Plain, Training, overrides
+from poison_and_defend.defenses.training.course import State, Step
 from poison_and_defend.lightning_modules.networks.base import Classifier, evaluating
 from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.networks.check import check_images

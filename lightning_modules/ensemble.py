@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 
 from poison_and_defend.attacks.threat.surrogate import Surrogate
 from poison_and_defend.core.streams import step_generator
-from poison_and_defend.defenses.training.base import Plain, State, Training, is_plain
+from poison_and_defend.defenses.training.base import Plain, Training, is_plain
+from poison_and_defend.defenses.training.course import State
 from poison_and_defend.lightning_modules.classifier import augmented
 from poison_and_defend.lightning_modules.member_data import EnsembleData, Indices, MemberOrder, as_float
 from poison_and_defend.lightning_modules.member_defense import MemberDefense

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from poison_and_defend.attacks.crafting.second_order import twice_differentiable
 from poison_and_defend.attacks.threat.surrogate import Surrogate
-from poison_and_defend.defenses.training.base import Epoch, State, Step, Training, overrides, own_losses
+from poison_and_defend.defenses.training.base import Training, overrides, own_losses
+from poison_and_defend.defenses.training.course import Epoch, State, Step
 from poison_and_defend.lightning_modules.member_data import EnsembleData, as_float
 from poison_and_defend.lightning_modules.member_stack import MemberStack
 from poison_and_defend.lightning_modules.networks.base import evaluating

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional
 
-from poison_and_defend.defenses.training.base import State
+from poison_and_defend.defenses.training.course import State
 from poison_and_defend.lightning_modules.member_data import as_float
 from poison_and_defend.lightning_modules.member_threads import Workers
 from poison_and_defend.lightning_modules.networks.base import evaluating
