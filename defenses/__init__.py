@@ -16,7 +16,7 @@ from poison_and_defend.defenses.filters.spectral_signatures import SpectralSigna
 from poison_and_defend.defenses.filters.spectre import Spectre
 from poison_and_defend.defenses.rewriters.ancestral import Ancestral
 from poison_and_defend.defenses.rewriters.base import Rewriter
-from poison_and_defend.defenses.rewriters.gaussian import DenoiseOnly, Diffusion, NoiseOnly
+from poison_and_defend.defenses.rewriters.diffusion import DenoiseOnly, Diffusion, NoiseOnly
 from poison_and_defend.defenses.rewriters.jpeg import Jpeg
 from poison_and_defend.defenses.training.adversarial import Adversarial
 from poison_and_defend.defenses.training.adversarial_poisoning import AdversarialPoisoning
