@@ -16,18 +16,19 @@ from poison_and_defend.defenses.filters.spectral_signatures import SpectralSigna
 from poison_and_defend.defenses.filters.spectre import Spectre
 from poison_and_defend.defenses.rewriters.ancestral import Ancestral
 from poison_and_defend.defenses.rewriters.base import Rewriter
-from poison_and_defend.defenses.rewriters.gaussian import DenoiseOnly, Diffusion, NoiseOnly
+from poison_and_defend.defenses.rewriters.diffusion import DenoiseOnly, Diffusion, NoiseOnly
 from poison_and_defend.defenses.rewriters.jpeg import Jpeg
 from poison_and_defend.defenses.training.adversarial import Adversarial
 from poison_and_defend.defenses.training.adversarial_poisoning import AdversarialPoisoning
-from poison_and_defend.defenses.training.base import Epoch, Plain, Run, Step, Training
-from poison_and_defend.defenses.training.cutmix import CutMix
-from poison_and_defend.defenses.training.cutout import Cutout
+from poison_and_defend.defenses.training.augmentation.cutmix import CutMix
+from poison_and_defend.defenses.training.augmentation.cutout import Cutout
+from poison_and_defend.defenses.training.augmentation.maxup import MaxUp
+from poison_and_defend.defenses.training.augmentation.mixup import Mixup
+from poison_and_defend.defenses.training.base import Plain, Training
+from poison_and_defend.defenses.training.course import Epoch, Run, Step
 from poison_and_defend.defenses.training.dp_sgd import DPSGD, GradientShaping
 from poison_and_defend.defenses.training.epic import Epic
 from poison_and_defend.defenses.training.friends import Friends
-from poison_and_defend.defenses.training.maxup import MaxUp
-from poison_and_defend.defenses.training.mixup import Mixup
 from poison_and_defend.defenses.voting.bagging import Bagging
 from poison_and_defend.defenses.voting.base import Reading, Rows, Voting
 from poison_and_defend.defenses.voting.finite_aggregation import FiniteAggregation

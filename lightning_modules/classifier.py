@@ -1,7 +1,6 @@
 """The model that a user trains for real: one classifier, from scratch or a fresh head on frozen features."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.reading.arrays import read_tensors
 from poison_and_defend.core.reading.files import guarded
 from poison_and_defend.core.streams import step_generator
-from poison_and_defend.defenses.training.base import Plain, State, Step, Training, overrides
-from poison_and_defend.lightning_modules.networks.base import Classifier
+from poison_and_defend.defenses.training.base import Plain, Training, overrides
+from poison_and_defend.defenses.training.course import State, Step
+from poison_and_defend.lightning_modules.networks.base import Classifier, evaluating
 from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.networks.check import check_images
 from poison_and_defend.lightning_modules.networks.spec import Network
@@ -208,17 +208,6 @@ class ClassifierModule(L.LightningModule):
         """The recipe's optimiser and schedule over what is trained."""
         optimizer = self.recipe.build_optimizer([p for p in self.parameters() if p.requires_grad])
         return {"optimizer": optimizer, "lr_scheduler": self.recipe.build_scheduler(optimizer)}
-
-
-@contextmanager
-def evaluating(module: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while, and back."""
-    was_training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(was_training)
 
 
 def fresh_head(num_features: int, num_classes: int, seed: int) -> torch.nn.Linear:

@@ -67,3 +67,8 @@ class Indices(Dataset[Tensor]):
 
     def __getitem__(self, index: Tensor) -> Tensor:
         return index
+
+
+def as_float(inputs: Tensor) -> Tensor:
+    """Rows of a pool as members take them: uint8 images as float in [0, 1], features as they are."""
+    return inputs.float() / 255 if inputs.dtype == torch.uint8 else inputs

@@ -6,7 +6,7 @@ from typing import Any
 
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.defenses.rewriters.base import Rewriter
-from poison_and_defend.defenses.rewriters.gaussian import DenoiseOnly, Diffusion, NoiseOnly
+from poison_and_defend.defenses.rewriters.diffusion import DenoiseOnly, Diffusion, NoiseOnly
 from poison_and_defend.defenses.rewriters.jpeg import Jpeg
 
 REWRITERS: dict[str, type[Rewriter]] = {kind.name: kind for kind in (Diffusion, NoiseOnly, DenoiseOnly, Jpeg)}

@@ -12,7 +12,8 @@ from poison_and_defend.attacks.threat.budget import Budget, Norm
 from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.lengths import parse_length
-from poison_and_defend.defenses.training.base import Step, Training
+from poison_and_defend.defenses.training.base import Training
+from poison_and_defend.defenses.training.course import Step
 
 
 class Adversarial(Training):

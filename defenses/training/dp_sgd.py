@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from poison_and_defend.core.bounds import above, at_least
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.defenses.training.base import Run, State, Step, Training
+from poison_and_defend.defenses.training.base import Training
+from poison_and_defend.defenses.training.course import Run, State, Step
 from poison_and_defend.defenses.training.privacy import (
     gaussian_bound,
     gaussian_epsilon,

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.defenses.training.base import Epoch, Run, State, Training
+from poison_and_defend.defenses.training.base import Training
+from poison_and_defend.defenses.training.course import Epoch, Run, State
 
 Floats = NDArray[np.float64]
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.lengths import parse_length
-from poison_and_defend.defenses.training.base import Epoch, Run, Step, Training
+from poison_and_defend.defenses.training.base import Training
+from poison_and_defend.defenses.training.course import Epoch, Run, Step
 
 RandomNoise = Literal["bernoulli", "gaussian"]
 

@@ -1,7 +1,8 @@
 """A classifier as attacks, ensembles and stores see it: images in [0, 1] to features, and a linear head over them."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -92,3 +93,14 @@ class Classifier(Surrogate):
 def widened(features: Tensor) -> Tensor:
     """The same numbers in single precision, if they have less."""
     return features.to(torch.promote_types(features.dtype, torch.float32))
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while, and back."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)

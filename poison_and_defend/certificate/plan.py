@@ -25,7 +25,8 @@ from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.lengths import parse_length
 from poison_and_defend.datamodules import ArrayDataModule, Split
-from poison_and_defend.defenses.rewriters.gaussian import Diffusion, GaussianRewriter, NoiseOnly
+from poison_and_defend.defenses.rewriters.diffusion import Diffusion, NoiseOnly
+from poison_and_defend.defenses.rewriters.gaussian import GaussianRewriter
 from poison_and_defend.diffusion.denoiser import Denoiser, load_denoiser
 from poison_and_defend.diffusion.noise_level import parse_sigma
 from poison_and_defend.diffusion.tiles import TileLayout, usual_overlap

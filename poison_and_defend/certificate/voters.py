@@ -17,8 +17,8 @@ from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.datamodules import Split
 from poison_and_defend.defenses.rewriters.base import Rewriter
 from poison_and_defend.images.row_digests import row_digests
-from poison_and_defend.lightning_modules.ensemble import Change
 from poison_and_defend.lightning_modules.member_data import EnsembleData
+from poison_and_defend.lightning_modules.member_stack import Change
 from poison_and_defend.lightning_modules.recipe import Recipe
 from poison_and_defend.training.members import Fit, fit_members
 

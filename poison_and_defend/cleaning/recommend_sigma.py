@@ -16,7 +16,7 @@ from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.files import make_folder, write_json
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.core.progress import StoreProgress
-from poison_and_defend.defenses.rewriters.gaussian import Diffusion
+from poison_and_defend.defenses.rewriters.diffusion import Diffusion
 from poison_and_defend.diffusion.denoiser import load_denoiser
 from poison_and_defend.diffusion.find_denoiser import find_denoiser
 from poison_and_defend.diffusion.noise_level import parse_sigma, refuse_ruinous

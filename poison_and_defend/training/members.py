@@ -12,7 +12,8 @@ from poison_and_defend.attacks.threat.setups import Setup
 from poison_and_defend.attacks.threat.surrogate import Surrogate
 from poison_and_defend.callbacks.fit_progress import FitProgress
 from poison_and_defend.core.processes.ranks import Ranks
-from poison_and_defend.defenses.training.base import Plain, State, Training
+from poison_and_defend.defenses.training.base import Plain, Training
+from poison_and_defend.defenses.training.course import State
 from poison_and_defend.lightning_modules.ensemble import EnsembleModule
 from poison_and_defend.lightning_modules.member_data import EnsembleData
 from poison_and_defend.lightning_modules.recipe import Recipe

@@ -15,7 +15,8 @@ from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.noise_secret import NoiseSecret, draw_secret
 from poison_and_defend.defenses.base import SECRET
 from poison_and_defend.defenses.rewriters.base import Rewriter, quantize
-from poison_and_defend.defenses.rewriters.gaussian import Diffusion, GaussianRewriter
+from poison_and_defend.defenses.rewriters.diffusion import Diffusion
+from poison_and_defend.defenses.rewriters.gaussian import GaussianRewriter
 from poison_and_defend.diffusion.denoiser import Denoiser, load_denoiser
 from poison_and_defend.sanitizing.tiled import Group, TiledDefense
 from poison_and_defend.transforms.image_forms import to_bytes
@@ -140,7 +141,7 @@ class DiffusionSanitizer(v2.Transform):
                 Tensors are uint8 or float in [0, 1] and are handled as 8 bits.
             rows: Number of each image in the whole training set, in [0, 2**32), which keys its noise: the same rows give the
                 same bytes, and images of the model's size those of
-                :class:`~poison_and_defend.defenses.rewriters.gaussian.Diffusion`. Then the input is the images alone. None for
+                :class:`~poison_and_defend.defenses.rewriters.diffusion.Diffusion`. Then the input is the images alone. None for
                 fresh noise from torch's global generator, or fresh keys from it for a rewriter without a denoiser.
 
         Returns:

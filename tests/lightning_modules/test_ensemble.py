@@ -58,23 +58,6 @@ def test_a_head_of_the_ensemble_equals_a_frozen_classifier(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(net.body.parameters(), single.net.body.parameters(), strict=True))
 
 
-def test_vectorized_and_member_by_member_forward_agree():
-    # On a CPU convolutions run member by member; the stacked form is what a GPU runs.
-    from torch.func import functional_call, vmap
-
-    def build(seed):
-        return build_network("convnet", in_channels=1, num_classes=10, seed=seed)
-
-    split = Few().split("train")
-    data = EnsembleData(split.images, split.labels, torch.arange(48).expand(3, -1))
-    ensemble = EnsembleModule(build, [1, 2, 3], data, Recipe())
-    parameters, buffers = ensemble.block_state(0)
-    inputs = torch.rand(3, 4, 1, 32, 32)
-    template = build(0)
-    stacked = vmap(lambda p, b, x: functional_call(template, (p, b), (x,)))(parameters, buffers, inputs)
-    torch.testing.assert_close(ensemble.block_logits(0, inputs), stacked, rtol=1e-4, atol=1e-5)
-
-
 def test_members_with_different_rows_learn_different_labels():
     pool = torch.cat([torch.zeros(8, 4), torch.ones(8, 4), torch.zeros(8, 4), torch.ones(8, 4)])
     labels = torch.tensor([0] * 8 + [1] * 8 + [1] * 8 + [0] * 8)

@@ -4,7 +4,7 @@ import torch
 
 from poison_and_defend.attacks.threat.poison_set import PoisonSet
 from poison_and_defend.defenses.rewriters.base import quantize
-from poison_and_defend.defenses.rewriters.gaussian import Diffusion
+from poison_and_defend.defenses.rewriters.diffusion import Diffusion
 from poison_and_defend.experiment.steps.protect import Sanitized
 from poison_and_defend.experiment.task.plan import ExperimentPlan
 from poison_and_defend.reports.figures import panel, to_png

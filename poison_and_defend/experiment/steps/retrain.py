@@ -10,7 +10,7 @@ from poison_and_defend.attacks.crafting.precision import LowPrecision
 from poison_and_defend.attacks.threat.setups import Setup
 from poison_and_defend.attacks.threat.surrogate import Retrain, Surrogate
 from poison_and_defend.core.processes.ranks import Ranks
-from poison_and_defend.defenses.training.base import State
+from poison_and_defend.defenses.training.course import State
 from poison_and_defend.experiment.task.plan import ExperimentPlan
 from poison_and_defend.lightning_modules.member_data import EnsembleData
 from poison_and_defend.training.features import frozen

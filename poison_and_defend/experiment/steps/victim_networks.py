@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from poison_and_defend.core.processes.ranks import Ranks
-from poison_and_defend.defenses.training.base import State
+from poison_and_defend.defenses.training.course import State
 from poison_and_defend.experiment.task.plan import ExperimentPlan
 from poison_and_defend.lightning_modules.classifier import fresh_head
 from poison_and_defend.lightning_modules.networks.base import Classifier

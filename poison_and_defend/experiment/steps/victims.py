@@ -13,7 +13,7 @@ from poison_and_defend.callbacks.ensemble_scores import EnsembleScores, Score, W
 from poison_and_defend.core.files import digest
 from poison_and_defend.core.processes.ranks import Ranks
 from poison_and_defend.defenses.arm import Arm
-from poison_and_defend.defenses.training.base import State
+from poison_and_defend.defenses.training.course import State
 from poison_and_defend.defenses.voting.base import Reading, Voting
 from poison_and_defend.experiment.steps.feature_space import save_feature_space
 from poison_and_defend.experiment.steps.frozen import head_inputs, read_by_vote

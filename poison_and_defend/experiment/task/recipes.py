@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from poison_and_defend.attacks.base import Scenario
 from poison_and_defend.attacks.threat.setups import Setup
 from poison_and_defend.defenses.arm import Arm
-from poison_and_defend.defenses.training.base import Run, overrides
+from poison_and_defend.defenses.training.base import overrides
+from poison_and_defend.defenses.training.course import Run
 from poison_and_defend.experiment.task.options import Experiment
 from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.recipe import Recipe

@@ -9,9 +9,10 @@ from poison_and_defend.core.errors import InputError
 from poison_and_defend.core.streams import step_generator
 from poison_and_defend.datamodules import DigitsDataModule
 from poison_and_defend.defenses import Adversarial, Mixup, Plain, Step, Training
-from poison_and_defend.lightning_modules.classifier import ClassifierModule, evaluating, fresh_head
+from poison_and_defend.lightning_modules.classifier import ClassifierModule, fresh_head
 from poison_and_defend.lightning_modules.ensemble import EnsembleModule
 from poison_and_defend.lightning_modules.member_data import EnsembleData
+from poison_and_defend.lightning_modules.networks.base import evaluating
 from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.networks.spec import Network
 from poison_and_defend.lightning_modules.recipe import Recipe

@@ -5,7 +5,8 @@ from torch.nn import functional
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.defenses import AdversarialPoisoning, Step
 from poison_and_defend.defenses.training.adversarial_poisoning import distances, most_frequent
-from poison_and_defend.lightning_modules.classifier import ClassifierModule, evaluating
+from poison_and_defend.lightning_modules.classifier import ClassifierModule
+from poison_and_defend.lightning_modules.networks.base import evaluating
 from poison_and_defend.lightning_modules.networks.spec import Network
 from poison_and_defend.lightning_modules.recipe import Recipe
 from tests.defenses.training.together import accuracy, assert_equals_alone, assert_equals_single, build, random_step

@@ -54,21 +54,3 @@ def test_networks_that_cannot_be_batched_are_looped_over_and_it_is_said(caplog) 
     members = [build_network(spec, in_channels=1, num_classes=10, seed=seed) for seed in (1, 2)]
     assert not can_be_stacked(members[0], *stack_module_state(members), torch.rand(2, 3, 1, 32, 32))
     assert "trained one after another" in caplog.text and "\n" not in caplog.records[0].getMessage()
-
-
-def test_an_ensemble_asks_once(monkeypatch) -> None:
-    asked = []
-    monkeypatch.setattr(
-        "poison_and_defend.lightning_modules.ensemble.can_be_stacked", lambda *given: asked.append(given) or True
-    )
-    split = Few().split("train")
-    data = EnsembleData(split.images, split.labels, torch.arange(len(split)).expand(2, -1))
-    module = EnsembleModule(
-        lambda seed: build_network("convnet", in_channels=1, num_classes=10, seed=seed), [1, 2], data, RECIPE
-    )
-    inputs = torch.rand(2, 3, 1, 32, 32)
-    wanted = module.block_logits(0, inputs)
-    meta = module.to("meta")
-    for _ in range(3):
-        assert meta.block_logits(0, inputs.to("meta")).shape == wanted.shape
-    assert len(asked) == 1

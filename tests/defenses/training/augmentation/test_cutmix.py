@@ -4,7 +4,7 @@ import torch
 
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.defenses import CutMix
-from poison_and_defend.defenses.training.cutmix import box
+from poison_and_defend.defenses.training.augmentation.cutmix import box
 from poison_and_defend.lightning_modules.recipe import Recipe
 from tests.defenses.training.together import accuracy, assert_equals_alone, assert_equals_single, random_step
 

@@ -13,8 +13,9 @@ import torch
 
 from poison_and_defend.core.bounds import at_least
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.defenses.training.base import Run, Step, Training, cross_entropies
-from poison_and_defend.defenses.training.cutout import check_hole, check_visible, with_holes
+from poison_and_defend.defenses.training.augmentation.cutout import check_hole, check_visible, with_holes
+from poison_and_defend.defenses.training.base import Training, cross_entropies
+from poison_and_defend.defenses.training.course import Run, Step
 
 
 class MaxUp(Training):

@@ -9,8 +9,9 @@ from dataclasses import replace
 import torch
 
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.defenses.training.base import Step, Training
-from poison_and_defend.defenses.training.pairing import draw_beta, draw_partners
+from poison_and_defend.defenses.training.augmentation.pairing import draw_beta, draw_partners
+from poison_and_defend.defenses.training.base import Training
+from poison_and_defend.defenses.training.course import Step
 
 
 class Mixup(Training):

@@ -3,7 +3,7 @@ import torch
 
 from poison_and_defend.core.errors import InputError
 from poison_and_defend.defenses import MaxUp, Run
-from poison_and_defend.defenses.training.cutout import with_holes
+from poison_and_defend.defenses.training.augmentation.cutout import with_holes
 from poison_and_defend.lightning_modules.recipe import Recipe
 from tests.defenses.training.together import accuracy, assert_equals_alone, assert_equals_single, random_step
 

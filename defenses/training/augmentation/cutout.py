@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.defenses.training.base import Step, Training
+from poison_and_defend.defenses.training.base import Training
+from poison_and_defend.defenses.training.course import Step
 
 
 class Cutout(Training):

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from poison_and_defend.core.bounds import above, at_least
 from poison_and_defend.core.errors import InputError
-from poison_and_defend.defenses.training.base import Step, Training
-from poison_and_defend.defenses.training.pairing import draw_beta, draw_partners
+from poison_and_defend.defenses.training.augmentation.pairing import draw_beta, draw_partners
+from poison_and_defend.defenses.training.base import Training
+from poison_and_defend.defenses.training.course import Step
 
 
 class CutMix(Training):
