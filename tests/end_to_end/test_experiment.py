@@ -77,28 +77,28 @@ def test_every_poison_set_keeps_its_budget(finished):
         assert 0 < change.max() <= 64
 
 
-def test_a_second_run_repeats_nothing(cli, finished):
+def test_a_second_run_repeats_nothing(in_process, finished):
     before = {
         p: p.stat().st_mtime_ns
         for p in (*finished.rglob("*"), *(finished.parent / "stores").rglob("*"))
         if (p.is_file() and "stores" in p.parts) or p.suffix in (".safetensors", ".jsonl")
     }
-    result = cli("poison-and-defend", *SMALL, f"--output_dir={finished.parent}", "--name=one")
+    result = in_process("poison-and-defend", *SMALL, f"--output_dir={finished.parent}", "--name=one")
     assert result.returncode == 0 and "nothing is done twice" in result.stdout
     assert before == {p: p.stat().st_mtime_ns for p in before}
     assert len(list((finished / "wandb").glob("offline-run-*"))) == 3
 
 
-def test_other_settings_in_the_same_folder_are_refused(cli, finished):
-    result = cli("poison-and-defend", *SMALL, f"--output_dir={finished.parent}", "--name=one", "--sigma=0.4")
+def test_other_settings_in_the_same_folder_are_refused(in_process, finished):
+    result = in_process("poison-and-defend", *SMALL, f"--output_dir={finished.parent}", "--name=one", "--sigma=0.4")
     assert result.returncode == 2 and "--name" in result.stderr and "Traceback" not in result.stderr
 
 
-def test_the_report_can_be_made_again(cli, finished):
+def test_the_report_can_be_made_again(in_process, finished):
     page = finished / "report.html"
     before = page.read_bytes()
     page.unlink()
-    assert cli("report", f"--run={finished}").returncode == 0
+    assert in_process("report", f"--run={finished}").returncode == 0
     assert page.read_bytes() == before
 
 
