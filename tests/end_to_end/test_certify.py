@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.end_to_end.conftest import ROOT
+from tests.end_to_end.conftest import NO_WANDB, ROOT
 
 OPTIONS = [
     "--sigma=0.25",
@@ -45,7 +45,7 @@ def table(folder: Path) -> list:
 @pytest.fixture(scope="session")
 def certified(cli, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("certified")
-    result = cli("certify", *OPTIONS, f"--output_dir={folder}")
+    result = cli("certify", *OPTIONS, f"--output_dir={folder}", WANDB_MODE="offline")
     assert result.returncode == 0, result.stderr
     assert "certified accuracy" in result.stdout and "images to noise and denoise" in result.stdout
     return folder
@@ -82,7 +82,7 @@ def test_two_ranks_cast_the_same_votes(cli, certified, tmp_path):
 def start(folder: Path) -> subprocess.Popen:
     command = [sys.executable, "-m", "poison_and_defend", "certify", *OPTIONS, f"--output_dir={folder}"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
-    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, **quiet)
+    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **NO_WANDB, "OMP_NUM_THREADS": "1"}, **quiet)
 
 
 def kill_at_work(process: subprocess.Popen, folder: Path) -> None:
