@@ -69,7 +69,8 @@ class Reader:
         inherited = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_PORT")}
         # The command and the python of the environment that runs the tests, whether it was activated or not.
         found = f"{Path(sys.executable).parent}{os.pathsep}{inherited['PATH']}"
-        self.environment = {**inherited, "PATH": found, "COLUMNS": "100"}
+        # What W&B is given is read where experiments are tested, and costs each of them three seconds.
+        self.environment = {**inherited, "PATH": found, "COLUMNS": "100", "WANDB_MODE": "disabled"}
         self.environment.pop("PYTHONPATH", None)
 
     def begin(self, page: str) -> None:

@@ -1,11 +1,19 @@
+import io
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
+from poison_and_defend.cli.main import main
+
 ROOT = Path(__file__).resolve().parents[2]
+
+# W&B's offline runs cost each experiment three seconds of a core; tests that read what it wrote say ``offline``.
+NO_WANDB = {"WANDB_MODE": "disabled"}
 
 # Whole stages at small size: real digits, real networks, few epochs.
 SMALL = [
@@ -28,7 +36,7 @@ def cli():
         return subprocess.run(
             [sys.executable, "-m", "poison_and_defend", *map(str, arguments)],
             cwd=ROOT,
-            env={**inherited, "OMP_NUM_THREADS": "1", **environment},
+            env={**inherited, **NO_WANDB, "OMP_NUM_THREADS": "1", **environment},
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -39,10 +47,27 @@ def cli():
 
 
 @pytest.fixture(scope="session")
+def in_process():
+    """As ``cli``, where nothing depends on the process: a new one takes ten seconds to import torch and Lightning."""
+
+    def run(*arguments: str | Path, timeout: float | None = None, **environment: str) -> subprocess.CompletedProcess:
+        given, out, err = [str(argument) for argument in arguments], io.StringIO(), io.StringIO()
+        with patch.dict(os.environ, NO_WANDB | environment), redirect_stdout(out), redirect_stderr(err):
+            try:
+                status = main(given)
+            except SystemExit as stop:
+                # Of the argument parser.
+                status = int(stop.code or 0)
+        return subprocess.CompletedProcess(given, status, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def finished(cli, tmp_path_factory) -> Path:
     """A small experiment, run once by one process."""
     folder = tmp_path_factory.mktemp("runs")
-    result = cli("poison-and-defend", *SMALL, f"--output_dir={folder}", "--name=one")
+    result = cli("poison-and-defend", *SMALL, f"--output_dir={folder}", "--name=one", WANDB_MODE="offline")
     assert result.returncode == 0, result.stderr
     return folder / "one"
 

@@ -133,7 +133,6 @@ POISONED = ["--data=PoisonedDataModule", "--data.source=DigitsDataModule", "--da
     ("command", "message"),
     [
         (["poison-and-defend", "--attack=voodoo"], "error: 'voodoo' is not an attack"),
-        (["poison-and-defend", "--sigma=500"], "error: sigma is 500"),
         (["benchmark", "--attacks=bullseye_polytope"], "error: name the comparison"),
         (["benchmark", "--attacks=bullseye_polytope,voodoo", "--name=x"], "error: 'voodoo' is not an attack"),
         (["export-poisons", "--run=nowhere", "--out=nowhere/out"], "error: there is no folder nowhere (--run)"),
@@ -142,8 +141,15 @@ POISONED = ["--data=PoisonedDataModule", "--data.source=DigitsDataModule", "--da
         (["report", "--run=nowhere"], "error: there is no folder nowhere (--run)"),
     ],
 )  # fmt: skip
-def test_the_command_line_says_it_in_one_line_without_a_traceback(cli, command, message):
-    result = cli(*command)
+def test_the_command_line_says_it_in_one_line_without_a_traceback(in_process, command, message):
+    said_in_one_line(in_process(*command), message)
+
+
+def test_so_does_a_process_of_its_own(cli):
+    said_in_one_line(cli("poison-and-defend", "--sigma=500"), "error: sigma is 500")
+
+
+def said_in_one_line(result, message):
     assert result.returncode == 2 and message in result.stderr and "Traceback" not in result.stderr
     assert sum(line.startswith("error:") for line in result.stderr.splitlines()) == 1
 

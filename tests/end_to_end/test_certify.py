@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.end_to_end.conftest import ROOT
+from tests.end_to_end.conftest import NO_WANDB, ROOT
 
 OPTIONS = [
     "--sigma=0.25",
@@ -45,7 +45,7 @@ def table(folder: Path) -> list:
 @pytest.fixture(scope="session")
 def certified(cli, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("certified")
-    result = cli("certify", *OPTIONS, f"--output_dir={folder}")
+    result = cli("certify", *OPTIONS, f"--output_dir={folder}", WANDB_MODE="offline")
     assert result.returncode == 0, result.stderr
     assert "certified accuracy" in result.stdout and "images to noise and denoise" in result.stdout
     return folder
@@ -62,11 +62,11 @@ def test_a_certificate_is_kept_as_json_arrays_pictures_and_wandb_files(certified
     assert np.load(folder / "sigma_0.25_m_20.npz")["counts"].sum() == 60 * 399
 
 
-def test_the_report_can_be_made_again(cli, certified):
+def test_the_report_can_be_made_again(in_process, certified):
     page = certified / "one" / "report.html"
     before = page.read_bytes()
     page.unlink()
-    assert cli("report", f"--run={certified / 'one'}").returncode == 0
+    assert in_process("report", f"--run={certified / 'one'}").returncode == 0
     assert page.read_bytes() == before
 
 
@@ -82,7 +82,7 @@ def test_two_ranks_cast_the_same_votes(cli, certified, tmp_path):
 def start(folder: Path) -> subprocess.Popen:
     command = [sys.executable, "-m", "poison_and_defend", "certify", *OPTIONS, f"--output_dir={folder}"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
-    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, **quiet)
+    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **NO_WANDB, "OMP_NUM_THREADS": "1"}, **quiet)
 
 
 def kill_at_work(process: subprocess.Popen, folder: Path) -> None:
@@ -96,7 +96,7 @@ def kill_at_work(process: subprocess.Popen, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_jobs_fill_one_store_and_the_death_of_one_costs_nothing(cli, certified, tmp_path):
+def test_two_jobs_fill_one_store_and_the_death_of_one_costs_nothing(certified, tmp_path):
     """Jobs that know of each other by their files alone; the second is killed at work, and the first finishes for both."""
     first, second = start(tmp_path), start(tmp_path)
     kill_at_work(second, tmp_path)
@@ -105,10 +105,10 @@ def test_two_jobs_fill_one_store_and_the_death_of_one_costs_nothing(cli, certifi
 
 
 @pytest.mark.slow
-def test_a_killed_run_continues_to_the_same_votes(cli, certified, tmp_path):
+def test_a_killed_run_continues_to_the_same_votes(in_process, certified, tmp_path):
     kill_at_work(start(tmp_path), tmp_path)
     assert not (tmp_path / "one" / "certificate.json").exists()
-    result = cli("certify", *OPTIONS, f"--output_dir={tmp_path}")
+    result = in_process("certify", *OPTIONS, f"--output_dir={tmp_path}")
     assert result.returncode == 0, result.stderr
     assert votes(tmp_path) == votes(certified) and table(tmp_path) == table(certified)
 
@@ -120,8 +120,8 @@ def test_a_killed_run_continues_to_the_same_votes(cli, certified, tmp_path):
         (["--warm_start=raw"], "error: this would be no certificate: warm start (raw)"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(cli, tmp_path, arguments, message):
-    result = cli("certify", *arguments, f"--output_dir={tmp_path / 'runs'}")
+def test_bad_input_is_one_line_and_leaves_nothing(in_process, tmp_path, arguments, message):
+    result = in_process("certify", *arguments, f"--output_dir={tmp_path / 'runs'}")
     assert result.returncode == 2 and message in result.stderr and "Traceback" not in result.stderr
     assert sum(line.startswith("error:") for line in result.stderr.splitlines()) == 1
     assert not (tmp_path / "runs").exists()

@@ -12,6 +12,7 @@ from statistics import fmean
 import pytest
 
 from poison_and_defend.reports.records import Result, read_results
+from tests.end_to_end.conftest import NO_WANDB
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +40,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Result]]
     arms = ",".join(["no_attack", "none", *PRESETS, *CHAINS])
     given = ["poison-and-defend", "--config", "digits", "--name", "all", "--num_setups", str(SETUPS), "--threads", "1"]
     given += ["--jpeg_quality", "60", "--victim_recipe.epochs", "12", "--defenses", f"[{arms}]", *QUICK]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
+    environment = os.environ | NO_WANDB | {"OMP_NUM_THREADS": "1"}
     ran = subprocess.run([script, *given], cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
     assert ran.returncode == 0, ran.stderr[-2000:]
     found = defaultdict(list)

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from poison_and_defend.poisons.files import load_poisons
-from tests.end_to_end.conftest import SMALL
+from tests.end_to_end.conftest import NO_WANDB, SMALL
 from tests.end_to_end.wandb_files import records as records_of
 
 FIELDS = {
@@ -77,28 +77,28 @@ def test_every_poison_set_keeps_its_budget(finished):
         assert 0 < change.max() <= 64
 
 
-def test_a_second_run_repeats_nothing(cli, finished):
+def test_a_second_run_repeats_nothing(in_process, finished):
     before = {
         p: p.stat().st_mtime_ns
         for p in (*finished.rglob("*"), *(finished.parent / "stores").rglob("*"))
         if (p.is_file() and "stores" in p.parts) or p.suffix in (".safetensors", ".jsonl")
     }
-    result = cli("poison-and-defend", *SMALL, f"--output_dir={finished.parent}", "--name=one")
+    result = in_process("poison-and-defend", *SMALL, f"--output_dir={finished.parent}", "--name=one", WANDB_MODE="offline")
     assert result.returncode == 0 and "nothing is done twice" in result.stdout
     assert before == {p: p.stat().st_mtime_ns for p in before}
     assert len(list((finished / "wandb").glob("offline-run-*"))) == 3
 
 
-def test_other_settings_in_the_same_folder_are_refused(cli, finished):
-    result = cli("poison-and-defend", *SMALL, f"--output_dir={finished.parent}", "--name=one", "--sigma=0.4")
+def test_other_settings_in_the_same_folder_are_refused(in_process, finished):
+    result = in_process("poison-and-defend", *SMALL, f"--output_dir={finished.parent}", "--name=one", "--sigma=0.4")
     assert result.returncode == 2 and "--name" in result.stderr and "Traceback" not in result.stderr
 
 
-def test_the_report_can_be_made_again(cli, finished):
+def test_the_report_can_be_made_again(in_process, finished):
     page = finished / "report.html"
     before = page.read_bytes()
     page.unlink()
-    assert cli("report", f"--run={finished}").returncode == 0
+    assert in_process("report", f"--run={finished}").returncode == 0
     assert page.read_bytes() == before
 
 
@@ -130,7 +130,7 @@ def test_a_killed_run_continues_to_the_same_results(cli, finished, tmp_path):
     arguments = ["poison-and-defend", *SMALL, f"--output_dir={tmp_path}", "--name=killed"]
     command = [sys.executable, "-m", "poison_and_defend", *arguments]
     process = subprocess.Popen(
-        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command, env={**os.environ, **NO_WANDB, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 300
     while not list((tmp_path / "stores").glob("denoise_only-*")):

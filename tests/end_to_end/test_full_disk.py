@@ -20,12 +20,12 @@ COMMANDS = {
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("room", [8_000, 150_000])
-def test_experiments_and_certificates_say_so_and_continue(cli, small_disk, command: str, room: int) -> None:
+def test_experiments_and_certificates_say_so_and_continue(in_process, small_disk, command: str, room: int) -> None:
     with open(small_disk / "filler", "wb") as file:
         file.write(bytes(shutil.disk_usage(small_disk).free - room))
     given = [command, *COMMANDS[command], f"--output_dir={small_disk}", "--name=a", "--wandb_project=null"]
-    result = cli(*given)
+    result = in_process(*given)
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr and "--output_dir" in result.stderr.splitlines()[-1]
     (small_disk / "filler").unlink()
-    assert cli(*given).returncode == 0
+    assert in_process(*given).returncode == 0

@@ -1,6 +1,14 @@
+from pathlib import Path
+
 import pytest
+import torch
 import yaml
 
+from poison_and_defend.attacks import BullseyePolytope
+from poison_and_defend.attacks.threat.poison_set import PoisonSet
+from poison_and_defend.attacks.threat.setups import draw_setups
+from poison_and_defend.datamodules import DigitsDataModule
+from poison_and_defend.poisons.files import save_poisons
 from tests.end_to_end.conftest import ROOT
 
 ARGUMENTS = [
@@ -18,22 +26,33 @@ ARGUMENTS = [
 ]
 
 
-def fit(cli, finished, folder, *more):
+@pytest.fixture(scope="module")
+def poisons(tmp_path_factory) -> Path:
+    """Poisons that nobody crafted, which need not work: every dark enough value is nine levels brighter."""
+    train, test = (DigitsDataModule().split(name) for name in ("train", "test"))
+    (setup,) = draw_setups(train.labels.numpy(), test.labels.numpy(), num_setups=1, num_poisons=25, seed=0)
+    bases = train.images[torch.from_numpy(setup.base_indices)]
+    images = bases + (bases < 200).to(torch.uint8) * 9
+    made = PoisonSet(setup, images, bases, test.images[setup.target_index], BullseyePolytope("64/255").budget)
+    return save_poisons(made, tmp_path_factory.mktemp("poisons"))
+
+
+def fit(cli, poisons, folder, *more):
     return cli(
         "fit",
         *ARGUMENTS,
         f"--data.store={folder / 'store'}",
-        f"--data.source.poisons={finished / 'poisons' / 'setup_001.safetensors'}",
+        f"--data.source.poisons={poisons}",
         f"--trainer.default_root_dir={folder}",
         *more,
     )
 
 
 @pytest.fixture(scope="module")
-def fitted(cli, finished, tmp_path_factory):
+def fitted(cli, poisons, tmp_path_factory):
     folder = tmp_path_factory.mktemp("fit")
     logger = ["--trainer.logger=CSVLogger", f"--trainer.logger.save_dir={folder}", "--trainer.logger.name=csv"]
-    result = fit(cli, finished, folder, *logger)
+    result = fit(cli, poisons, folder, *logger)
     assert result.returncode == 0, result.stderr
     return folder
 
@@ -56,13 +75,13 @@ def test_nested_datamodules_keep_their_own_arguments(fitted):
     assert "step=76" in checkpoint.name
 
 
-def test_test_reads_the_checkpoint_and_the_store(cli, finished, fitted):
+def test_test_reads_the_checkpoint_and_the_store(in_process, poisons, fitted):
     checkpoint = next(fitted.rglob("*.ckpt"))
-    result = cli(
+    result = in_process(
         "test",
         *ARGUMENTS,
         f"--data.store={fitted / 'store'}",
-        f"--data.source.poisons={finished / 'poisons' / 'setup_001.safetensors'}",
+        f"--data.source.poisons={poisons}",
         f"--ckpt_path={checkpoint}",
         "--trainer.logger=false",
     )
@@ -72,18 +91,16 @@ def test_test_reads_the_checkpoint_and_the_store(cli, finished, fitted):
 
 @pytest.mark.ddp
 @pytest.mark.slow
-def test_two_ranks_fill_the_store_before_a_fit_with_the_same_bytes(cli, finished, fitted, tmp_path):
-    result = fit(cli, finished, tmp_path, "--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.logger=false")
+def test_two_ranks_fill_the_store_before_a_fit_with_the_same_bytes(cli, poisons, fitted, tmp_path):
+    result = fit(cli, poisons, tmp_path, "--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.logger=false")
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "store" / "images.npy").read_bytes() == (fitted / "store" / "images.npy").read_bytes()
 
 
-def test_sanitize_writes_arrays_with_labels_and_order_kept(cli, tmp_path):
+def test_sanitize_writes_arrays_with_labels_and_order_kept(in_process, tmp_path):
     import numpy as np
 
-    from poison_and_defend.datamodules import DigitsDataModule
-
-    result = cli(
+    result = in_process(
         "sanitize", "--data.source=DigitsDataModule", f"--out={tmp_path / 'clean.npz'}", "--sigma=0.1",
         "--trainer.accelerator=cpu",
     )  # fmt: skip

@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from poison_and_defend.datamodules import DigitsDataModule
 from tests.docs.reader import blocks_of
+from tests.end_to_end.conftest import NO_WANDB
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +53,7 @@ def command(tmp_path_factory):
             (folder / block.file).write_text(block.code)
     (folder / "spy.py").write_text(SPY)
     hidden = ("PYTHONPATH", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_PORT")
-    environment = {key: value for key, value in os.environ.items() if key not in hidden} | {"OMP_NUM_THREADS": "1"}
+    environment = {key: value for key, value in os.environ.items() if key not in hidden} | NO_WANDB | {"OMP_NUM_THREADS": "1"}
     script = Path(sys.executable).parent / "poison-and-defend"
 
     def run(*arguments: str, status: int = 0) -> str:
@@ -62,6 +63,21 @@ def command(tmp_path_factory):
         return ran.stdout + ran.stderr
 
     run.folder = folder
+    return run
+
+
+@pytest.fixture
+def in_folder(command, in_process, monkeypatch):
+    """The same in this process, for what need not be imported anew."""
+    monkeypatch.chdir(command.folder)
+    # Which the command lengthens.
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+
+    def run(*arguments: str, status: int = 0) -> str:
+        ran = in_process(*arguments)
+        assert ran.returncode == status, ran.stderr
+        return ran.stdout + ran.stderr
+
     return run
 
 
@@ -151,9 +167,9 @@ def test_a_vote_is_certified_and_behind_a_filter_it_is_not(run) -> None:
         assert "withstands" not in line
 
 
-def test_one_more_arm_computes_that_one_alone(run, command) -> None:
+def test_one_more_arm_computes_that_one_alone(run, in_folder) -> None:
     before = stamps(run)
-    told = command("poison-and-defend", *TINY, "--defenses=[none,my_rewriter.Squeeze+my_recipe.Noisy]", "--name=one")
+    told = in_folder("poison-and-defend", *TINY, "--defenses=[none,my_rewriter.Squeeze+my_recipe.Noisy]", "--name=one")
     assert "arms that are missing: Squeeze+Noisy; the others are kept" in told
     after = stamps(run)
     assert {name: after[name] for name in before} == before
@@ -162,10 +178,10 @@ def test_one_more_arm_computes_that_one_alone(run, command) -> None:
     assert names == {"none", "Squeeze", "Sphere", "Noisy", "Dealt", "Sphere+Dealt", "Sphere+Spy", "Squeeze+Noisy"}
 
 
-def test_an_arm_of_the_same_name_with_other_settings_is_refused(run, command) -> None:
+def test_an_arm_of_the_same_name_with_other_settings_is_refused(run, in_folder) -> None:
     before = stamps(run)
     arguments = (*TINY, "--defenses=[none,my_rewriter.Squeeze]", "--arms.Squeeze.bits=4", "--name=one")
-    told = command("poison-and-defend", *arguments, status=2)
+    told = in_folder("poison-and-defend", *arguments, status=2)
     (line,) = [line for line in told.splitlines() if line.startswith("error: ")]
     assert (
         "Traceback" not in told
@@ -208,14 +224,14 @@ def test_two_ranks_say_what_one_says(command, scenario) -> None:
     assert found[0] == found[1]
 
 
-def test_a_benchmark_sanitize_and_a_fit_of_two_ranks_find_the_files(command) -> None:
+def test_a_benchmark_sanitize_and_a_fit_of_two_ranks_find_the_files(command, in_folder) -> None:
     chain = ("--defenses=[none,my_rewriter.Squeeze+my_recipe.Noisy]", "--arms.Squeeze+Noisy.Squeeze.bits=2")
-    command("benchmark", "--attacks=bullseye_polytope", *TINY, *chain, "--name=several")
+    in_folder("benchmark", "--attacks=bullseye_polytope", *TINY, *chain, "--name=several")
     lines = results(command.folder / "runs" / "several" / "bullseye_polytope")
     assert {line["defense"] for line in lines} == {"none", "Squeeze+Noisy"}
     images = torch.randint(0, 256, (9, 11, 7, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8).numpy()
     np.savez(command.folder / "set.npz", images=images, labels=np.arange(9) % 3)
-    command("sanitize", "--data.root=set.npz", "--out=out.npz", "--defense=my_rewriter.Squeeze", "--defense.bits=2")
+    in_folder("sanitize", "--data.root=set.npz", "--out=out.npz", "--defense=my_rewriter.Squeeze", "--defense.bits=2")
     with np.load(command.folder / "out.npz") as out:
         assert np.array_equal(out["images"], squeezed(images, 2).transpose(0, 3, 1, 2))
     data = ("--data=DiffusionSanitizeDataModule", "--data.source=DigitsDataModule", "--data.store=own")

@@ -63,8 +63,8 @@ def test_every_file_that_a_page_names_is_there(page: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def commands(cli) -> set[str]:
-    return set(re.findall(r"^  ([a-z-]+) ", cli("--help").stdout, re.MULTILINE))
+def commands(in_process) -> set[str]:
+    return set(re.findall(r"^  ([a-z-]+) ", in_process("--help").stdout, re.MULTILINE))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -15,14 +15,3 @@ def test_the_default_run_reaches_its_targets(cli, tmp_path):
     assert diffusion["success_rate"] <= 0.05
     assert diffusion["clean_accuracy"] >= none["clean_accuracy"] - 0.015
     assert {"jpeg", "noise_only"} <= set(summary)
-
-
-@pytest.mark.slow
-def test_witches_brew_misleads_victims_trained_from_scratch(cli, tmp_path):
-    arguments = ["--attack=witches_brew", "--num_setups=3", "--attack.eps=128/255", "--attack.steps=50", "--surrogates=2"]
-    result = cli("poison-and-defend", *arguments, "--defenses=[none]", f"--output_dir={tmp_path}", "--name=brew", timeout=1500)
-    assert result.returncode == 0, result.stderr
-    (row,) = json.loads((tmp_path / "brew" / "summary.json").read_text())
-    assert row["successes"] >= 2 and row["clean_accuracy"] > 0.9
-    clean = json.loads((tmp_path / "brew" / "results.jsonl").read_text().splitlines()[0])
-    assert clean["scenario"] == "from_scratch" and clean["objective"] < 0.3
