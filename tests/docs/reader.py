@@ -2,11 +2,14 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.forked import can_be_forked, forked
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -56,6 +59,20 @@ def matches(shown: str, printed: str) -> bool:
     return re.search(r"\s*.*?".join(part.replace(r"\ ", r"\s+") for part in parts), " ".join(printed.split())) is not None
 
 
+def plain(command: str) -> list[list[str]] | None:
+    """The arguments of each of our commands if a block has nothing else, nor anything that a shell would make something of."""
+    try:
+        lines = [shlex.split(line, comments=True) for line in command.replace("\\\n", " ").splitlines()]
+    except ValueError:
+        # A quotation goes on in the next line.
+        return None
+    lines = [line for line in lines if line]
+    words = [word for line in lines for word in line]
+    if any(line[0] != "poison-and-defend" for line in lines) or any(set(word) & set("|&;<>$`*?~(") for word in words):
+        return None
+    return [line[1:] for line in lines]
+
+
 class Reader:
     """Does what a page says.
 
@@ -97,6 +114,8 @@ class Reader:
         path.write_text(text)
 
     def shell(self, command: str) -> str:
+        if (lines := plain(command)) is not None and all(map(can_be_forked, lines)):
+            return "".join(self.fork(line) for line in lines)
         ran = subprocess.run(
             ["bash", "-eo", "pipefail", "-c", command],
             cwd=self.folder,
@@ -108,6 +127,12 @@ class Reader:
             timeout=600,
         )
         assert ran.returncode == 0, f"{command}\n{ran.stdout}"
+        return ran.stdout
+
+    def fork(self, arguments: list[str]) -> str:
+        """What one of our commands prints."""
+        ran = forked(arguments, self.folder, self.environment, 600, merged=True)
+        assert ran.returncode == 0, f"{arguments}\n{ran.stdout}"
         return ran.stdout
 
     def follow(self, block: Block) -> str:
