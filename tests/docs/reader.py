@@ -60,17 +60,15 @@ def matches(shown: str, printed: str) -> bool:
 
 
 def plain(command: str) -> list[list[str]] | None:
-    """The arguments of each of our commands if a block has nothing else, nor anything that a shell would make something of."""
+    """The words of every line if a block runs our command and Python alone, and nothing that a shell makes something of."""
     try:
         lines = [shlex.split(line, comments=True) for line in command.replace("\\\n", " ").splitlines()]
     except ValueError:
         # A quotation goes on in the next line.
         return None
     lines = [line for line in lines if line]
-    words = [word for line in lines for word in line]
-    if any(line[0] != "poison-and-defend" for line in lines) or any(set(word) & set("|&;<>$`*?~(") for word in words):
-        return None
-    return [line[1:] for line in lines]
+    known = all(line[0] in ("poison-and-defend", "python") for line in lines)
+    return lines if known and not any(set(word) & set("|&;<>$`*?~(") for line in lines for word in line) else None
 
 
 class Reader:
@@ -114,8 +112,16 @@ class Reader:
         path.write_text(text)
 
     def shell(self, command: str) -> str:
-        if (lines := plain(command)) is not None and all(map(can_be_forked, lines)):
-            return "".join(self.fork(line) for line in lines)
+        lines = plain(command)
+        if lines is None:
+            return self.bash(command)
+        printed = ""
+        for program, *arguments in lines:
+            ours = program == "poison-and-defend" and can_be_forked(arguments)
+            printed += self.fork(arguments) if ours else self.bash(shlex.join([program, *arguments]))
+        return printed
+
+    def bash(self, command: str) -> str:
         ran = subprocess.run(
             ["bash", "-eo", "pipefail", "-c", command],
             cwd=self.folder,
