@@ -2,11 +2,14 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.forked import can_be_forked, forked
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -56,6 +59,18 @@ def matches(shown: str, printed: str) -> bool:
     return re.search(r"\s*.*?".join(part.replace(r"\ ", r"\s+") for part in parts), " ".join(printed.split())) is not None
 
 
+def plain(command: str) -> list[list[str]] | None:
+    """The words of every line if a block runs our command and Python alone, and nothing that a shell makes something of."""
+    try:
+        lines = [shlex.split(line, comments=True) for line in command.replace("\\\n", " ").splitlines()]
+    except ValueError:
+        # A quotation goes on in the next line.
+        return None
+    lines = [line for line in lines if line]
+    known = all(line[0] in ("poison-and-defend", "python") for line in lines)
+    return lines if known and not any(set(word) & set("|&;<>$`*?~(") for line in lines for word in line) else None
+
+
 class Reader:
     """Does what a page says.
 
@@ -97,6 +112,16 @@ class Reader:
         path.write_text(text)
 
     def shell(self, command: str) -> str:
+        lines = plain(command)
+        if lines is None:
+            return self.bash(command)
+        printed = ""
+        for program, *arguments in lines:
+            ours = program == "poison-and-defend" and can_be_forked(arguments)
+            printed += self.fork(arguments) if ours else self.bash(shlex.join([program, *arguments]))
+        return printed
+
+    def bash(self, command: str) -> str:
         ran = subprocess.run(
             ["bash", "-eo", "pipefail", "-c", command],
             cwd=self.folder,
@@ -108,6 +133,12 @@ class Reader:
             timeout=600,
         )
         assert ran.returncode == 0, f"{command}\n{ran.stdout}"
+        return ran.stdout
+
+    def fork(self, arguments: list[str]) -> str:
+        """What one of our commands prints."""
+        ran = forked(arguments, self.folder, self.environment, 600, merged=True)
+        assert ran.returncode == 0, f"{arguments}\n{ran.stdout}"
         return ran.stdout
 
     def follow(self, block: Block) -> str:

@@ -9,6 +9,7 @@ from unittest.mock import patch
 import pytest
 
 from poison_and_defend.cli.main import main
+from tests.forked import can_be_forked, forked
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,13 +31,19 @@ SMALL = [
 
 @pytest.fixture(scope="session")
 def cli():
+    """A command in a process of its own: a new one where it has several ranks or an environment is given, else a forked one."""
+
     def run(*arguments: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess:
+        given = list(map(str, arguments))
         # A launcher's variables of this process must not reach the next one.
         inherited = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_PORT")}
+        whole = {**inherited, **NO_WANDB, "OMP_NUM_THREADS": "1", **environment}
+        if not environment and can_be_forked(given):
+            return forked(given, ROOT, whole, timeout)
         return subprocess.run(
-            [sys.executable, "-m", "poison_and_defend", *map(str, arguments)],
+            [sys.executable, "-m", "poison_and_defend", *given],
             cwd=ROOT,
-            env={**inherited, **NO_WANDB, "OMP_NUM_THREADS": "1", **environment},
+            env=whole,
             capture_output=True,
             text=True,
             timeout=timeout,

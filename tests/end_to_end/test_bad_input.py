@@ -145,8 +145,8 @@ def test_the_command_line_says_it_in_one_line_without_a_traceback(in_process, co
     said_in_one_line(in_process(*command), message)
 
 
-def test_so_does_a_process_of_its_own(cli):
-    said_in_one_line(cli("poison-and-defend", "--sigma=500"), "error: sigma is 500")
+def test_so_does_a_new_process(cli):
+    said_in_one_line(cli("poison-and-defend", "--sigma=500", WANDB_MODE="offline"), "error: sigma is 500")
 
 
 def said_in_one_line(result, message):

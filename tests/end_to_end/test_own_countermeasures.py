@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from poison_and_defend.datamodules import DigitsDataModule
 from tests.docs.reader import blocks_of
 from tests.end_to_end.conftest import NO_WANDB
+from tests.forked import can_be_forked, forked
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +47,7 @@ CHANGED = ("--arms.Squeeze.bits=2", "--arms.Noisy.level=1", "--arms.Sphere.share
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory):
-    """The console script in a folder with the page's files; it does not look there by itself."""
+    """The command in a folder with the page's files; it does not look there by itself."""
     folder = tmp_path_factory.mktemp("mine")
     for block in blocks_of("extend/defense.md"):
         if block.file is not None and block.file.startswith("my_"):
@@ -57,8 +58,11 @@ def command(tmp_path_factory):
     script = Path(sys.executable).parent / "poison-and-defend"
 
     def run(*arguments: str, status: int = 0) -> str:
-        options = {"cwd": folder, "env": environment, "capture_output": True, "text": True, "stdin": subprocess.DEVNULL}
-        ran = subprocess.run([script, *arguments], timeout=300, **options)
+        if can_be_forked(arguments):
+            ran = forked(arguments, folder, environment, 300)
+        else:
+            options = {"cwd": folder, "env": environment, "capture_output": True, "text": True, "stdin": subprocess.DEVNULL}
+            ran = subprocess.run([script, *arguments], timeout=300, **options)
         assert ran.returncode == status, ran.stderr
         return ran.stdout + ran.stderr
 

@@ -10,7 +10,7 @@ from poison_and_defend.lightning_modules.denoiser import DenoiserModule
 from poison_and_defend.lightning_modules.networks.build import build_network
 from poison_and_defend.lightning_modules.networks.spec import Network
 from poison_and_defend.lightning_modules.recipe import Recipe
-from tests.lightning_modules.fitting import quiet_trainer
+from tests.lightning_modules.fitting import Few, quiet_trainer
 
 
 def test_a_classifier_learns_digits():
@@ -72,9 +72,9 @@ def test_lightning_finds_the_learning_rate_and_sets_it(kind, tmp_path):
 
     model = kind(num_classes=10, in_channels=1) if kind is ClassifierModule else kind(channels=[8, 16])
     shared = model.recipe if kind is ClassifierModule else None
-    finder = LearningRateFinder(num_training_steps=40, early_stop_threshold=None)
+    finder = LearningRateFinder(num_training_steps=20, early_stop_threshold=None)
     quiet_trainer(max_epochs=1, limit_val_batches=0, default_root_dir=tmp_path, callbacks=[finder]).fit(
-        model, DigitsDataModule(batch_size=16)
+        model, Few(batch_size=2)
     )
     suggested = finder.optimal_lr.suggestion()
     assert suggested and model.learning_rate == suggested

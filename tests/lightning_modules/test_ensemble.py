@@ -15,7 +15,7 @@ from tests.lightning_modules.fitting import Few, fit
     ("name", "recipe"),
     [
         ("convnet", Recipe(epochs=2, batch_size=20, max_shift=0.1, flip=True)),
-        ("resnet18", Recipe(epochs=1, batch_size=24, learning_rate=0.01)),
+        ("resnet18_slim", Recipe(epochs=1, batch_size=24, learning_rate=0.01)),
         ("patchnet", Recipe(epochs=3, batch_size=16, optimizer="adam", learning_rate=0.01, milestones=[])),
         ("airbench_slim", Recipe(epochs=1, batch_size=24, learning_rate=0.05, precision="bfloat16")),
     ],

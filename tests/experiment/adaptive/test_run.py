@@ -74,7 +74,8 @@ def test_what_cannot_be_checked_is_refused(changes, checks, told, adaptive) -> N
         plan_runs(adaptive(**changes), CheckOptions(checks))
 
 
-@pytest.mark.parametrize("checks", [[2, 5, 10, 11], pytest.param(list(NAMES), marks=pytest.mark.slow)])
+# The quick ones need no experiment but the one that is checked.
+@pytest.mark.parametrize("checks", [[5, 10], pytest.param(list(NAMES), marks=pytest.mark.slow)])
 def test_verdicts_are_written_and_made_once(checks, adaptive, tmp_path, capsys) -> None:
     options = CheckOptions(checks, control_setups=1, spsa_samples=1, unbounded_steps=60)
     experiment = adaptive(
@@ -87,7 +88,7 @@ def test_verdicts_are_written_and_made_once(checks, adaptive, tmp_path, capsys) 
     assert list(found) == checks
     wanted = {1: "pass", 2: "pass", 5: "pass", 10: "fail", 11: "pass"}
     assert {number: found[number].verdict for number in wanted if number in found}.items() <= wanted.items(), found
-    assert "in 60 steps" in found[2].measured
+    assert 2 not in found or "in 60 steps" in found[2].measured
     assert 3 not in found or len(found[3].numbers["points"]) == 12
     written = json.loads((tmp_path / "small" / "adaptive_checks.json").read_text())
     assert [check["number"] for check in written["checks"]] == checks
