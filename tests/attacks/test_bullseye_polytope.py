@@ -145,7 +145,7 @@ def test_same_seed_same_bytes(crafted, craft) -> None:
 
 
 def test_a_batch_of_setups_equals_one_by_one(craft, setups) -> None:
-    # Few steps and nearly all values: Adam turns the last bit of a vanishing gradient into a whole step, on some processors soon.
+    # Few steps, nearly all values: Adam turns the last bit of a vanishing gradient into a whole step, on some processors early.
     for together, setup in zip(craft(BullseyePolytope(eps=0.1, steps=5)), setups, strict=True):
         (alone,) = craft(BullseyePolytope(eps=0.1, steps=5), [setup])
         assert ((together.images.int() - alone.images.int()).abs() > 1).float().mean() < 0.002
