@@ -35,7 +35,7 @@ class Hybrid(Reading):
     label = "heads with trusted rows"
     color = "#5c8a9c"
 
-    def __init__(self, parts: int = 25, trusted: int = 100, key: int = 0) -> None:
+    def __init__(self, parts: int = 100, trusted: int = 100, key: int = 0) -> None:
         at_least("parts", parts, 2, f"--arms.{self.name}.parts")
         at_least("trusted", trusted, 2, f"--arms.{self.name}.trusted")
         if not 0 <= key < 2**63:

@@ -39,7 +39,7 @@ class Kernel(Reading):
     label = "kernel vote"
     color = "#6a68b8"
 
-    def __init__(self, radius: float = 0.55, width: float = 0.05, trusted: int = 0) -> None:
+    def __init__(self, radius: float = 0.6, width: float = 0.05, trusted: int = 0) -> None:
         if not -1 < radius < 1:
             raise InputError(f"radius is {radius:g}: a cosine above -1 and below 1 (--arms.{self.name}.radius)")
         if not width > 0:

@@ -16,6 +16,7 @@ from scripts.tables.measurements import crafting, recipes, sanitized_photographs
 from scripts.tables.photographs import ALL_ARMS, README_ARMS, SCRATCH_ARMS, TRANSFER, frontier, goal, hours, photographs
 from scripts.tables.published import published, which_one
 from scripts.tables.reading import ROOT, Rows
+from scripts.tables.settings import settings
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs" / "results").glob("*.md")))
 
@@ -80,6 +81,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     ),
     "countermeasures-votes": certified_votes("countermeasures_bullseye"),
     "countermeasures-which": which_one,
+    "countermeasures-settings": settings,
     "countermeasures-published": published,
     "countermeasures-digits": countermeasures({"countermeasures_digits": "attack success (95 % interval)"}),
     "countermeasures-digits-votes": certified_votes("countermeasures_digits"),
