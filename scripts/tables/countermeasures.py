@@ -74,7 +74,8 @@ def certified_votes(record: str) -> Callable[[], Rows]:
             name = (own[0].label or arm_label(arm)).removesuffix(", no attack")
             alpha = next((given["alpha"] for given in _arguments(config[arm]) if "alpha" in given), 0)
             holds = f"of each image but for a chance of {alpha:g}" if alpha else "certainly"
-            rows.append([name, str(own[0].models), percent(fmean(one.clean_accuracy for one in own)), *shares, holds])
+            models = str(own[0].models) if own[0].models > 1 else ""
+            rows.append([name, models, percent(fmean(one.clean_accuracy for one in own)), *shares, holds])
         return rows
 
     return table

@@ -75,8 +75,10 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "digits-defences": defences("digits_bullseye_polytope"),
     "countermeasures-photographs": countermeasures(
         {
-            "countermeasures_bullseye": "attack success (95 % interval)",
-            "countermeasures_bullseye_knowing": "who knows noise + denoise",
+            "countermeasures_bullseye": "Bullseye Polytope (95 % interval)",
+            "countermeasures_bullseye_knowing": "... who knows noise + denoise",
+            "countermeasures_poison_frogs": "Poison Frogs",
+            "countermeasures_hidden_trigger": "hidden trigger",
         }
     ),
     "countermeasures-votes": certified_votes("countermeasures_bullseye"),

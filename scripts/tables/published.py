@@ -33,8 +33,8 @@ def published() -> Rows:
         [
             "EPIC",
             f"63 to 98 %, {_PUREGEN}; 0 % (De Gaspari et al., 2024)",
-            both("epic"),
-            "alpha .1 to .3 there, .2 here",
+            both("epic_transfer"),
+            "alpha .1 to .3 there, .3 here",
         ],
         [
             "PureGen's DDPM",
