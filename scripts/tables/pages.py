@@ -86,6 +86,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "countermeasures-settings": settings,
     "countermeasures-published": published,
     "countermeasures-digits": countermeasures({"countermeasures_digits": "attack success (95 % interval)"}),
+    "countermeasures-from-scratch": countermeasures({"countermeasures_witches_brew": "attack success (95 % interval)"}),
     "countermeasures-digits-votes": certified_votes("countermeasures_digits"),
     "digits-countermeasures": defences("digits_countermeasures"),
     "digits-workings": filters_recipes_votes("digits_countermeasures"),

@@ -3,6 +3,7 @@
 from scripts.tables.reading import Row, Rows, percent, read
 
 _PHOTOGRAPHS, _DIGITS = "countermeasures_bullseye", "countermeasures_digits"
+_FROM_SCRATCH = "countermeasures_witches_brew"
 _PUREGEN = "Bullseye white box, linear (Bhat et al., 2024)"
 
 
@@ -54,6 +55,8 @@ def published() -> Rows:
 def which_one() -> Rows:
     """What a practitioner knows and may lose, what to take then, and what that rests on."""
     photographs, digits = _summary(_PHOTOGRAPHS), _summary(_DIGITS)
+    scratch = _summary(_FROM_SCRATCH)
+    untrusting = 100 * (photographs["no_attack"]["clean_accuracy"] - photographs["trusted_only"]["clean_accuracy"])
     lost = 100 * (photographs["no_attack"]["clean_accuracy"] - photographs["diffusion"]["clean_accuracy"])
     return [
         ["what you know, and what you may lose", "take", "what it rests on"],
@@ -74,14 +77,20 @@ def which_one() -> Rows:
             f"({_left(photographs['deep_knn'])} on photographs)",
         ],
         [
+            f"a hundred rows that can be trusted, and frozen features; {untrusting:.0f} points of accuracy may go",
+            "heads on these rows, with or without received ones",
+            f"nothing that the attacker touches ({_left(photographs['hybrid'])} success left whatever he knows)",
+        ],
+        [
             "an answer must stand whatever a few rows are",
-            "[radius neighbours or votes](any-change.md), with certainty",
+            "[radius neighbours, kernels or votes](any-change.md), with certainty",
             "frozen features of data that the attacker did not touch",
         ],
         [
             "training from scratch",
-            "nothing here holds against gradient matching; noise alone against Sleeper Agent",
-            "[photographs](photographs.md#from-scratch)",
+            f"mixup or EPIC ({_left(scratch['mixup'])} and {_left(scratch['epic'])} of digits' "
+            f"{_left(scratch['none'])} left); noise alone against Sleeper Agent",
+            "attackers who ignore them; [photographs](photographs.md#from-scratch) have only the rewriters",
         ],
     ]
 
